@@ -2,6 +2,7 @@
 
 A scene gives its frames lazily, by position: nothing is decoded, and no image byte read, until asked for.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

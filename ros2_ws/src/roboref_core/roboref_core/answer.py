@@ -1,4 +1,5 @@
 """The answer: mirrors roboref_msgs/ReferAnswer and its parts one to one. Zero is never FOUND."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -4,6 +4,7 @@ Pixels are (u, v) = (column, row) with pixel centres at integers; the camera fra
 optical frame (x right, y down, z forward), lengths in metres. Distortion models are those of
 sensor_msgs/CameraInfo (REP-104 and the OpenCV calibration chapters they come from).
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
 """Rigid motions SE(3) as 4x4 float64 matrices; ``T_a_b`` maps points of frame b into frame a (REP-103, REP-105)."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
 """The question: mirrors roboref_msgs/ReferQuery and MarkedRegion one to one."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """What was seen, from where: one RGB-D view. Immutable; images are held by reference and decoded on first use."""
+
 from __future__ import annotations
 
 import threading
@@ -9,6 +10,10 @@ import numpy as np
 from roboref_core.camera import Camera
 
 
+class ImageError(ValueError):
+    """An image that cannot be decoded, or that its camera info does not fit."""
+
+
 class LazyImage:
     """An image that is an array already, or will be decoded from its message once, when first read.
 
@@ -17,37 +22,47 @@ class LazyImage:
 
     Args:
         source: the array, or a function without arguments that decodes it (may raise ValueError).
-        nbytes: bytes that the undecoded source holds [byte].
+        nbytes: bytes that the undecoded source holds.
     """
 
     def __init__(self, source: np.ndarray | Callable[[], np.ndarray], nbytes: int = 0):
         self._lock = threading.Lock()
-        self._decode = None
+        self._decode = source if callable(source) else lambda: source
         self._array = None
-        if callable(source):
-            self._decode = source
-        else:
-            self._array = _frozen(source)
         self._source_nbytes = nbytes
+        self._array_nbytes = 0
+        if not callable(source):
+            self.read()
 
     def read(self) -> np.ndarray:
-        """The decoded, read-only array."""
+        """The decoded, read-only array. Raises ImageError with the decoder's own text."""
         with self._lock:
             if self._array is None:
-                self._array = _frozen(self._decode())
+                try:
+                    array = self._decode()
+                except ValueError as error:
+                    raise ImageError(str(error)) from error
+                # An array that only views the source's memory (a raw message) costs nothing more.
+                self._array_nbytes = array.nbytes if _owns_memory(array) else 0
+                self._array = _frozen(array)
             return self._array
 
     @property
     def nbytes(self) -> int:
-        """Bytes held now: the source's plus the decoded array's, if there is one."""
-        array = self._array
-        return self._source_nbytes + (0 if array is None else array.nbytes)
+        """Bytes held now: the source's plus the decoded array's, if there is one of its own."""
+        return self._source_nbytes + self._array_nbytes
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _owns_memory(array: np.ndarray) -> bool:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array.base is None
 
 
 class View:
@@ -94,10 +109,8 @@ class View:
 
     @property
     def color(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, read-only. Raises ValueError if it does not decode or has another size."""
-        image = self._color.read()
-        self.camera.check_size(image.shape, f"view {self.view_id}: colour image")
-        return image
+        """(H, W, 3) uint8 RGB, read-only. Raises ImageError if it does not decode or its camera has another size."""
+        return self._checked(self._color, self.camera, "colour image")
 
     @property
     def has_depth(self) -> bool:
@@ -105,11 +118,15 @@ class View:
 
     @property
     def depth(self) -> np.ndarray | None:
-        """(h, w) float32 [m], read-only, or None. Raises ValueError as ``color`` does."""
-        if self._depth is None:
-            return None
-        image = self._depth.read()
-        self.depth_camera.check_size(image.shape, f"view {self.view_id}: depth image")
+        """(h, w) float32 [m], read-only, or None. Raises ImageError as ``color`` does."""
+        return None if self._depth is None else self._checked(self._depth, self.depth_camera, "depth image")
+
+    def _checked(self, lazy: LazyImage, camera: Camera, what: str) -> np.ndarray:
+        image = lazy.read()
+        try:
+            camera.check_size(image.shape, f"view {self.view_id}: {what}")
+        except ValueError as error:
+            raise ImageError(str(error)) from error
         return image
 
     @property

@@ -4,6 +4,7 @@ Two levels. ``PointingModel`` answers a request about views and marks; the geome
 implements it directly. ``VisionLanguageModel`` answers pictures and a prompt, which is what the
 offline evaluation feeds it; ``models.prompted.PromptedModel`` makes the first out of the second.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ class Mark:
         view: the view it was marked in (for a 3D position: the queried view, or None if it projects nowhere).
         pixel: (u, v) in that view's colour image; for a box its centre; None for a position only.
         box: (u_min, v_min, u_max, v_max), or None.
-        position: (3,) in the world frame [m], if it could be located.
+        position, covariance: (3,) and (3, 3) in the world frame [m, m^2], if it could be located.
         label: how the text calls it.
     """
 
@@ -32,6 +33,7 @@ class Mark:
     pixel: tuple[float, float] | None
     box: tuple[float, float, float, float] | None = None
     position: np.ndarray | None = None
+    covariance: np.ndarray | None = None
     label: str = ""
 
 

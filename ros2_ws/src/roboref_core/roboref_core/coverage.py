@@ -1,0 +1,107 @@
+"""Which views see the same parts of the world: a few surface points of each view, counted in all the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from roboref_core.camera import map_pixels
+from roboref_core.pose import inverse, transform
+from roboref_core.view import View, valid_depth
+
+_COLUMNS, _ROWS = 12, 9
+_ASSUMED_DEPTH = 2.0
+"""Where a sample has no depth its point is put this far away [m]: the field of view still counts."""
+_OCCLUSION_MARGIN = 0.25
+"""A point this much behind a coarse depth sample counts as hidden [m]; coarse, since samples are far apart."""
+
+
+@dataclass
+class _Entry:
+    view: View
+    points: np.ndarray  # (P, 3) world
+    depths: np.ndarray  # (ROWS, COLUMNS) along the optical axis
+    seen_by: np.ndarray  # (P,) how many other views see each point
+
+
+class CoverageIndex:
+    """Keeps, for each posed view, by how many others each of its sample points is seen."""
+
+    def __init__(self):
+        self._entries: dict[str, _Entry] = {}
+        self._unposed: set[str] = set()
+
+    def add(self, view: View) -> None:
+        if view.T_world_camera is None:
+            self._unposed.add(view.view_id)
+            return
+        entry = _sample(view)
+        for other in self._entries.values():
+            other.seen_by += _sees(entry, other.points)
+            entry.seen_by += _sees(other, entry.points)
+        self._entries[view.view_id] = entry
+
+    def remove(self, view_id: str) -> None:
+        self._unposed.discard(view_id)
+        gone = self._entries.pop(view_id, None)
+        if gone is not None:
+            for other in self._entries.values():
+                other.seen_by -= _sees(gone, other.points)
+
+    def redundancy(self, view_id: str) -> float:
+        """Share of a view's points that some other view sees, in [0, 1]; 2 for a view without a pose.
+
+        A view without a pose covers nothing that anybody could look up by place, so it goes first.
+        """
+        if view_id in self._unposed:
+            return 2.0
+        return float((self._entries[view_id].seen_by > 0).mean())
+
+    def shares(self, view: View) -> dict[str, float]:
+        """View id -> share of the sample points of ``view`` (itself left out) that it sees."""
+        if view.T_world_camera is None:
+            return {}
+        points = _sample(view).points
+        return {
+            view_id: float(_sees(entry, points).mean())
+            for view_id, entry in self._entries.items()
+            if view_id != view.view_id
+        }
+
+
+def _sample(view: View) -> _Entry:
+    camera = view.camera
+    u = (np.arange(_COLUMNS) + 0.5) * camera.width / _COLUMNS - 0.5
+    v = (np.arange(_ROWS) + 0.5) * camera.height / _ROWS - 0.5
+    pixels = np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 2)
+    depths = np.full(len(pixels), _ASSUMED_DEPTH)
+    try:
+        image = view.depth
+    except ValueError:
+        # A broken depth image leaves the field of view; whoever asks about the view is told.
+        image = None
+    if image is not None:
+        on_depth = np.rint(map_pixels(pixels, camera, view.depth_camera))
+        inside = view.depth_camera.contains(on_depth)
+        index = on_depth[inside].astype(np.int64)
+        values = image[index[:, 1], index[:, 0]]
+        depths[inside] = np.where(valid_depth(values), values, _ASSUMED_DEPTH)
+    points = transform(view.T_world_camera, camera.unproject(pixels, depths))
+    good = np.isfinite(points).all(axis=1)
+    return _Entry(view, points[good], depths.reshape(_ROWS, _COLUMNS), np.zeros(int(good.sum()), dtype=np.int64))
+
+
+def _sees(entry: _Entry, points_world: np.ndarray) -> np.ndarray:
+    """(N,) int64, 1 where the view of ``entry`` sees the point, by its frustum and coarse depth."""
+    camera = entry.view.camera
+    points = transform(inverse(entry.view.T_world_camera), points_world)
+    pixels = camera.project(points)
+    inside = camera.contains(pixels)
+    column = ((pixels[inside, 0] + 0.5) * _COLUMNS / camera.width).astype(np.int64)
+    row = ((pixels[inside, 1] + 0.5) * _ROWS / camera.height).astype(np.int64)
+    z = points[inside, 2]
+    seen = np.zeros(len(points), dtype=np.int64)
+    nearest = entry.depths[row.clip(0, _ROWS - 1), column.clip(0, _COLUMNS - 1)]
+    seen[inside] = z <= nearest * 1.1 + _OCCLUSION_MARGIN
+    return seen

@@ -1,0 +1,103 @@
+"""A mark in one view, a question in another: resolves marked regions to pixels and to places in the world."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from roboref_core.answer import DepthSource, ErrorCode, ReferError
+from roboref_core.locate import LocateConfig, locate, surface_in_box
+from roboref_core.models.base import Mark
+from roboref_core.pose import transform
+from roboref_core.query import MarkedRegion, RegionType
+from roboref_core.view import View
+from roboref_core.view_buffer import ViewBuffer
+
+
+class FrameLookup(Protocol):
+    """Transforms between named frames at a time; tf2 on a robot."""
+
+    def lookup(self, target_frame: str, source_frame: str, stamp_ns: int) -> np.ndarray:
+        """4x4 T_target_source. Raises ReferError(TF_ERROR) saying what is missing."""
+
+
+def lookup(frames: FrameLookup | None, target_frame: str, source_frame: str, stamp_ns: int) -> np.ndarray:
+    """T_target_source; the identity within one frame, even where there is no source of transforms."""
+    if target_frame == source_frame:
+        return np.eye(4)
+    if frames is None:
+        raise ReferError(
+            ErrorCode.TF_ERROR,
+            f"no transform from {source_frame!r} to {target_frame!r}: the pose source gives camera poses in "
+            f"{source_frame!r} only",
+        )
+    return frames.lookup(target_frame, source_frame, stamp_ns)
+
+
+def resolve(
+    region: MarkedRegion, searched: View, buffer: ViewBuffer, frames: FrameLookup | None, config: LocateConfig
+) -> Mark:
+    """Find the view, the pixel and, where depth and pose allow, the place of a marked region.
+
+    Raises ReferError: VIEW_NOT_FOUND, INVALID_QUERY (mark outside the image, not finite, box inside
+    out), TF_ERROR (a position in a frame that cannot be reached).
+    """
+    if region.type == RegionType.POSITION:
+        return _from_position(region, searched, frames)
+    view = buffer.get(region.view_id) if region.view_id else searched
+    if view is None:
+        raise ReferError(ErrorCode.VIEW_NOT_FOUND, f"the mark's view {region.view_id!r} is not buffered (any more)")
+    buffer.keep(view)
+    if region.type == RegionType.POINT:
+        pixel = _checked_pixel(region.point, view)
+        return _located(Mark(view=view, pixel=pixel, label=region.label), view, pixel, config)
+    if region.type == RegionType.BOX:
+        return _from_box(region, view, config)
+    raise ReferError(ErrorCode.INVALID_QUERY, f"unknown type {region.type} of a marked region")
+
+
+def _from_position(region: MarkedRegion, searched: View, frames: FrameLookup | None) -> Mark:
+    position = np.asarray(region.position, dtype=np.float64)
+    if position.shape != (3,) or not np.isfinite(position).all():
+        raise ReferError(ErrorCode.INVALID_QUERY, f"a marked position must be three finite numbers, found {position}")
+    T = lookup(frames, searched.world_frame, region.frame_id or searched.world_frame, searched.stamp_ns)
+    position = transform(T, position)
+    return Mark(view=None, pixel=None, position=position, covariance=np.zeros((3, 3)), label=region.label)
+
+
+def _from_box(region: MarkedRegion, view: View, config: LocateConfig) -> Mark:
+    u0, v0, u1, v1 = region.box
+    if u1 < u0 or v1 < v0:
+        raise ReferError(ErrorCode.INVALID_QUERY, f"marked box is inside out: ({u0}, {v0}) to ({u1}, {v1})")
+    _checked_pixel((u0, v0), view)
+    _checked_pixel((u1, v1), view)
+    box = (float(u0), float(v0), float(u1), float(v1))
+    centre = ((u0 + u1) / 2, (v0 + v1) / 2)
+    mark = Mark(view=view, pixel=centre, box=box, label=region.label)
+    if view.T_world_camera is None or not view.has_depth:
+        return mark
+    points = surface_in_box(view, box, config)
+    if len(points) == 0:
+        return _located(mark, view, centre, config)
+    # The point of the surface nearest to its middle: on the object, where the box's centre need not be.
+    middle = np.median(points, axis=0)
+    nearest = points[np.argmin(((points - middle) ** 2).sum(axis=1))]
+    return Mark(view, centre, box, nearest, np.cov(points.T) if len(points) > 1 else np.zeros((3, 3)), region.label)
+
+
+def _located(mark: Mark, view: View, pixel: tuple[float, float], config: LocateConfig) -> Mark:
+    place = locate(view, pixel, None, config)
+    if place.source == DepthSource.NONE or not place.in_world:
+        return mark
+    return Mark(mark.view, mark.pixel, mark.box, place.point, place.covariance, mark.label)
+
+
+def _checked_pixel(pixel, view: View) -> tuple[float, float]:
+    if not view.camera.contains(np.asarray(pixel, dtype=np.float64))[0]:
+        raise ReferError(
+            ErrorCode.INVALID_QUERY,
+            f"mark ({pixel[0]:g}, {pixel[1]:g}) lies outside view {view.view_id}, which is "
+            f"{view.camera.width}x{view.camera.height} pixels",
+        )
+    return (float(pixel[0]), float(pixel[1]))

@@ -1,0 +1,117 @@
+"""Geometry only: carries a mark from its view to the queried one by depth and pose.
+
+The honest baseline that every learned model must beat, and the default of the demo. It knows
+nothing of words; it is exact while nothing has moved, and lost when something has.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from roboref_core.answer import ErrorCode, ReferError
+from roboref_core.answer_text import format_answer
+from roboref_core.camera import pixel_to_normalised
+from roboref_core.locate import LocateConfig, surface_in_box
+from roboref_core.models.base import Mark, PointingRequest, Prediction
+from roboref_core.pose import inverse, transform
+from roboref_core.view import View
+from roboref_core.visibility import DepthTolerance, Visibility, point_visibility
+
+# With several reasons at hand for a box, the one that most of its points have is given; ties in this order.
+_HIDDEN = (Visibility.OCCLUDED, Visibility.OUT_OF_FRUSTUM, Visibility.CONFLICT)
+
+
+class ReprojectionModel:
+    """A PointingModel without weights.
+
+    A marked point is VISIBLE, or NOT_VISIBLE because it is OUT_OF_FRUSTUM, OCCLUDED or in CONFLICT
+    (the sensor looks through where it was). Where the sensor has no depth it is pointed at all the same, with
+    visibility UNKNOWN. A marked box stands for the surface it frames, and its answer is the visible
+    point nearest to the middle of what is visible.
+    """
+
+    name = "reprojection"
+
+    def __init__(self, tolerance: DepthTolerance | None = None, locate: LocateConfig | None = None):
+        self.tolerance = tolerance or DepthTolerance()
+        self.locate = locate or LocateConfig()
+
+    def predict(self, request: PointingRequest) -> Prediction:
+        """Raises ReferError: INVALID_QUERY unless there is exactly one mark with depth, TF_ERROR without poses."""
+        start = time.perf_counter()
+        mark = self._only_mark(request)
+        if request.view.T_world_camera is None:
+            raise ReferError(ErrorCode.TF_ERROR, f"view {request.view.view_id} has no camera pose to reproject into")
+        points = self._surface(mark)
+        names, pixels = point_visibility(points, request.view, self.tolerance)
+        names = np.array(names, dtype=object)
+        for wanted in (Visibility.VISIBLE, Visibility.UNKNOWN):
+            chosen = names == wanted
+            if chosen.any():
+                return self._pointing(request.view, mark, points[chosen], pixels[chosen], wanted, start)
+        counts = [(names == hidden).sum() for hidden in _HIDDEN]
+        return Prediction(
+            text=format_answer(None),
+            visible=False,
+            visibility=_HIDDEN[int(np.argmax(counts))],
+            timings={"predict": time.perf_counter() - start},
+        )
+
+    def _only_mark(self, request: PointingRequest) -> Mark:
+        if not request.marks:
+            raise ReferError(
+                ErrorCode.INVALID_QUERY,
+                "the reprojection model knows geometry, not words: mark the object in an earlier view "
+                "(regions), or load a vision-language model (model.backend)",
+            )
+        if len(request.marks) > 1:
+            raise ReferError(
+                ErrorCode.INVALID_QUERY, f"the reprojection model carries one mark, found {len(request.marks)}"
+            )
+        return request.marks[0]
+
+    def _surface(self, mark: Mark) -> np.ndarray:
+        if mark.box is not None and mark.view.T_world_camera is not None and mark.view.has_depth:
+            points = surface_in_box(mark.view, mark.box, self.locate)
+            if len(points):
+                return points
+        if mark.position is not None:
+            return np.reshape(mark.position, (1, 3))
+        if mark.view.T_world_camera is None:
+            raise ReferError(ErrorCode.TF_ERROR, f"view {mark.view.view_id}, which holds the mark, has no camera pose")
+        u, v = mark.pixel
+        raise ReferError(
+            ErrorCode.INVALID_QUERY,
+            f"no depth at the mark ({u:.0f}, {v:.0f}) of view {mark.view.view_id} nor within "
+            f"{self.locate.fill_radius} pixels: mark another point of the object",
+        )
+
+    def _pointing(
+        self, view: View, mark: Mark, points: np.ndarray, pixels: np.ndarray, visibility: Visibility, start: float
+    ) -> Prediction:
+        centre = np.median(pixels, axis=0)
+        best = int(np.argmin(((pixels - centre) ** 2).sum(axis=1)))
+        pixel, camera = pixels[best], view.camera
+        covariance = np.eye(2) * self.locate.pixel_sigma**2
+        if mark.covariance is not None and len(points) == 1:
+            covariance = covariance + _projected_covariance(view, points[best], mark.covariance)
+        return Prediction(
+            text=format_answer(pixel_to_normalised(pixel[None], camera.width, camera.height)),
+            points=pixel[None],
+            visible=True,
+            visibility=visibility,
+            point_covariance=covariance[None],
+            timings={"predict": time.perf_counter() - start},
+        )
+
+
+def _projected_covariance(view: View, point_world: np.ndarray, covariance_world: np.ndarray) -> np.ndarray:
+    """(2, 2) covariance [pixel^2] of the projection of a point known with (3, 3) covariance [m^2]."""
+    T_camera_world = inverse(view.T_world_camera)
+    step = 1e-4
+    around = transform(T_camera_world, point_world + np.concatenate([np.eye(3), -np.eye(3)]) * step)
+    pixels = view.camera.project(around)
+    jacobian = ((pixels[:3] - pixels[3:]) / (2 * step)).T
+    return np.nan_to_num(jacobian @ covariance_world @ jacobian.T)
