@@ -1,0 +1,162 @@
+"""A replay's report: one HTML file that needs nothing else, for reading figures and looking at cases."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import jinja2
+from roboref_core.answer import ErrorCode, Status
+
+from offline.eval.replay.pictures import query_picture, reference_picture
+from offline.eval.replay.score import error_3d, outcome
+
+_PICTURE_WIDTH = 420
+_JPEG_QUALITY = 82
+# Cases worth looking at first.
+_ORDER = ("error", "false point", "false refusal", "pointed", "rightly refused", "undecidable")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One replay: its name in the report, what was replayed, its records and scores, and where its pictures lie."""
+
+    name: str
+    description: str
+    records: Sequence[dict]
+    scores: dict
+    folder: Path
+
+
+def write_report(title: str, runs: Sequence[Run], facts: dict[str, str], path: Path) -> None:
+    """Write ``path`` (HTML) and beside it the same figures as JSON (suffix .json)."""
+    page = (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            title=title,
+            facts=facts,
+            rows=_rows(runs),
+            runs=[{"name": r.name, "description": r.description, "cases": _cases(r)} for r in runs],
+            order=_ORDER,
+        )
+    )
+    figures = {"title": title, "facts": facts, "runs": {r.name: r.scores for r in runs}}
+    _write(path, page)
+    _write(path.with_suffix(".json"), json.dumps(figures, indent=2, sort_keys=True) + "\n")
+
+
+def table(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """The figures as (name, one cell per run), for a terminal or a page."""
+    return [(name, [cell(run.scores) for run in runs]) for name, cell in _FIGURES]
+
+
+def _rows(runs: Sequence[Run]):
+    return {"header": [run.name for run in runs], "body": table(runs)}
+
+
+def _share(share: dict) -> str:
+    if share["value"] is None:
+        return "no case"
+    interval = f"{100 * share['low']:.0f} to {100 * share['high']:.0f}"
+    return f"{100 * share['value']:.1f} % ({share['hits']}/{share['total']}; {interval})"
+
+
+def _centimetres(value: float | None) -> str:
+    return "no case" if value is None else f"{100 * value:.2f} cm"
+
+
+_FIGURES = (
+    ("questions (decidable)", lambda s: f"{s['questions']} ({s['decidable']})"),
+    ("3D error, median", lambda s: _centimetres(s["error_3d"]["median"])),
+    ("3D error, 90th percentile", lambda s: _centimetres(s["error_3d"]["p90"])),
+    ("within 5 cm of the truth", lambda s: _share(s["error_3d"]["below_5cm"])),
+    ("within 10 cm of the truth", lambda s: _share(s["error_3d"]["below_10cm"])),
+    ("Hit@Mask", lambda s: _share(s["hit_at_mask"])),
+    ("NOT_VISIBLE decided right", lambda s: _share(s["not_visible"]["accuracy"])),
+    ("NOT_VISIBLE recall on hidden points", lambda s: _share(s["not_visible"]["recall"])),
+    ("false refusals of visible points", lambda s: _share(s["not_visible"]["false_refusals"])),
+    (
+        "points without sensor depth",
+        lambda s: f"{s['no_depth']['count']}, wrong position {s['no_depth']['wrong_position']}",
+    ),
+    ("errors", lambda s: ", ".join(f"{n} {code}" for code, n in s["error_codes"].items()) or "none"),
+    (
+        "latency at the client, p50 / p95",
+        lambda s: (
+            "no case"
+            if s["latency"]["p50"] is None
+            else f"{1000 * s['latency']['p50']:.1f} / {1000 * s['latency']['p95']:.1f} ms"
+        ),
+    ),
+)
+
+
+def _cases(run: Run) -> list[dict]:
+    cases = [_case(run, record) for record in run.records]
+    return sorted(cases, key=lambda case: (_ORDER.index(case["outcome"]), -(case["error"] or 0.0)))
+
+
+def _case(run: Run, record: dict) -> dict:
+    question, answer, error = record["question"], record["answer"], error_3d(record)
+    target = answer["targets"][0] if answer["targets"] else None
+    predicted = (target["pixel"]["u"], target["pixel"]["v"]) if target else None
+    mask = _read(run.folder, record["files"].get("mask"), cv2.IMREAD_GRAYSCALE)
+    reference = _read(run.folder, record["files"]["reference"], cv2.IMREAD_COLOR_RGB)
+    query = _read(run.folder, record["files"]["query"], cv2.IMREAD_COLOR_RGB)
+    truth = question["truth"]
+    return {
+        "id": question["question_id"],
+        "text": question["text"],
+        "outcome": outcome(record),
+        "truth": truth["visibility"].replace("_", " ") + ("" if truth["decidable"] else " (by a hair)"),
+        "status": Status(answer["status"]).name,
+        "message": answer["error_msg"],
+        "code": ErrorCode(answer["error_code"]).name,
+        "error": error,
+        "error_text": "" if error is None else f"{100 * error:.1f} cm off",
+        "sigma_text": _sigma(target),
+        "reference": _embed(reference_picture(reference, question["mark"])),
+        "query": _embed(query_picture(query, truth["pixel"], predicted, mask)),
+        "raw": answer["raw_answer"],
+        "latency": f"{1000 * record['latency']:.1f} ms",
+    }
+
+
+def _sigma(target: dict | None) -> str:
+    if target is None or target["covariance_type"] == 0:
+        return ""
+    variance = target["position_covariance"]
+    return f"stated 1 sigma {100 * (variance[0] + variance[4] + variance[8]) ** 0.5:.1f} cm"
+
+
+def _read(folder: Path, name: str | None, flags: int):
+    if name is None:
+        return None
+    image = cv2.imread(str(folder / name), flags)
+    if image is None:
+        raise ValueError(f"{folder / name}: picture of the report cannot be read")
+    return image
+
+
+def _embed(picture) -> str:
+    height = round(picture.shape[0] * _PICTURE_WIDTH / picture.shape[1])
+    small = cv2.resize(picture, (_PICTURE_WIDTH, height), interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("offline.eval.replay", "templates"), autoescape=True, trim_blocks=True
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,128 @@
+"""Scores of a replay: a pure function of its records. No node, no bag, no clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from roboref_core.answer import DepthSource, ErrorCode, Status
+from roboref_core.visibility import Visibility
+
+from offline.eval.intervals import wilson
+
+_HIDDEN = (Visibility.OCCLUDED.value, Visibility.OUT_OF_FRUSTUM.value)
+_POINTING = (Status.FOUND, Status.AMBIGUOUS, Status.FOUND_WITHOUT_POSITION)
+
+
+@dataclass(frozen=True)
+class Share:
+    """A count of successes with its 95 % Wilson interval; ``value`` is None where nothing was counted."""
+
+    hits: int
+    total: int
+
+    @property
+    def value(self) -> float | None:
+        return self.hits / self.total if self.total else None
+
+    def to_json(self) -> dict:
+        low, high = wilson(self.hits, self.total)
+        return {"hits": self.hits, "total": self.total, "value": self.value, "low": low, "high": high}
+
+
+def error_3d(record: dict) -> float | None:
+    """Distance of the first target from the true point [m]; None without a metric target."""
+    targets = record["answer"]["targets"]
+    if record["answer"]["status"] not in (Status.FOUND, Status.AMBIGUOUS) or not targets:
+        return None
+    if targets[0]["depth_source"] == DepthSource.NONE:
+        return None
+    found = targets[0]["position"]
+    return float(
+        np.linalg.norm(np.subtract([found["x"], found["y"], found["z"]], record["question"]["truth"]["point"]))
+    )
+
+
+def hits_mask(record: dict, folder: Path) -> bool | None:
+    """Whether the first target's pixel lies on the object's mask; None without a pixel or a mask."""
+    targets, name = record["answer"]["targets"], record["files"].get("mask")
+    if not targets or name is None:
+        return None
+    mask = cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise ValueError(f"{folder / name}: mask of question {record['question']['question_id']} cannot be read")
+    u, v = (int(np.floor(targets[0]["pixel"][axis] + 0.5)) for axis in ("u", "v"))
+    return bool(0 <= v < mask.shape[0] and 0 <= u < mask.shape[1] and mask[v, u] > 0)
+
+
+def outcome(record: dict) -> str:
+    """One word for what came of a question; ``undecidable`` and ``error`` come before right and wrong."""
+    truth, status = record["question"]["truth"], record["answer"]["status"]
+    if status not in (*_POINTING, Status.NOT_VISIBLE):
+        return "error"
+    if not truth["decidable"]:
+        return "undecidable"
+    if truth["visibility"] in _HIDDEN:
+        return "rightly refused" if status == Status.NOT_VISIBLE else "false point"
+    return "false refusal" if status == Status.NOT_VISIBLE else "pointed"
+
+
+def score(records: Sequence[dict], folder: Path) -> dict:
+    """All figures of one replay.
+
+    Args:
+        records: as ``record.make_record`` builds them.
+        folder: where their mask files lie.
+
+    Returns:
+        A JSON-ready dictionary: counts, 3D error [m] and Hit@Mask over visible, decidable points that the
+        node pointed at, NOT_VISIBLE figures over decidable cases (an error counts as wrong), latency [s].
+    """
+    outcomes = Counter(outcome(record) for record in records)
+    decidable = [r for r in records if r["question"]["truth"]["decidable"]]
+    hidden = [r for r in decidable if r["question"]["truth"]["visibility"] in _HIDDEN]
+    visible = [r for r in decidable if r["question"]["truth"]["visibility"] == Visibility.VISIBLE.value]
+    blind = [r for r in decidable if r["question"]["truth"]["visibility"] == Visibility.UNKNOWN.value]
+    errors = [e for e in map(error_3d, visible) if e is not None]
+    masks = [h for h in (hits_mask(r, folder) for r in visible) if h is not None]
+    refused = sum(r["answer"]["status"] == Status.NOT_VISIBLE for r in hidden)
+    shown = sum(r["answer"]["status"] in _POINTING for r in visible)
+    latencies = [r["latency"] for r in records]
+    return {
+        "questions": len(records),
+        "decidable": len(decidable),
+        "outcomes": dict(sorted(outcomes.items())),
+        "truths": dict(sorted(Counter(r["question"]["truth"]["visibility"] for r in records).items())),
+        "error_codes": dict(
+            sorted(Counter(ErrorCode(r["answer"]["error_code"]).name for r in records if outcome(r) == "error").items())
+        ),
+        "error_3d": {
+            "count": len(errors),
+            "median": _percentile(errors, 50),
+            "p90": _percentile(errors, 90),
+            "below_5cm": Share(sum(e < 0.05 for e in errors), len(visible)).to_json(),
+            "below_10cm": Share(sum(e < 0.10 for e in errors), len(visible)).to_json(),
+        },
+        "hit_at_mask": Share(sum(masks), len(visible)).to_json(),
+        "not_visible": {
+            "recall": Share(refused, len(hidden)).to_json(),
+            "false_refusals": Share(
+                sum(r["answer"]["status"] == Status.NOT_VISIBLE for r in visible), len(visible)
+            ).to_json(),
+            "accuracy": Share(refused + shown, len(hidden) + len(visible)).to_json(),
+        },
+        "no_depth": {
+            "count": len(blind),
+            "without_position": sum(r["answer"]["status"] == Status.FOUND_WITHOUT_POSITION for r in blind),
+            "wrong_position": sum((error_3d(r) or 0.0) > 0.1 for r in blind),
+        },
+        "latency": {"p50": _percentile(latencies, 50), "p95": _percentile(latencies, 95)},
+    }
+
+
+def _percentile(values: Sequence[float], q: float) -> float | None:
+    return float(np.percentile(values, q)) if len(values) else None

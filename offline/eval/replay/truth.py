@@ -1,0 +1,92 @@
+"""What is true of a marked point in a later frame, from exact geometry that the node never sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from roboref_core.camera import Camera
+from roboref_core.pose import inverse, transform
+from roboref_core.view import valid_depth
+from roboref_core.visibility import Visibility
+
+from offline.data_engine.sources.base import Scene
+
+
+@runtime_checkable
+class GroundTruthScene(Scene, Protocol):
+    """A Scene that also knows the exact picture behind its (perhaps noisy) frames."""
+
+    def exact_depth(self, i: int) -> np.ndarray:
+        """(H, W) float32 [m] through the colour camera, without noise or holes."""
+
+    def instance_ids(self, i: int) -> np.ndarray:
+        """(H, W) int32 through the colour camera: which object each pixel shows, 0 = none."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The right answer to "where is this point now?".
+
+    Attributes:
+        visibility: VISIBLE, OCCLUDED, OUT_OF_FRUSTUM, or UNKNOWN: in sight, but the sensor has no depth there.
+        decidable: False within a few pixels of an outline or of the picture's border, or if hidden by a hair.
+        point: (x, y, z) in the world [m].
+        pixel: where it projects in the query frame, None behind the camera.
+    """
+
+    visibility: Visibility
+    decidable: bool
+    point: tuple[float, float, float]
+    pixel: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class TruthConfig:
+    """When a case counts as decidable.
+
+    Attributes:
+        margin_px: an outline or the border closer than this makes it undecidable [pixel].
+        margin: surfaces around the point that differ from its depth by more than this are outlines, and a
+            point must be hidden by more than this to count as hidden [m].
+    """
+
+    margin_px: int = 3
+    margin: float = 0.1
+
+
+def judge(
+    point: np.ndarray,
+    camera: Camera,
+    T_world_camera: np.ndarray,
+    exact_depth: np.ndarray,
+    sensor_depth: np.ndarray,
+    depth_camera: Camera,
+    config: TruthConfig,
+) -> Truth:
+    """Truth of a world point (3,) in one frame, whose exact depth is given through the colour camera."""
+    in_camera = transform(inverse(T_world_camera), point)
+    pixel = camera.project(in_camera)[0]
+    place = (float(point[0]), float(point[1]), float(point[2]))
+    projected = (float(pixel[0]), float(pixel[1])) if np.isfinite(pixel).all() else None
+    if projected is None:
+        return Truth(Visibility.OUT_OF_FRUSTUM, True, place, None)
+    m = config.margin_px
+    outside = max(-0.5 - pixel[0], pixel[0] - camera.width + 0.5, -0.5 - pixel[1], pixel[1] - camera.height + 0.5)
+    if outside > 0:
+        return Truth(Visibility.OUT_OF_FRUSTUM, outside > m, place, projected)
+    u, v = int(np.floor(pixel[0] + 0.5)), int(np.floor(pixel[1] + 0.5))
+    window = exact_depth[max(v - m, 0) : v + m + 1, max(u - m, 0) : u + m + 1]
+    hidden_by = in_camera[2] - np.where(valid_depth(window), window, np.inf)
+    away_from_border = -outside >= m
+    if in_camera[2] - exact_depth[v, u] > config.margin:
+        return Truth(
+            Visibility.OCCLUDED, bool((hidden_by > config.margin).all()) and away_from_border, place, projected
+        )
+    decidable = bool((np.abs(hidden_by) <= config.margin).all()) and away_from_border
+    on_sensor = np.floor(depth_camera.project(in_camera)[0] + 0.5)
+    measured = False
+    if depth_camera.contains(on_sensor)[0]:
+        measured = bool(valid_depth(sensor_depth[int(on_sensor[1]), int(on_sensor[0])]))
+    return Truth(Visibility.VISIBLE if measured else Visibility.UNKNOWN, decidable, place, projected)
