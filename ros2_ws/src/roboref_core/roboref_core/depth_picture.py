@@ -3,6 +3,11 @@
 RoboRefer's depth pictures come from Depth-Anything-V2, whose output is inverse depth up to an unknown scale
 and shift, stretched from its minimum to its maximum. Stretching the inverse of metric depth in the same way
 removes scale and shift, so a perfect sensor and a perfect estimator give the same picture.
+
+Holes get the value of the nearest measurement. On 25 Kinect frames (7-Scenes, 4-19 % holes), against the depth
+that other frames measured in the holes, it errs by 4 of 255 grey levels in the median (mean 17), 3 ms a frame;
+the farther neighbour in the row errs by 8 (31), a resolution pyramid by 7 (20), Navier-Stokes inpainting by 5 (17)
+at 29 ms. Stretching to plain extremes is safe there: the nearest pixel is within 3 % of the 99.9th percentile.
 """
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Grid:
         """Tells the model how to read the grid that is drawn over ``where``."""
         return (
             f"A grid is drawn over {where}: the numbers along the top are the x coordinates of its vertical lines, "
-            "the numbers along the left are the y coordinates of its horizontal lines, as fractions of its width and height."
+            "the numbers along the left are the y coordinates of its horizontal lines, as fractions of its size."
         )
 
     def _label(self, image: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> None:

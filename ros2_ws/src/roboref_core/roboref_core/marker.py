@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 _SHIFT = 4  # cv2 draws at 1/2**4 pixel
+_SMALLEST_RADIUS = 5.0  # a smaller ring hides what it marks
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Marker:
     Attributes:
         color: RGB.
         color_name: how prompts call that colour.
-        radius: of the ring, as a fraction of the image's diagonal; never under 4 pixels.
+        radius: of the ring, as a fraction of the image's diagonal; never under 5 pixels.
         thickness: of the line, as a fraction of the diagonal; never under 1 pixel.
     """
 
@@ -49,7 +50,7 @@ class Marker:
         line = max(1, round(self.thickness * diagonal))
         for color, thickness in (((255, 255, 255), line + 2 * max(1, line // 2)), (self.color, line)):
             if box is None:
-                radius = max(4.0, self.radius * diagonal)
+                radius = max(_SMALLEST_RADIUS, self.radius * diagonal)
                 cv2.circle(marked, _fixed(pixel), _fixed((radius,))[0], color, thickness, cv2.LINE_AA, _SHIFT)
             else:
                 cv2.rectangle(marked, _fixed(box[:2]), _fixed(box[2:]), color, thickness, cv2.LINE_AA, _SHIFT)
@@ -61,7 +62,7 @@ class Marker:
         font, line = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(self.thickness * diagonal / 2))
         scale = cv2.getFontScaleFromHeight(font, max(8, round(0.025 * diagonal)), line)
         (width, height), _ = cv2.getTextSize(label, font, scale, line)
-        gap = max(4.0, self.radius * diagonal) + 2 * line
+        gap = max(_SMALLEST_RADIUS, self.radius * diagonal) + 2 * line
         right, top = (pixel[0] + gap, pixel[1] - gap) if box is None else (box[0], box[1] - 2 * line)
         # Beside the mark where there is room, else inside the image's edge.
         u = int(np.clip(right, line, max(line, marked.shape[1] - width - line)))
