@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from roboref_core.answer import DepthSource, ErrorCode, ReferError
 from roboref_core.locate import LocateConfig, locate, surface_in_box
 from roboref_core.models.base import Mark
-from roboref_core.pose import transform
+from roboref_core.pose import inverse, transform
 from roboref_core.query import MarkedRegion, RegionType
 from roboref_core.view import View
 from roboref_core.view_buffer import ViewBuffer
@@ -63,7 +64,13 @@ def _from_position(region: MarkedRegion, searched: View, frames: FrameLookup | N
         raise ReferError(ErrorCode.INVALID_QUERY, f"a marked position must be three finite numbers, found {position}")
     T = lookup(frames, searched.world_frame, region.frame_id or searched.world_frame, searched.stamp_ns)
     position = transform(T, position)
-    return Mark(view=None, pixel=None, position=position, covariance=np.zeros((3, 3)), label=region.label)
+    mark = Mark(view=None, pixel=None, position=position, covariance=np.zeros((3, 3)), label=region.label)
+    if searched.T_world_camera is None:
+        return mark
+    pixel = searched.camera.project(transform(inverse(searched.T_world_camera), position))
+    if not searched.camera.contains(pixel)[0]:
+        return mark
+    return replace(mark, view=searched, pixel=(float(pixel[0, 0]), float(pixel[0, 1])))
 
 
 def _from_box(region: MarkedRegion, view: View, config: LocateConfig) -> Mark:
@@ -83,14 +90,14 @@ def _from_box(region: MarkedRegion, view: View, config: LocateConfig) -> Mark:
     # The point of the surface nearest to its middle: on the object, where the box's centre need not be.
     middle = np.median(points, axis=0)
     nearest = points[np.argmin(((points - middle) ** 2).sum(axis=1))]
-    return Mark(view, centre, box, nearest, np.cov(points.T) if len(points) > 1 else np.zeros((3, 3)), region.label)
+    return replace(mark, position=nearest, covariance=np.cov(points.T) if len(points) > 1 else np.zeros((3, 3)))
 
 
 def _located(mark: Mark, view: View, pixel: tuple[float, float], config: LocateConfig) -> Mark:
     place = locate(view, pixel, None, config)
     if place.source == DepthSource.NONE or not place.in_world:
         return mark
-    return Mark(mark.view, mark.pixel, mark.box, place.point, place.covariance, mark.label)
+    return replace(mark, position=place.point, covariance=place.covariance)
 
 
 def _checked_pixel(pixel, view: View) -> tuple[float, float]:

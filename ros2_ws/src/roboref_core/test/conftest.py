@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from roboref_core.camera import Camera
 from roboref_core.pose import look_at, transform
 from roboref_core.view import View

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from roboref_core.camera import Camera, map_pixels, normalised_to_pixel, pixel_to_normalised
 
 CAMERAS = {

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from roboref_core.answer import DepthSource
 from roboref_core.camera import Camera
 from roboref_core.locate import LocateConfig, locate, surface_at, surface_in_box
@@ -25,7 +24,7 @@ def flat_view(depth, **changes):
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 7), st.floats(6, 153), st.floats(6, 113))
 def test_exact_depth_gives_the_exact_point(room, poses, i, u, v):
-    """Within a centimetre on the planes and small spheres of a coarse picture, at any sub-pixel away from depth edges."""
+    """Within a centimetre on planes and small spheres of a coarse picture, at any sub-pixel away from depth edges."""
     view = room.view(poses[i])
     around = [room.point(view, (u + du, v + dv)) for du in (-4, 0, 4) for dv in (-4, 0, 4)]
     distances = np.linalg.norm(np.array(around) - view.T_world_camera[:3, 3], axis=1)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation, Slerp
-
 from roboref_core import pose
+from scipy.spatial.transform import Rotation, Slerp
 
 finite = st.floats(-10, 10)
 quaternions = st.tuples(finite, finite, finite, finite).filter(lambda q: np.linalg.norm(q) > 1e-3)

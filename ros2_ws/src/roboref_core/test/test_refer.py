@@ -4,7 +4,6 @@ import time
 
 import numpy as np
 import pytest
-
 from roboref_core.answer import Agreement, DepthSource, ErrorCode, ReferError, Status
 from roboref_core.camera import Camera
 from roboref_core.models.base import Prediction
@@ -93,6 +92,19 @@ def test_box_and_position_marks_find_the_same_object(room, buffer):
     assert by_box.status == by_place.status == Status.FOUND
     assert abs(np.linalg.norm(by_box.targets[0].position - CENTRE) - 0.5) < 0.02
     assert np.linalg.norm(by_place.targets[0].position - top) < 0.05
+
+
+def test_a_position_is_shown_to_the_model_where_it_projects(room, buffer):
+    view = add(room, buffer, A, 0)
+    model = Answering(found((79.5, 59.5)))
+    answer(Query("that", regions=(MarkedRegion(RegionType.POSITION, position=CENTRE),)), buffer, model)
+    (mark,) = model.requests[0].marks
+    assert mark.view is view
+    np.testing.assert_allclose(mark.pixel, (79.5, 59.5))
+    behind = MarkedRegion(RegionType.POSITION, position=(-2.9, 0.0, 1.0))
+    answer(Query("that", regions=(behind,)), buffer, model)
+    (mark,) = model.requests[1].marks
+    assert (mark.view, mark.pixel) == (None, None)
 
 
 @pytest.mark.parametrize(

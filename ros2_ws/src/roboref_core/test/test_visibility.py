@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from roboref_core.camera import Camera
 from roboref_core.pose import inverse, look_at, transform
 from roboref_core.visibility import Visibility, point_visibility
