@@ -1,0 +1,136 @@
+"""A scene's mesh arranged for visibility: faces and sample points sorted, so that each object is one range."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from offline.data_engine.sources.base import Instances, Mesh
+
+_SPACING = 0.1
+"""Faces with longer edges get extra sample points this far apart [m]: vertices alone would miss a wall of two faces."""
+_MAX_STEPS = 64
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Mesh and objects of one scene, in the world frame.
+
+    Attributes:
+        vertices: (V, 3) float32 [m].
+        faces: (F, 3) int32, sorted by object.
+        face_ids: (F,) int32 object of each face, 0 = none: the id of at least two of its vertices, else the first's.
+        points: (P, 3) float32 samples of the surface (vertices, and points inside large faces), sorted by object.
+        object_ids: (O,) int32, ascending; the first may be 0 (unannotated surface).
+        face_starts, point_starts: (O + 1,) int64 offsets: object ``object_ids[k]`` owns [starts[k], starts[k + 1]).
+        lower, upper: (O, 3) float64 bounding boxes [m].
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    face_ids: np.ndarray
+    points: np.ndarray
+    object_ids: np.ndarray
+    face_starts: np.ndarray
+    point_starts: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+    @classmethod
+    def build(cls, mesh: Mesh, instances: Instances | None = None) -> Surface:
+        """Arrange ``mesh``; without ``instances`` it is one unannotated object.
+
+        Raises ValueError if ids and vertices do not belong together (segments of the other mesh) or a
+        face names a vertex that does not exist.
+        """
+        vertices = np.ascontiguousarray(mesh.vertices, dtype=np.float32)
+        faces = np.ascontiguousarray(mesh.faces, dtype=np.int32).reshape(-1, 3)
+        if len(vertices) == 0:
+            raise ValueError("mesh has no vertices")
+        if not np.isfinite(vertices).all():
+            raise ValueError("mesh has vertices that are not finite")
+        if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
+            raise ValueError(
+                f"mesh has {len(vertices)} vertices, but its faces name {faces.min()} to {faces.max()}"
+            )
+        ids = np.zeros(len(vertices), np.int32) if instances is None else np.asarray(instances.vertex_ids, np.int32)
+        if ids.shape != (len(vertices),):
+            raise ValueError(
+                f"expected one instance id for each of the mesh's {len(vertices)} vertices, found {ids.shape}: "
+                "segments of another mesh?"
+            )
+        corner = ids[faces]
+        face_ids = np.where(corner[:, 1] == corner[:, 2], corner[:, 1], corner[:, 0])
+        order = np.argsort(face_ids, kind="stable")
+        faces, face_ids = np.ascontiguousarray(faces[order]), np.ascontiguousarray(face_ids[order])
+
+        extra, source = _fill_faces(vertices, faces, np.float32(_SPACING), _MAX_STEPS)
+        points = np.concatenate([vertices, extra])
+        point_ids = np.concatenate([ids, face_ids[source]])
+        order = np.argsort(point_ids, kind="stable")
+        points, point_ids = np.ascontiguousarray(points[order]), point_ids[order]
+
+        object_ids = np.unique(point_ids).astype(np.int32)
+        point_starts = np.append(np.searchsorted(point_ids, object_ids), len(points)).astype(np.int64)
+        face_starts = np.append(np.searchsorted(face_ids, object_ids), len(faces)).astype(np.int64)
+        lower = np.minimum.reduceat(points, point_starts[:-1], axis=0).astype(np.float64)
+        upper = np.maximum.reduceat(points, point_starts[:-1], axis=0).astype(np.float64)
+        return cls(vertices, faces, face_ids, points, object_ids, face_starts, point_starts, lower, upper)
+
+    def index(self, object_id: int) -> int:
+        """Row of ``object_id`` in the per-object arrays. Raises KeyError if the mesh has no such object."""
+        k = int(np.searchsorted(self.object_ids, object_id))
+        if k == len(self.object_ids) or self.object_ids[k] != object_id:
+            raise KeyError(f"object {object_id} has no vertex in the mesh")
+        return k
+
+    def object_faces(self, object_id: int) -> slice:
+        k = self.index(object_id)
+        return slice(int(self.face_starts[k]), int(self.face_starts[k + 1]))
+
+    def object_points(self, object_id: int) -> np.ndarray:
+        """(n, 3) float32 sample points of one object [m]."""
+        k = self.index(object_id)
+        return self.points[self.point_starts[k] : self.point_starts[k + 1]]
+
+    def centre(self, object_id: int) -> np.ndarray:
+        """(3,) middle of the object's bounding box [m]."""
+        k = self.index(object_id)
+        return (self.lower[k] + self.upper[k]) / 2
+
+
+@numba.njit(cache=True)
+def _fill_faces(vertices, faces, spacing, max_steps):
+    """Points inside faces with an edge longer than ``spacing``: (n, 3) float32 and the face of each, (n,) int64."""
+    total = 0
+    steps = np.zeros(len(faces), np.int64)
+    for f in range(len(faces)):
+        longest = np.float32(0.0)
+        for k in range(3):
+            d = vertices[faces[f, k]] - vertices[faces[f, (k + 1) % 3]]
+            longest = max(longest, np.sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]))
+        if longest > spacing:
+            n = min(np.int64(np.ceil(longest / spacing)), max_steps)
+            steps[f] = n
+            # Barycentric grid of n steps, its three corners left out: they are vertices already.
+            total += (n + 1) * (n + 2) // 2 - 3
+    points = np.empty((total, 3), np.float32)
+    source = np.empty(total, np.int64)
+    at = 0
+    for f in range(len(faces)):
+        n = steps[f]
+        for i in range(n + 1 if n else 0):
+            for j in range(n + 1 - i):
+                k = n - i - j
+                if i == n or j == n or k == n:
+                    continue
+                for axis in range(3):
+                    points[at, axis] = (
+                        i * vertices[faces[f, 0], axis]
+                        + j * vertices[faces[f, 1], axis]
+                        + k * vertices[faces[f, 2], axis]
+                    ) / np.float32(n)
+                source[at] = f
+                at += 1
+    return points, source

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from roboref_core.camera import Camera
+from roboref_core.pose import look_at
+from roboref_core.view import View
+from roboref_core.visibility import Visibility, point_visibility
+
+from offline.data_engine.frustum import candidates
+from offline.data_engine.sources.base import Instances
+from offline.data_engine.surface import Surface
+from offline.data_engine.test.synthetic import DEPTH, ROOM, SyntheticScene, box, merge
+from offline.data_engine.visibility import STATES, FrameVisibility, PointCounter, VisibilityConfig
+
+pytest.importorskip("open3d")
+OBJECTS = [i for _, _, i, _ in ROOM if i > 3]
+CAMERA = Camera(320, 240, 288.0, 288.0, 159.5, 119.5)
+
+
+def frame_of(scene: SyntheticScene, i: int, surface: Surface, **config) -> FrameVisibility:
+    return FrameVisibility(
+        surface, scene.color_camera, scene.poses[i], scene.depth(i), scene.depth_camera, VisibilityConfig(**config)
+    )
+
+
+def test_masks_are_those_of_ray_casting():
+    scene = SyntheticScene()
+    surface = Surface.build(scene.mesh(), scene.instances())
+    for i in range(0, len(scene), 5):
+        _, ids, _ = scene.cast(i, scene.color_camera)
+        frame = frame_of(scene, i, surface)
+        for object_id in OBJECTS:
+            view, mask, confirmed = frame.observe(object_id)
+            truth = ids == object_id
+            if view.state == Visibility.VISIBLE:
+                assert (mask & truth).sum() >= 0.97 * max(truth.sum(), mask.sum())
+                assert (confirmed & ~truth).sum() <= 0.02 * confirmed.sum()
+            assert (view.state == Visibility.VISIBLE) or truth.sum() < 200
+
+
+@pytest.mark.parametrize(("noise", "holes"), [(0.0, 0.0), (0.006, 0.15)])
+def test_verdicts_are_true(noise, holes):
+    scene = SyntheticScene(noise=noise, holes=holes)
+    surface = Surface.build(scene.mesh(), scene.instances())
+    hidden = 0
+    for i in range(len(scene)):
+        _, ids, _ = scene.cast(i, scene.color_camera)
+        frame = frame_of(scene, i, surface)
+        for object_id in OBJECTS:
+            view, truth = frame.view(object_id), (ids == object_id).sum()
+            if view.state == Visibility.VISIBLE:
+                assert truth > 0
+            if view.certainly_hidden:
+                hidden += 1
+                assert truth == 0
+                assert view.state in (Visibility.OCCLUDED, Visibility.OUT_OF_FRUSTUM)
+    assert hidden > 10
+
+
+def test_fraction_counts_what_the_border_and_other_objects_hide():
+    """A square half behind a screen, then half outside the picture: a half is visible both times."""
+    mesh, ids = merge([(*box((-0.5, -0.5, 3.0), (0.5, 0.5, 3.001)), 1), (*box((0, -2, 2.0), (2, 2, 2.001)), 2)])
+    surface = Surface.build(mesh, Instances(ids, {1: "board", 2: "screen"}))
+    depth = np.full((240, 320), 3.0, np.float32)
+    depth[:, 160:] = 2.0
+    view = FrameVisibility(surface, CAMERA, np.eye(4), depth, CAMERA).view(1)
+    assert view.state == Visibility.VISIBLE and view.fraction == pytest.approx(0.5, abs=0.03)
+    np.testing.assert_allclose(view.direction, (0, 0, -1), atol=1e-3)
+    assert view.distance == pytest.approx(3.0, abs=1e-2)
+
+    shifted = np.eye(4)
+    edge = 3.0 * 159.5 / 288
+    shifted[0, 3] = edge  # the picture's left border runs through the middle of the board
+    view = FrameVisibility(surface, CAMERA, shifted, np.full((240, 320), 3.0, np.float32), CAMERA).view(1)
+    assert view.counts[STATES.index(Visibility.OUT_OF_FRUSTUM)] > 0 and view.border_distance == 0
+
+
+def test_the_sensor_has_its_say():
+    mesh, ids = merge([(*box((-0.5, -0.5, 3.0), (0.5, 0.5, 3.1)), 1), (*box((-3, -3, 4.0), (3, 3, 4.1)), 2)])
+    surface = Surface.build(mesh, Instances(ids, {1: "board", 2: "wall"}))
+
+    def state(sensor):
+        return FrameVisibility(surface, CAMERA, np.eye(4), np.full((240, 320), sensor, np.float32), CAMERA).view(1)
+
+    assert state(3.0).state == Visibility.VISIBLE
+    assert state(0.0).state == Visibility.UNKNOWN
+    assert state(np.nan).state == Visibility.UNKNOWN
+    assert state(1.5).state == Visibility.OCCLUDED
+    assert state(4.0).state == Visibility.CONFLICT
+    # Only the sensor says so: hidden, but not proof enough for an emitted NOT_VISIBLE.
+    assert not state(1.5).certainly_hidden
+
+
+def test_hidden_needs_a_margin():
+    """The rim of a board is hidden by less than the margin: not certain; by more: certain."""
+    for overlap, certain in ((0.005, False), (0.2, True)):
+        half = 0.2 + overlap
+        screen = box((-half, -half, 2.0), (half, half, 2.1))
+        mesh, ids = merge([(*box((-0.4, -0.4, 4.0), (0.4, 0.4, 4.1)), 1), (*screen, 2)])
+        surface = Surface.build(mesh, Instances(ids, {1: "board", 2: "screen"}))
+        depth = np.zeros((240, 320), np.float32)
+        view = FrameVisibility(surface, CAMERA, np.eye(4), depth, CAMERA).view(1)
+        assert view.certainly_hidden == certain
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_point_counts_agree_with_the_core_test(seed):
+    """Against roboref_core.visibility, which is written for few points and in float64, on smooth depth."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(-2, 2, (5, 3))
+    mesh, ids = merge([(*box(lo, lo + rng.uniform(0.1, 1.5, 3)), k) for k, lo in enumerate(corners, 1)])
+    surface = Surface.build(mesh, Instances(ids, {}))
+    T = look_at(rng.uniform(-3, 3, 3), (0, 0, 0))
+    depth = np.full((DEPTH.height, DEPTH.width), rng.uniform(0.5, 4), np.float32)
+    if seed % 5 == 0:
+        depth[:] = np.nan
+    color = np.zeros((DEPTH.height, DEPTH.width, 3), np.uint8)
+    view = View(view_id="v", stamp_ns=0, color=color, camera=DEPTH, depth=depth, T_world_camera=T)
+    counts, bits = PointCounter(surface, DEPTH).count(depth, T)
+    for k, object_id in enumerate(surface.object_ids):
+        names, _ = point_visibility(surface.object_points(object_id), view)
+        expected = np.array([names.count(state) for state in STATES])
+        # A point within rounding of the picture's border or of the tolerance may fall on either side.
+        assert np.abs(counts[k] - expected).sum() <= 0.01 * len(names) + 2
+    assert np.bitwise_count(bits).sum() == counts[:, 0].sum()
+
+
+def test_point_counter_reads_raw_depth_alike():
+    scene = SyntheticScene(frames=4)
+    surface = Surface.build(scene.mesh(), scene.instances())
+    counter = PointCounter(surface, scene.depth_camera)
+    raw, unit = scene.depth_raw(1)
+    metres = raw.astype(np.float32) * np.float32(unit)
+    wanted = surface.object_ids != 5
+    a, _ = counter.count(raw, scene.poses[1], wanted, unit)
+    b, _ = counter.count(metres, scene.poses[1], wanted)
+    np.testing.assert_array_equal(a, b)
+    assert a[~wanted].sum() == 0
+    with pytest.raises(ValueError, match="depth image is 10x10"):
+        counter.count(np.zeros((10, 10), np.float32), scene.poses[1])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_frustum_cull_never_drops_what_is_in_the_picture(seed):
+    rng = np.random.default_rng(seed)
+    poses = np.stack([look_at(rng.uniform(-2, 2, 3), rng.uniform(-2, 2, 3)) for _ in range(6)])
+    poses[2] = np.nan
+    lower = rng.uniform(-4, 4, (40, 3))
+    upper = lower + rng.uniform(0, 1, (40, 3))
+    seen = candidates(poses, CAMERA, lower, upper, far=3.0)
+    assert not seen[2].any()
+    for n in (0, 1, 3, 4, 5):
+        for o in range(40):
+            points = rng.uniform(lower[o], upper[o], (200, 3)) - poses[n, :3, 3]
+            points = points @ poses[n, :3, :3]
+            if (CAMERA.contains(CAMERA.project(points)) & (points[:, 2] <= 3.0)).any():
+                assert seen[n, o]
+    assert 0 < seen.mean() < 0.9

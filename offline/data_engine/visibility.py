@@ -1,0 +1,389 @@
+"""Which objects does a frame see? Decided from the mesh's z-buffer and the sensor's own depth together.
+
+Neither alone is enough. A depth test alone misses what falls into sensor holes (one vertex in eight on
+Kinect frames) and cannot tell a moved object from an occluded one; the mesh alone does not know what was
+never reconstructed or has moved. Two steps:
+
+* ``PointCounter``: every sample point of every object against the sensor depth, well under a
+  millisecond a frame; finds the frames worth a closer look.
+* ``FrameVisibility``: exact, per pixel. Each object is also drawn alone, so that the pixels it would
+  have unoccluded (the amodal silhouette) are known, even beyond the picture's border.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numba
+import numpy as np
+from roboref_core.camera import Camera
+from roboref_core.pose import inverse
+from roboref_core.visibility import DepthTolerance, Visibility
+
+from offline.data_engine.surface import Surface
+from offline.data_engine.zbuffer import NEAR, Projection, ZBuffer, require_pinhole
+
+STATES = (
+    Visibility.VISIBLE, Visibility.OUT_OF_FRUSTUM, Visibility.OCCLUDED, Visibility.UNKNOWN, Visibility.CONFLICT
+)
+"""Column order of all counts in this module."""
+_VISIBLE, _OUT, _OCCLUDED, _UNKNOWN, _CONFLICT = range(5)
+_BEYOND = 255
+"""Pixel state outside the object's silhouette."""
+
+
+@dataclass(frozen=True)
+class VisibilityConfig:
+    """When is an object seen?
+
+    Attributes:
+        tolerance: |sensor - mesh| that still counts as the same surface.
+        min_pixels: fewer visible pixels leave an object UNKNOWN, not VISIBLE.
+        margin_px: NOT_VISIBLE is certain only if it also holds for a picture displaced by this many pixels
+            of a 640 pixel wide image (pose and registration errors move silhouettes).
+        speckle_px: contradictions by the sensor narrower than this (at 640 pixels) are noise of single
+            pixels, not an occluder.
+    """
+
+    tolerance: DepthTolerance = field(default_factory=DepthTolerance)
+    min_pixels: int = 30
+    margin_px: float = 3.0
+    speckle_px: float = 3.0
+
+
+@dataclass(frozen=True)
+class ObjectView:
+    """How one frame sees one object.
+
+    Attributes:
+        object_id: id in the scene's instances.
+        state: the verdict.
+        counts: (5,) silhouette pixels by ``STATES``; OUT_OF_FRUSTUM counts those that the picture's border cuts off
+            (within one picture size around it).
+        fraction: visible share of the whole silhouette, [0, 1].
+        area: visible pixels of the picture.
+        box: (u0, v0, u1, v1) of the visible pixels, ends inclusive; None if there are none.
+        border_distance: from that box to the picture's border [pixel], 0 = it touches.
+        distance: from the camera to the middle of the object [m].
+        direction: (3,) unit vector from the object's middle to the camera (world frame).
+        elevation: angle of ``direction`` above the horizontal plane [rad].
+        certainly_hidden: no part of it can be visible, even with pose and registration errors.
+        hole_share: share of the pixels that the mesh shows where the sensor measured nothing.
+        residual: median of |sensor - mesh| over the pixels where both agree on the object [m]; NaN if none.
+    """
+
+    object_id: int
+    state: Visibility
+    counts: np.ndarray
+    fraction: float
+    area: int
+    box: tuple[int, int, int, int] | None
+    border_distance: int
+    distance: float
+    direction: np.ndarray
+    elevation: float
+    certainly_hidden: bool
+    hole_share: float
+    residual: float
+
+
+class PointCounter:
+    """Counts each object's sample points by state, against the sensor depth alone.
+
+    Args:
+        surface: of the scene.
+        depth_camera: of all frames.
+        tolerance: what still counts as the same surface.
+    """
+
+    def __init__(self, surface: Surface, depth_camera: Camera, tolerance: DepthTolerance | None = None):
+        require_pinhole(depth_camera, "depth camera")
+        self.surface = surface
+        self.camera = depth_camera
+        tolerance = tolerance or DepthTolerance()
+        camera = (depth_camera.fx, depth_camera.fy, depth_camera.cx, depth_camera.cy)
+        self._constants = tuple(np.float32(x) for x in (*camera, NEAR, tolerance.a, tolerance.b))
+
+    def count(
+        self, depth: np.ndarray, T_world_camera: np.ndarray, wanted: np.ndarray | None = None, unit: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Test the points of the objects that are ``wanted`` ((O,) bool, default all).
+
+        Args:
+            depth: (h, w) float32 [m], or as stored with ``unit`` metres per step; 0 or non-finite = none.
+            T_world_camera: 4x4.
+
+        Returns:
+            (O, 5) int32 counts by ``STATES``, and (ceil(P / 64),) uint64 bits of the points that are VISIBLE.
+        """
+        self.camera.check_size(depth.shape, "depth image")
+        surface = self.surface
+        wanted = np.ones(len(surface.object_ids), dtype=bool) if wanted is None else wanted
+        counts = np.zeros((len(surface.object_ids), 5), np.int32)
+        bits = np.zeros((len(surface.points) + 63) // 64, np.uint64)
+        R = inverse(T_world_camera)[:3, :3].astype(np.float32)
+        centre = T_world_camera[:3, 3].astype(np.float32)
+        _count_points(
+            surface.points, surface.point_starts, wanted, R, centre, *self._constants, depth, np.float32(unit),
+            counts, bits,
+        )
+        return counts, bits
+
+
+class FrameVisibility:
+    """Exact visibility of a scene's objects in one frame, on the pixel grid of ``camera``.
+
+    Args:
+        surface: of the scene.
+        camera: grid to decide on (the depth camera, or the colour camera for masks of the colour image).
+        T_world_camera: 4x4.
+        depth: (h, w) float32 [m], 0 or non-finite = no measurement.
+        depth_camera: of ``depth``, registered to ``camera``.
+        config: thresholds.
+    """
+
+    def __init__(
+        self,
+        surface: Surface,
+        camera: Camera,
+        T_world_camera: np.ndarray,
+        depth: np.ndarray,
+        depth_camera: Camera,
+        config: VisibilityConfig | None = None,
+    ):
+        require_pinhole(depth_camera, "depth camera")
+        depth_camera.check_size(depth.shape, "depth image")
+        self.config = config or VisibilityConfig()
+        self.surface = surface
+        self.camera = camera
+        self.T_world_camera = np.asarray(T_world_camera, dtype=np.float64)
+        self.projection = Projection(surface, camera, self.T_world_camera)
+        self.zbuffer: ZBuffer = self.projection.render()
+        self.depth = np.ascontiguousarray(depth, dtype=np.float32)
+        self.depth_camera = depth_camera
+        self._scale = camera.width / 640
+        self._margin = max(1, round(self.config.margin_px * self._scale))
+        # Farthest surface within the margin: what is behind all of it stays hidden when the picture shifts.
+        far_mesh = np.where(self.zbuffer.depth > 0, self.zbuffer.depth, np.float32(np.inf))
+        self._far_mesh = _dilate(far_mesh, self._margin)
+        known = np.isfinite(self.depth) & (self.depth > 0)
+        margin = max(1, round(self.config.margin_px * depth_camera.width / 640))
+        self._far_sensor = _dilate(np.where(known, self.depth, np.float32(0)), margin)
+
+    def view(self, object_id: int) -> ObjectView:
+        """Judge one object."""
+        return self._judge(object_id)[0]
+
+    def observe(self, object_id: int) -> tuple[ObjectView, np.ndarray, np.ndarray]:
+        """Judge one object and give its pixels.
+
+        Returns:
+            The view; (H, W) bool mask: where the mesh shows the object and the sensor does not contradict over
+            more than speckle (sensor holes stay in: dark and shiny objects have many); (H, W) bool: where mesh
+            and sensor both show it.
+        """
+        view, states, (u0, v0) = self._judge(object_id)
+        mask = np.zeros((self.camera.height, self.camera.width), dtype=bool)
+        confirmed = np.zeros_like(mask)
+        if states is not None:
+            window = (slice(v0, v0 + states.shape[0]), slice(u0, u0 + states.shape[1]))
+            shown = self.zbuffer.ids[window] == object_id
+            contradicted = shown & ((states == _OCCLUDED) | (states == _CONFLICT))
+            size = max(1, round(self.config.speckle_px * self._scale))
+            contradicted = cv2.morphologyEx(
+                contradicted.astype(np.uint8), cv2.MORPH_OPEN, np.ones((size, size), np.uint8)
+            )
+            mask[window] = shown & (contradicted == 0)
+            confirmed[window] = states == _VISIBLE
+        return view, mask, confirmed
+
+    def _judge(self, object_id: int) -> tuple[ObjectView, np.ndarray | None, tuple[int, int]]:
+        w, h = self.camera.width, self.camera.height
+        faces = self.surface.object_faces(object_id)
+        window = self.projection.window(faces, (-w, -h, 2 * w, 2 * h))
+        counts = np.zeros(5, np.int64)
+        states, origin, near_border, uncertain, residual = None, (0, 0), 0, 0, np.nan
+        if window is not None:
+            alone = self.projection.render(faces, window)
+            states, origin, near_border, uncertain, residual = self._compare(alone, object_id, counts)
+        inside = int(counts[[_VISIBLE, _OCCLUDED, _UNKNOWN, _CONFLICT]].sum())
+        box, border = None, 0
+        if counts[_VISIBLE]:
+            rows = np.flatnonzero((states == _VISIBLE).any(axis=1)) + origin[1]
+            columns = np.flatnonzero((states == _VISIBLE).any(axis=0)) + origin[0]
+            box = (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1]))
+            border = min(box[0], box[1], w - 1 - box[2], h - 1 - box[3])
+        certainly_hidden = uncertain == 0 and near_border == 0
+        if inside == 0 and certainly_hidden:
+            # Surface too small to cover a pixel centre may still be in the picture.
+            certainly_hidden = not _any_inside(self, object_id)
+        shown = int(counts[_VISIBLE] + counts[_UNKNOWN])
+        offset = self.T_world_camera[:3, 3] - self.surface.centre(object_id)
+        distance = float(np.linalg.norm(offset))
+        direction = offset / max(distance, 1e-9)
+        return (
+            ObjectView(
+                object_id=object_id,
+                state=self._verdict(counts, inside, certainly_hidden),
+                counts=counts,
+                fraction=float(counts[_VISIBLE] / max(1, counts.sum())),
+                area=int(counts[_VISIBLE]),
+                box=box,
+                border_distance=border,
+                distance=distance,
+                direction=direction,
+                elevation=float(np.arcsin(np.clip(direction[2], -1, 1))),
+                certainly_hidden=certainly_hidden,
+                hole_share=float(counts[_UNKNOWN] / shown) if shown else 0.0,
+                residual=residual,
+            ),
+            states,
+            origin,
+        )
+
+    def _compare(self, alone: ZBuffer, object_id: int, counts: np.ndarray):
+        """Judge every silhouette pixel; fills ``counts``. See ``_compare_pixels``."""
+        w, h = self.camera.width, self.camera.height
+        u0, v0 = alone.origin
+        silhouette = np.ascontiguousarray(_crop(alone, 0, w, h))
+        cut = np.count_nonzero(alone.depth) - np.count_nonzero(silhouette)
+        near_border = np.count_nonzero(_crop(alone, self._margin, w, h)) - np.count_nonzero(silhouette)
+        counts[_OUT] = cut
+        origin = (max(0, u0), max(0, v0))
+        if silhouette.size == 0:
+            return None, origin, near_border, 0, np.nan
+        states = np.full(silhouette.shape, _BEYOND, np.uint8)
+        residuals = np.empty(silhouette.size, np.float32)
+        d, c = self.depth_camera, self.camera
+        uncertain, n = _compare_pixels(
+            silhouette, *origin, self.zbuffer.depth, self.zbuffer.ids, self._far_mesh, object_id,
+            self.depth, self._far_sensor,
+            d.fx / c.fx, d.cx - c.cx * d.fx / c.fx, d.fy / c.fy, d.cy - c.cy * d.fy / c.fy,
+            np.float32(self.config.tolerance.a), np.float32(self.config.tolerance.b), states, counts, residuals,
+        )
+        residual = float(np.median(residuals[:n])) if n else float("nan")
+        return states, origin, near_border, uncertain, residual
+
+    def _verdict(self, counts: np.ndarray, inside: int, certainly_hidden: bool) -> Visibility:
+        if inside == 0:
+            return Visibility.OUT_OF_FRUSTUM if certainly_hidden or counts[_OUT] else Visibility.UNKNOWN
+        if counts[_VISIBLE] >= self.config.min_pixels:
+            # More contradiction than agreement: what agrees is chance, or the rim of what moved away.
+            return Visibility.VISIBLE if counts[_VISIBLE] >= counts[_CONFLICT] else Visibility.CONFLICT
+        if counts[_CONFLICT] > max(counts[_UNKNOWN], self.config.min_pixels):
+            return Visibility.CONFLICT
+        undecided = counts[_VISIBLE] + counts[_UNKNOWN] + counts[_CONFLICT]
+        return Visibility.UNKNOWN if undecided else Visibility.OCCLUDED
+
+
+def _crop(window: ZBuffer, margin: int, width: int, height: int) -> np.ndarray:
+    """The part of a window that lies in a picture enlarged by ``margin`` on every side; may be empty."""
+    u0, v0 = window.origin
+    rows = slice(max(0, -margin - v0), max(0, height + margin - v0))
+    return window.depth[rows, max(0, -margin - u0) : max(0, width + margin - u0)]
+
+
+def _dilate(image: np.ndarray, radius: int) -> np.ndarray:
+    return cv2.dilate(image, np.ones((2 * radius + 1, 2 * radius + 1), np.uint8))
+
+
+def _any_inside(frame: FrameVisibility, object_id: int) -> bool:
+    points = frame.surface.object_points(object_id).astype(np.float64) - frame.T_world_camera[:3, 3]
+    return bool(frame.camera.contains(frame.camera.project(points @ frame.T_world_camera[:3, :3])).any())
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _count_points(points, starts, wanted, R, centre, fx, fy, cx, cy, near, a, b, depth, unit, counts, bits):
+    h, w = depth.shape
+    right, bottom = np.float32(w) - np.float32(0.5), np.float32(h) - np.float32(0.5)
+    half = np.float32(0.5)
+    for k in range(len(wanted)):
+        if not wanted[k]:
+            continue
+        visible = out = occluded = unknown = conflict = 0
+        for i in range(starts[k], starts[k + 1]):
+            x, y, z = points[i, 0] - centre[0], points[i, 1] - centre[1], points[i, 2] - centre[2]
+            pz = R[2, 0] * x + R[2, 1] * y + R[2, 2] * z
+            if pz < near:
+                out += 1
+                continue
+            q = np.float32(1.0) / pz
+            u = fx * (R[0, 0] * x + R[0, 1] * y + R[0, 2] * z) * q + cx
+            v = fy * (R[1, 0] * x + R[1, 1] * y + R[1, 2] * z) * q + cy
+            if not (u >= -half and u < right and v >= -half and v < bottom):
+                out += 1
+                continue
+            # Truncation of a number above -0.5 shifted by one half is rounding to the nearest pixel.
+            d = np.float32(depth[np.int32(v + half), np.int32(u + half)]) * unit
+            if not (d > 0 and d < np.inf):
+                unknown += 1
+            elif d < pz - (a + b * pz):
+                occluded += 1
+            elif d > pz + (a + b * pz):
+                conflict += 1
+            else:
+                visible += 1
+                bits[i >> 6] |= np.uint64(1) << np.uint64(i & 63)
+        counts[k, 0], counts[k, 1], counts[k, 2] = visible, out, occluded
+        counts[k, 3], counts[k, 4] = unknown, conflict
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _compare_pixels(
+    silhouette, u0, v0, mesh, ids, far_mesh, object_id, depth, far_sensor, su, ou, sv, ov, a, b,
+    states, counts, residuals,
+):
+    """State of each pixel of an object's silhouette (its depth when drawn alone, 0 = none).
+
+    Returns the number of pixels that could show it after all, and of ``residuals`` filled.
+    """
+    h, w = depth.shape
+    uncertain = 0
+    n = 0
+    for y in range(silhouette.shape[0]):
+        dv = sv * (y + v0) + ov
+        for x in range(silhouette.shape[1]):
+            z = silhouette[y, x]
+            if z == 0:
+                continue
+            limit = a + b * z
+            du = su * (x + u0) + ou
+            # The four sensor pixels around speak; the one nearest in depth decides, as in roboref_core.visibility.
+            c, r = np.int64(np.floor(du)), np.int64(np.floor(dv))
+            difference = np.float32(np.inf)
+            for k in range(4):
+                cc, rr = c + (k & 1), r + (k >> 1)
+                if 0 <= cc < w and 0 <= rr < h:
+                    d = depth[rr, cc]
+                    if d > 0 and d < np.inf and abs(d - z) < abs(difference):
+                        difference = d - z
+            known = difference < np.inf
+            m = mesh[y + v0, x + u0]
+            if ids[y + v0, x + u0] == object_id:
+                if not known:
+                    state = 3
+                elif difference < -limit:
+                    state = 2
+                elif difference > limit:
+                    state = 4
+                else:
+                    state = 0
+                    residuals[n] = abs(difference)
+                    n += 1
+                # Without the mesh's agreement a sensor reading alone does not prove that it is hidden.
+                uncertain += 1
+            else:
+                if known and difference > limit:
+                    state = 4
+                elif m > 0 and m < z - limit:
+                    # The mesh puts something clearly in front; the sensor may see through to the object.
+                    state = 4 if known and difference >= -limit else 2
+                else:
+                    state = 2 if known and difference < -limit else 3
+                sr = min(max(np.int64(np.rint(dv)), 0), h - 1)
+                sc = min(max(np.int64(np.rint(du)), 0), w - 1)
+                if not (far_mesh[y + v0, x + u0] < z - limit and far_sensor[sr, sc] < z - limit):
+                    uncertain += 1
+            states[y, x] = state
+            counts[state] += 1
+    return uncertain, n
