@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STATE = VENV / "roboref_setup.json"
+LOG = VENV / "roboref_setup.log"
 
 # Stage -> (requirements, disk needed [GB], what to expect).
 STAGES = {
@@ -57,12 +58,19 @@ def missing_prerequisites() -> list[str]:
 
 
 def run(*command: str | Path, failure: str) -> None:
+    """Run ``command`` with its output in LOG; if it fails, show the end of that and raise SetupError(failure)."""
     # With the guard, the ROS wheels' start-up hook does not run every Python twice.
     environment = {**os.environ, "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"}
     for name in ("PYTHONPATH", "PYTHONHOME"):
         environment.pop(name, None)
-    if subprocess.run([str(part) for part in command], cwd=ROOT, env=environment).returncode:
-        raise SetupError(failure)
+    with open(LOG, "wb") as log:
+        status = subprocess.run(
+            [str(part) for part in command], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+        ).returncode
+    if status:
+        lines = LOG.read_text(errors="replace").splitlines()
+        print(*[line for line in lines if not line.startswith("WARNING")][-8:], sep="\n", file=sys.stderr, flush=True)
+        raise SetupError(f"{failure} (all of its output: {LOG.relative_to(ROOT)})")
 
 
 class Environment:
@@ -99,8 +107,8 @@ class Environment:
         wanted = "{}.{}".format(*sys.version_info[:2])
         if version is None:
             reason = "it does not run" if VENV.exists() else ""
-        elif self.state["root"] != str(ROOT):
-            reason = f"it was made in {self.state['root']}"
+        elif self.state.get("root") != str(ROOT):
+            reason = f"it was made in {self.state.get('root')}"
         elif self.state.get("installing"):
             reason = f"installing its {self.state['installing']} stage was interrupted"
         elif os.environ.get("PYTHON") and version != wanted:
@@ -112,7 +120,8 @@ class Environment:
         if reason:
             print(f"setup: removing .venv: {reason}", flush=True)
         shutil.rmtree(VENV, ignore_errors=True)
-        run(sys.executable, "-m", "venv", VENV, failure=f"{sys.executable} -m venv failed: its lines above say why")
+        VENV.mkdir()
+        run(sys.executable, "-m", "venv", VENV, failure=f"{sys.executable} -m venv failed, as it says above")
         self.state = {"root": str(ROOT)}
         self.save()
 
@@ -140,7 +149,7 @@ class Environment:
         run(
             *(VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input"),
             *("--disable-pip-version-check", *arguments),
-            failure=f"pip install {' '.join(arguments)} failed: its lines above say why. Without a way to the package "
+            failure=f"pip install {' '.join(arguments)} failed, as it says above. Without a way to the package "
             "index, name a mirror (PIP_INDEX_URL, PIP_FIND_LINKS) or a proxy (HTTPS_PROXY), then run this again",
         )
 

@@ -31,19 +31,16 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def repair_cmake_exports(venv: Path) -> int:
-    """Replace paths of the machine that built the wheels in their CMake export files. Returns how many files changed."""
+    """The wheels' CMake export files name folders of the machine that built them: name ours. Returns how many changed."""
     import numpy
 
-    repairs = [
-        (re.compile(r"/opt/python/cp\d+-cp\d+/include/python3\.\d+"), sysconfig.get_paths()["include"]),
-        (re.compile(r"/opt/python/cp\d+-cp\d+/lib/python3\.\d+/site-packages/numpy/_?core/include"), numpy.get_include()),
-    ]
+    python = re.compile(r"/opt/python/cp\d+-cp\d+/include/python3\.\d+")
+    numpy_core = re.compile(r"/opt/python/cp\d+-cp\d+/lib/python3\.\d+/site-packages/numpy/_?core/include")
     changed = 0
     for path in sorted(venv.glob("share/*/cmake/*.cmake")):
         before = path.read_text()
-        after = before
-        for pattern, replacement in repairs:
-            after = pattern.sub(lambda _: replacement, after)
+        after = python.sub(lambda _: sysconfig.get_path("include"), before)
+        after = numpy_core.sub(lambda _: numpy.get_include(), after)
         if after != before:
             write_atomically(path, after)
             changed += 1

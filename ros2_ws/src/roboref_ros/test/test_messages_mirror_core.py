@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-
 from roboref_core import answer, query
 from roboref_core.visibility import Visibility
 
