@@ -49,12 +49,16 @@ class EncodedImage:
     format: str
 
 
+class BadFrame(ValueError):
+    """One frame that cannot be read; the scene's other frames are not concerned."""
+
+
 @runtime_checkable
 class Scene(Protocol):
     """One posed RGB-D sequence.
 
     Positions run 0..len-1; ``frame_ids[i]`` is the source's own frame number, which names it in files and errors.
-    Reading methods raise ValueError naming scene, frame and file; one bad frame does not spoil the others.
+    Reading methods raise BadFrame (a ValueError) naming file and frame; one bad frame does not spoil the others.
 
     Attributes:
         scene_id: e.g. "scene0000_00".
@@ -63,6 +67,7 @@ class Scene(Protocol):
         poses: (N, 4, 4) float64 T_world_camera; all-NaN where tracking was lost.
         stamps_ns: (N,) int64 capture times [ns], or None where the source has none (or only zeros).
         axis_alignment: 4x4 T_aligned_world (ScanNet's axisAlignment; identity where absent).
+        defects: what was found wrong and worked around, reason -> how often ("lost_tracking": 12).
     """
 
     scene_id: str
@@ -72,6 +77,7 @@ class Scene(Protocol):
     poses: np.ndarray
     stamps_ns: np.ndarray | None
     axis_alignment: np.ndarray
+    defects: dict[str, int]
 
     def __len__(self) -> int: ...
 

@@ -1,0 +1,109 @@
+"""ScanNet's label table, and which labels name the building rather than an object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+LABEL_FILE = "scannetv2-labels.combined.tsv"
+
+# NYU40 classes that are the building, by family. Doors and windows belong to it: they are fixed and may be open.
+_FAMILY_OF_NYU40 = {1: "wall", 2: "floor", 22: "ceiling", 8: "door", 9: "window"}
+# The last word of a label names the thing ("closet walls" are walls, a "wall lamp" is a lamp).
+_FAMILY_OF_NOUN = {
+    "wall": "wall",
+    "floor": "floor",
+    "flooring": "floor",
+    "ceiling": "ceiling",
+    "door": "door",
+    "doorframe": "door",
+    "doorway": "door",
+    "window": "window",
+    "windowsill": "window",
+    "windowframe": "window",
+    "column": "column",
+    "pillar": "column",
+    "beam": "column",
+    "stair": "stairs",
+    "staircase": "stairs",
+    "stairway": "stairs",
+    "banister": "stairs",
+    "rail": "stairs",
+    "railing": "stairs",
+    "handrail": "stairs",
+    "structure": "structure",
+}
+# "door frame", "window sill": part of what the word before names.
+_PARTS = {"frame", "sill", "trim"}
+
+
+def normalise_label(label: str) -> str:
+    """A label without stray spaces and capitals, as the table's raw_category is compared."""
+    return " ".join(label.split()).lower()
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """`scannetv2-labels.combined.tsv`: rows of annotators' spellings.
+
+    Attributes:
+        nyu40_of: normalised raw_category -> NYU40 id.
+        category_of: normalised raw_category -> category (spelling unified).
+        raw_categories_of: ScanNet label id -> its raw categories; ids are neither unique per row nor row numbers.
+    """
+
+    nyu40_of: dict[str, int]
+    category_of: dict[str, str]
+    raw_categories_of: dict[int, tuple[str, ...]]
+
+    @classmethod
+    def read(cls, path: str | Path) -> LabelTable:
+        """Read the table in any of its circulating variants: LF, CRLF or doubled CR, fields with stray spaces.
+
+        Raises ValueError naming file and line for a missing column or an id that is no number.
+        """
+        lines = Path(path).read_bytes().decode("utf-8").replace("\r", "").split("\n")
+        columns = [field.strip() for field in lines[0].split("\t")]
+        needed = ("id", "raw_category", "category", "nyu40id")
+        missing = [name for name in needed if name not in columns]
+        if missing:
+            raise ValueError(f"{path}: no column {', '.join(missing)}; found {', '.join(columns)}")
+        i_id, i_raw, i_category, i_nyu40 = (columns.index(name) for name in needed)
+        table = cls({}, {}, {})
+        for number, line in enumerate(lines[1:], start=2):
+            if not line.strip():
+                continue
+            fields = [field.strip() for field in line.split("\t")]
+            try:
+                label_id, nyu40 = int(fields[i_id]), int(fields[i_nyu40])
+                raw, category = normalise_label(fields[i_raw]), normalise_label(fields[i_category])
+            except (IndexError, ValueError) as error:
+                raise ValueError(f"{path} line {number}: expected numbers in id and nyu40id, found {line!r}") from error
+            table.nyu40_of.setdefault(raw, nyu40)
+            table.category_of.setdefault(raw, category)
+            table.raw_categories_of[label_id] = (*table.raw_categories_of.get(label_id, ()), raw)
+        return table
+
+
+def structural_family(label: str, table: LabelTable | None = None) -> str | None:
+    """The family of a label that names a part of the building, None for an object.
+
+    The noun decides, so that spellings no table lists ("garage door", "door frame") are recognised; a table adds
+    what its NYU40 class says.
+
+    Returns:
+        "wall", "floor", "ceiling", "door", "window", "column", "stairs", "structure", or None.
+    """
+    words = normalise_label(label).replace("-", " ").split()
+    if len(words) > 1 and _singular(words[-1]) in _PARTS:
+        family = _FAMILY_OF_NOUN.get(_singular(words[-2]))
+        if family:
+            return family
+    family = _FAMILY_OF_NOUN.get(_singular(words[-1])) if words else None
+    if family is None and table is not None:
+        family = _FAMILY_OF_NYU40.get(table.nyu40_of.get(normalise_label(label), 0))
+    return family
+
+
+def _singular(noun: str) -> str:
+    return noun[:-1] if noun.endswith("s") else noun
