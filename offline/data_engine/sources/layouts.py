@@ -169,8 +169,8 @@ def _build(
         [color[f] for f in frames],
         [depth[f] for f in frames],
         raw,
-        camera_for(color[frames[0]], *color_K),
-        camera_for(depth[frames[0]], *depth_K),
+        camera_for([color[f] for f in frames], *color_K),
+        camera_for([depth[f] for f in frames], *depth_K),
         stamps_ns=None if stamps_ns is None else np.array([stamps_ns[f] for f in frames], dtype=np.int64),
         defects=defects,
         **options,
@@ -178,7 +178,7 @@ def _build(
 
 
 def _numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
-    """Frame number -> file, of names "12.jpg" or "frame-000012.color.jpg"."""
+    """Frame number -> file, ascending, of names "12.jpg" or "frame-000012.color.jpg"."""
     pattern = re.compile(rf"(?:frame-)?(\d+)(?:{'|'.join(map(re.escape, suffixes))})")
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
@@ -188,7 +188,7 @@ def _numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
             if number in found:
                 raise ValueError(f"{folder}: {found[number].name} and {path.name} are both frame {number}")
             found[number] = path
-    return found
+    return dict(sorted(found.items()))
 
 
 def _read_pose(path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,24 +18,30 @@ from roboref_core.camera import Camera
 _MAX_OFF_CENTRE = 0.25
 
 
-def camera_for(image: Path, K: np.ndarray, where: str) -> Camera:
-    """The camera of an image file, whose header gives the size.
+def camera_for(images: Sequence[Path], K: np.ndarray, where: str) -> Camera:
+    """The camera of a sequence of image files; their headers give the size (three are read, the majority decides).
 
-    Raises ValueError naming ``where`` if ``K`` cannot belong to an image of that size.
+    Raises ValueError naming ``where`` if ``K`` cannot belong to images of that size.
     """
-    try:
-        with Image.open(image) as file:
-            width, height = file.size
-    except OSError as error:
-        raise ValueError(f"{image}: cannot read the image's size: {error}") from error
+    sizes: Counter[tuple[int, int]] = Counter()
+    errors = []
+    for image in (images[0], images[len(images) // 2], images[-1]):
+        try:
+            with Image.open(image) as file:
+                sizes[file.size] += 1
+        except OSError as error:
+            errors.append(f"{image}: {error}")
+    if not sizes:
+        raise ValueError(f"no image's size can be read: {'; '.join(errors)}")
+    (width, height), _ = sizes.most_common(1)[0]
     try:
         camera = Camera.from_camera_info(width, height, np.asarray(K)[:3, :3].ravel())
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     if abs(camera.cx / width - 0.5) > _MAX_OFF_CENTRE or abs(camera.cy / height - 0.5) > _MAX_OFF_CENTRE:
         raise ValueError(
-            f"{where}: principal point ({camera.cx:g}, {camera.cy:g}) is far from the centre of {image.name} "
-            f"({width}x{height}): intrinsics of another image size"
+            f"{where}: principal point ({camera.cx:g}, {camera.cy:g}) is far from the centre of images of "
+            f"{width}x{height}, as in {images[0].parent}: intrinsics of another image size"
         )
     return camera
 
