@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class PromptedModel:
         grid: drawn over the answered picture, and explained in the prompt; None: no grid.
         marker: how marks are drawn.
         may_be_absent: tell the model that it may answer NOT_VISIBLE.
+        estimate_depth: makes a depth picture of a colour image (see ``depth_anything``), for views without depth
+            and a model that uses it; None: such questions are asked in colour alone.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class PromptedModel:
         grid: Grid | None = None,
         marker: Marker | None = None,
         may_be_absent: bool = True,
+        estimate_depth: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
         self.vlm = vlm
         self.name = vlm.name
@@ -42,6 +46,7 @@ class PromptedModel:
         self.grid = grid
         self.marker = marker or Marker()
         self.may_be_absent = may_be_absent
+        self.estimate_depth = estimate_depth
 
     def predict(self, request: PointingRequest) -> Prediction:
         """Raises ReferError: INVALID_QUERY for what cannot be put into a prompt, and what the model raises."""
@@ -62,7 +67,7 @@ class PromptedModel:
                 ErrorCode.INVALID_QUERY, f"the concat form shows one reference view, found marks in {len(views) - 1}"
             )
         images = [self._marked(view, request.marks) for view in views]
-        depths = [view_to_picture(view) for view in views] if self.vlm.uses_depth else []
+        depths = [self._depth(view) for view in views] if self.vlm.uses_depth else []
         if any(depth is None for depth in depths):
             depths = []  # a depth picture for each image, or for none
         layout = None
@@ -82,6 +87,10 @@ class PromptedModel:
                 # A label only where there are marks to tell apart.
                 image = self.marker.draw(image, mark.pixel, mark.box, mark.label if len(marks) > 1 else "")
         return image
+
+    def _depth(self, view: View) -> np.ndarray | None:
+        picture = view_to_picture(view)
+        return self.estimate_depth(view.color) if picture is None and self.estimate_depth else picture
 
     def _text(self, request: PointingRequest, views: list[View], layout: SideBySide | None) -> str:
         ids = [view.view_id for view in views]

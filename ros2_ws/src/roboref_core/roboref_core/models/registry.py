@@ -1,0 +1,116 @@
+"""Model backends by name. Each is imported when it is asked for, so that nobody installs what they do not use."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from roboref_core.models.base import PointingModel, VisionLanguageModel
+
+# What must be installed beyond the base, by the name of the extra in pyproject.toml.
+_EXTRAS = {
+    "roborefer": "models",
+    "llava_onevision": "models",
+    "hugging_face": "models",
+    "openai": "http",
+    "roborefer_http": "http",
+    "roboref_http": "http",
+}
+BACKENDS = ("reprojection", *_EXTRAS)
+
+
+def load_model(
+    backend: str, path: str = "", url: str = "", device: str = "auto", dtype: str = "auto", **options: Any
+) -> PointingModel:
+    """Load a pointing model.
+
+    Args:
+        backend: one of ``BACKENDS``.
+        path: checkpoint folder; roborefer, llava_onevision, hugging_face.
+        url: server; openai, roborefer_http, roboref_http.
+        device: "auto", "cpu", "cuda", "cuda:N".
+        dtype: "auto", "float32", "float16", "bfloat16".
+        options: ``form`` ("multi", "concat"), ``grid``, ``marker`` and ``may_be_absent`` of PromptedModel;
+            ``depth_estimator``, the folder of a Depth-Anything checkpoint; everything else is the backend's own.
+
+    Raises:
+        ValueError: unknown backend or option, something missing, a checkpoint that cannot be loaded.
+        ImportError: the backend's dependencies are not installed; says what to install.
+    """
+    if backend == "reprojection":
+        if options:
+            raise ValueError(f"backend 'reprojection' takes no options, found {', '.join(sorted(options))}")
+        from roboref_core.models.reprojection import ReprojectionModel
+
+        return ReprojectionModel()
+    from roboref_core.models.prompted import PromptedModel
+    from roboref_core.prompt import Form
+
+    prompting = {
+        name: options.pop(name) for name in ("form", "grid", "marker", "may_be_absent") if name in options
+    }
+    prompting["form"] = Form(prompting.get("form", Form.MULTI))
+    if estimator := options.pop("depth_estimator", ""):
+        from roboref_core.models.depth_anything import DepthAnything
+
+        prompting["estimate_depth"] = DepthAnything(estimator, device).picture
+    return PromptedModel(load_vlm(backend, path, url, device, dtype, **options), **prompting)
+
+
+def load_vlm(
+    backend: str, path: str = "", url: str = "", device: str = "auto", dtype: str = "auto", **options: Any
+) -> VisionLanguageModel:
+    """Load the vision-language model itself, as evaluation and the server use it. Arguments as for ``load_model``."""
+    if backend not in _EXTRAS:
+        raise ValueError(
+            f"unknown model backend {backend!r}: expected one of {', '.join(BACKENDS)}"
+            if backend not in BACKENDS
+            else f"backend {backend!r} is no vision-language model: expected one of {', '.join(_EXTRAS)}"
+        )
+    needed, given = ("path", path) if _EXTRAS[backend] == "models" else ("url", url)
+    if not given:
+        raise ValueError(f"backend {backend!r} needs a {needed}")
+    try:
+        build = _builder(backend)
+    except ImportError as error:
+        raise ImportError(
+            f"backend {backend!r} needs the package {error.name!r}: pip install 'roboref[{_EXTRAS[backend]}]'",
+            name=error.name,
+        ) from error
+    try:
+        return build(path, device, dtype, **options) if needed == "path" else build(url, **options)
+    except TypeError as error:
+        # Arguments that the backend's constructor does not take, or wants and was not given.
+        raise ValueError(f"backend {backend!r}: {error}") from error
+
+
+def _builder(backend: str) -> Callable[..., VisionLanguageModel]:
+    if backend == "roborefer":
+        from roboref_core.models.device import resolve_device, resolve_dtype
+        from roboref_core.models.roborefer import load
+
+        def roborefer(path, device, dtype, **options):
+            place = resolve_device(device)
+            return load(path, device=place, dtype=resolve_dtype(dtype, place), **options)
+
+        return roborefer
+    if backend in ("llava_onevision", "hugging_face"):
+        from roboref_core.models.hugging_face import HuggingFaceModel
+
+        def hugging_face(path, device, dtype, **options):
+            if backend == "llava_onevision":
+                # LLaVA-OneVision models for robots answer in [0, 1] of the original image.
+                options.setdefault("convention", "normalised")
+            return HuggingFaceModel(path, device=device, dtype=dtype, **options)
+
+        return hugging_face
+    if backend == "openai":
+        from roboref_core.models.openai import OpenAICompatible
+
+        return OpenAICompatible
+    if backend == "roborefer_http":
+        from roboref_core.models.roborefer_http import RoboReferHTTP
+
+        return RoboReferHTTP
+    from roboref_core.serve.client import RoboRefClient
+
+    return RoboRefClient
