@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import simplejpeg
 
 from offline.data_engine.sources.base import BadFrame, EncodedImage
+from roboref_core.camera import Camera
 
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
-def encoded_image(data: bytes) -> EncodedImage | None:
-    """Name the format of an image file's bytes; None if it is neither JPEG nor PNG."""
+def encoded_image(data: bytes, camera: Camera, where: str) -> EncodedImage | None:
+    """An image file's bytes with their format; None if they are neither JPEG nor PNG.
+
+    Only the file's header is looked at. Raises BadFrame naming ``where`` if that is damaged or of another size than
+    the camera's image.
+    """
     if data.startswith(_JPEG_MAGIC):
-        return EncodedImage(data, "jpeg")
-    if data.startswith(_PNG_MAGIC):
-        return EncodedImage(data, "png")
-    return None
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        except ValueError as error:
+            raise BadFrame(f"{where}: corrupt JPEG of {len(data)} bytes: {error}") from error
+        image = EncodedImage(data, "jpeg")
+    elif data.startswith(_PNG_MAGIC) and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        image = EncodedImage(data, "png")
+    else:
+        return None
+    check_size((height, width), camera, where)
+    return image
+
+
+def check_size(shape: Sequence[int], camera: Camera, where: str) -> None:
+    """Raise BadFrame naming ``where`` unless an image of ``shape`` (H, W, ...) belongs to ``camera``."""
+    try:
+        camera.check_size(shape, where)
+    except ValueError as error:
+        raise BadFrame(str(error)) from error
 
 
 def decode_color(data: bytes, where: str) -> np.ndarray:

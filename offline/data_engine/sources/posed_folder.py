@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from offline.data_engine.sources.base import BadFrame, EncodedImage
-from offline.data_engine.sources.images import decode_color, decode_depth, encoded_image
+from offline.data_engine.sources.images import check_size, decode_color, decode_depth, encoded_image
 from offline.data_engine.sources.poses import clean_poses
 from roboref_core.camera import Camera
 
@@ -90,17 +90,21 @@ class PosedFolder:
         return len(self.frame_ids)
 
     def color_encoded(self, i: int) -> EncodedImage | None:
-        return encoded_image(self._read(self._color_files[i], i))
+        path = self._color_files[i]
+        return encoded_image(self._read(path, i), self.color_camera, self._where(path, i))
 
     def color(self, i: int) -> np.ndarray:
         path = self._color_files[i]
         where = self._where(path, i)
-        return _checked(decode_color(self._read(path, i), where), self.color_camera, where)
+        image = decode_color(self._read(path, i), where)
+        check_size(image.shape, self.color_camera, where)
+        return image
 
     def depth_raw(self, i: int) -> tuple[np.ndarray, float]:
         path = self._depth_files[i]
         where = self._where(path, i)
-        raw = _checked(decode_depth(self._read(path, i), where), self.depth_camera, where)
+        raw = decode_depth(self._read(path, i), where)
+        check_size(raw.shape, self.depth_camera, where)
         if self._invalid_depth:
             raw = np.where(raw == self._invalid_depth, np.uint16(0), raw)
         return raw, self._depth_unit
@@ -123,11 +127,3 @@ class PosedFolder:
 
     def _where(self, path: Path, i: int) -> str:
         return f"{path} (scene {self.scene_id} frame {self.frame_ids[i]})"
-
-
-def _checked(image: np.ndarray, camera: Camera, where: str) -> np.ndarray:
-    try:
-        camera.check_size(image.shape, where)
-    except ValueError as error:
-        raise BadFrame(str(error)) from error
-    return image

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from offline.data_engine.sources.base import BadFrame, EncodedImage
-from offline.data_engine.sources.images import decode_color, encoded_image
+from offline.data_engine.sources.images import check_size, decode_color, encoded_image
 from offline.data_engine.sources.poses import clean_poses
 from offline.data_engine.sources.sens_index import FRAME, SensIndex
 from roboref_core.camera import Camera
@@ -168,10 +168,10 @@ class SensScene:
     def color_encoded(self, i: int) -> EncodedImage | None:
         if self.header.color_compression == COLOR_RAW:
             return None
-        data = self._color_bytes(i)
-        image = encoded_image(data)
+        data, where = self._color_bytes(i), f"{self._where(i)} colour"
+        image = encoded_image(data, self.color_camera, where)
         if image is None:
-            raise BadFrame(f"{self._where(i)}: colour blob of {len(data)} bytes is neither JPEG nor PNG")
+            raise BadFrame(f"{where}: blob of {len(data)} bytes is neither JPEG nor PNG")
         return image
 
     def color(self, i: int) -> np.ndarray:
@@ -181,10 +181,7 @@ class SensScene:
                 raise BadFrame(f"{where}: {len(data)} raw bytes, expected {camera.width}x{camera.height}x3")
             return np.frombuffer(data, np.uint8).reshape(camera.height, camera.width, 3)
         image = decode_color(data, where)
-        if image.shape[:2] != (camera.height, camera.width):
-            raise BadFrame(
-                f"{where}: {image.shape[1]}x{image.shape[0]} pixels, the header says {camera.width}x{camera.height}"
-            )
+        check_size(image.shape, camera, where)
         return image
 
     def depth_raw(self, i: int) -> tuple[np.ndarray, float]:
