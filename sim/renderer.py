@@ -1,0 +1,120 @@
+"""Colour, depth and instance ids of a scene from any pose, with any camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from roboref_core.camera import Camera
+from roboref_core.pose import inverse, pose, transform
+from sim.raster import clusters_in_view, rasterise, to_camera
+from sim.scene import Geometry, SimScene
+from sim.shading import resolve, shade_pixels
+
+_SHADOW_SIZE = 768
+_SHADOW_FOV = np.radians(150)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """One rendered view.
+
+    Attributes:
+        color: (H, W, 3) uint8 RGB; None if not asked for.
+        depth: (H, W) float32 along the optical axis [m], exact; 0 where nothing is seen.
+        ids: (H, W) int32 instance id, 0 = nothing or unannotated.
+    """
+
+    color: np.ndarray | None
+    depth: np.ndarray
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Lens:
+    """What the rasteriser needs to know of a camera, computed once per camera."""
+
+    ray_x: np.ndarray
+    ray_y: np.ndarray
+    half_angle: float
+    intrinsics: tuple[float, float, float, float]
+    bulge: float
+
+
+@lru_cache(maxsize=16)
+def _lens(camera: Camera) -> _Lens:
+    u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    rays = camera.rays(np.stack([u.ravel(), v.ravel()], axis=1)).reshape(camera.height, camera.width, 3)
+    off_axis = np.hypot(rays[..., 0], rays[..., 1])
+    return _Lens(
+        np.ascontiguousarray(rays[..., 0]),
+        np.ascontiguousarray(rays[..., 1]),
+        float(np.arctan(np.nanmax(off_axis))) + 1e-6,
+        (camera.fx, camera.fy, camera.cx, camera.cy),
+        0.0 if camera.distortion_model == "none" else 0.1,
+    )
+
+
+class Renderer:
+    """Renders one scene. Thread-safe; the work is done outside the GIL, so threads render in parallel.
+
+    Args:
+        scene: what to draw.
+        shadows: whether the lamp casts shadows; costs one render from the lamp when colour is first asked for.
+    """
+
+    def __init__(self, scene: SimScene, *, shadows: bool = True):
+        self.scene = scene
+        self._shadows = shadows
+
+    def render(self, camera: Camera, T_world_camera: np.ndarray, *, color: bool = True) -> Rendering:
+        """The whole scene from a pose (4x4). ``color=False`` gives depth and ids only, in half the time."""
+        geometry = self.scene.geometry
+        inverse_depth, face_index = draw(geometry, camera, T_world_camera)
+        depth = np.empty(inverse_depth.shape, dtype=np.float32)
+        ids = np.empty(inverse_depth.shape, dtype=np.int32)
+        resolve(inverse_depth, face_index, geometry.face_object, depth, ids)
+        image = self._shade(camera, T_world_camera, inverse_depth, face_index) if color else None
+        return Rendering(image, depth, ids)
+
+    def _shade(self, camera, T_world_camera, inverse_depth, face_index) -> np.ndarray:
+        g, lens, T = self.scene.geometry, _lens(camera), np.asarray(T_world_camera, dtype=np.float64)
+        light, shadow, T_map_world, map_lens = self._lamp
+        image = np.empty((*inverse_depth.shape, 3), dtype=np.uint8)
+        shade_pixels(
+            inverse_depth, face_index, lens.ray_x, lens.ray_y, T[:3, 3].copy(), T[:3, :3].copy(), g.vertices, g.normals,
+            g.local, g.faces, g.vertex_material, g.materials, light, shadow, T_map_world, map_lens, image,
+        )  # fmt: skip
+        return image
+
+    @cached_property
+    def _lamp(self):
+        """Lamp position, what it sees (inverse depth), its pose and intrinsics."""
+        light = transform(self.scene.T_world_room, self.scene.light)
+        T_world_lamp = pose(np.diag((1.0, -1.0, -1.0)), light)
+        size = _SHADOW_SIZE if self._shadows else 2
+        f = size / 2 / np.tan(_SHADOW_FOV / 2)
+        camera = Camera(size, size, f, f, (size - 1) / 2, (size - 1) / 2)
+        shadow = draw(self.scene.geometry, camera, T_world_lamp)[0] if self._shadows else np.zeros((size, size))
+        return light, shadow, inverse(T_world_lamp), (f, f, camera.cx, camera.cy)
+
+
+def draw(geometry: Geometry, camera: Camera, T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rasterise -> inverse depth (H, W) float64 [1/m], 0 = nothing, and face index (H, W) int32, -1 = nothing."""
+    lens = _lens(camera)
+    T = inverse(np.asarray(T_world_camera, dtype=np.float64))
+    points = np.empty((len(geometry.vertices), 3))
+    pixels = np.empty((len(geometry.vertices), 2))
+    to_camera(geometry.vertices, T, lens.intrinsics, points, pixels)
+    if lens.bulge:
+        pixels = camera.project(points)
+    inverse_depth = np.zeros((camera.height, camera.width))
+    face_index = np.full((camera.height, camera.width), -1, dtype=np.int32)
+    clusters = clusters_in_view(geometry.spheres, T, lens.half_angle)
+    rasterise(
+        points, pixels, geometry.faces, geometry.starts, clusters, lens.intrinsics, lens.bulge, lens.ray_x, lens.ray_y,
+        inverse_depth, face_index,
+    )  # fmt: skip
+    return inverse_depth, face_index
