@@ -1,0 +1,1 @@
+"""The RoboRefer / NVILA architecture, native: reads and writes the published checkpoint layout."""

@@ -1,0 +1,153 @@
+"""A RoboRefer checkpoint as a VisionLanguageModel: prompts in, answers with points and probabilities out."""
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from roboref_core.models.base import Generation, Prompt
+from roboref_core.models.roborefer import calibration
+from roboref_core.models.roborefer.checkpoint import materialise, open_checkpoint
+from roboref_core.models.roborefer.config import checkpoint_root
+from roboref_core.models.roborefer.errors import PromptTooLongError, report_out_of_memory
+from roboref_core.models.roborefer.generate import greedy
+from roboref_core.models.roborefer.grammar import TokenGrammar
+from roboref_core.models.roborefer.model import RoboReferModel
+from roboref_core.models.roborefer.pointing import PointingAnswer, PointingDecoder
+from roboref_core.models.roborefer.prefill import PlannedPrompt, Prefiller
+from roboref_core.models.roborefer.prompt_text import stop_ids
+from roboref_core.models.roborefer.tree import Decoder, Node, TokenTree, decode
+
+DTYPES = {"auto": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# No tuple takes more tokens than it has characters, nor does NOT_VISIBLE.
+_TUPLE_LENGTH = len("(0.123, 0.456), ")
+_SHORTEST_ROOM = 2 * _TUPLE_LENGTH
+
+
+class RoboReferBackend:
+    """Answers prompts with a RoboRefer checkpoint.
+
+    Args:
+        model: in eval mode.
+        name: with a revision; goes into every answer.
+        decoding: "pointing" constrains answers to points or NOT_VISIBLE; "free" is the reference's
+            greedy text, for questions of any kind.
+        max_points, candidates: see ``PointingDecoder``.
+        max_new_tokens: of a free answer; None leaves it to the context, as the reference does.
+        aspect, training_form: see ``Prefiller``.
+        cache_bytes: bound of each of the two caches (picture features, prompt prefixes).
+        fitted: calibration of p_visible.
+    """
+
+    def __init__(
+        self,
+        model: RoboReferModel,
+        name: str,
+        decoding: Literal["pointing", "free"] = "pointing",
+        max_points: int = 16,
+        candidates: int = 1,
+        max_new_tokens: int | None = None,
+        aspect: str | None = None,
+        training_form: bool = False,
+        cache_bytes: int = 2**30,
+        fitted: calibration.Calibration | None = None,
+    ):
+        if decoding not in ("pointing", "free"):
+            raise ValueError(f"decoding must be pointing or free, found {decoding!r}")
+        self.name = name
+        self.model = model
+        self.uses_depth = model.config.uses_depth
+        self.prefiller = Prefiller(model, aspect, training_form, cache_bytes, cache_bytes)
+        self._decoding = decoding
+        self._max_points = max_points
+        self._candidates = candidates
+        self._max_new_tokens = max_new_tokens
+        self._calibration = fitted
+        self._grammar = TokenGrammar(model.tokenizer)
+        self._stop_ids = stop_ids(model.tokenizer, model.config.root.chat_template)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "cpu",
+        dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+        **options,
+    ) -> RoboReferBackend:
+        """Loads a checkpoint, and the calibration beside it if there is one.
+
+        Args:
+            path: the checkpoint directory, or one that holds it as ``model/``.
+            device: of torch: "cpu", "cuda", "cuda:1".
+            dtype: "auto" keeps the stored one.
+            options: of the constructor.
+        Raises:
+            CheckpointError: naming part and file.
+        """
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {list(DTYPES)}, found {dtype!r}")
+        checkpoint = open_checkpoint(path)
+        root = checkpoint_root(path).resolve()
+        folder = root.parent if root.name == "model" else root
+        name = f"{folder.name}@{checkpoint.revision}"
+        fitted = calibration.load(path, name)
+        model = materialise(checkpoint, torch.device(device), DTYPES[dtype])
+        return cls(model, name, fitted=fitted, **options)
+
+    def generate(self, prompt: Prompt) -> Generation:
+        return self.generate_batch([prompt])[0]
+
+    def generate_batch(self, prompts: Sequence[Prompt]) -> list[Generation]:
+        """Answers prompts of any lengths and numbers of pictures together; what they have in common is computed once.
+
+        Raises:
+            ValueError: for pictures that are no pictures, or depth for a model without it.
+            PromptTooLongError, NonFiniteLogitsError, DeviceOutOfMemoryError: the model stays usable.
+        """
+        if not prompts:
+            return []
+        with torch.inference_mode(), report_out_of_memory():
+            return self._generate(prompts)
+
+    def _generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
+        start = time.perf_counter()
+        plans = [self.prefiller.plan(prompt) for prompt in prompts]
+        tails = [self.prefiller.tail_nodes(plan, index) for index, plan in enumerate(plans)]
+        decoders = [self._decoder(plan, tail) for plan, tail in zip(plans, tails, strict=True)]
+        planned = time.perf_counter()
+        prefixes = self.prefiller.compute(plans)
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+        filled = time.perf_counter()
+        answers = decode(TokenTree(self.model, prefixes), decoders)
+        done = time.perf_counter()
+        timings = {"prepare": planned - start, "encode": filled - planned, "decode": done - filled}
+        return [self._generation(answer, timings) for answer in answers]
+
+    def _decoder(self, plan: PlannedPrompt, tail: list[Node]) -> Decoder[PointingAnswer | list[int]]:
+        room = self.prefiller.limit - plan.length
+        if self._decoding == "free":
+            return greedy(tail, self._stop_ids, min(room, self._max_new_tokens or room))
+        if room < _SHORTEST_ROOM:
+            raise PromptTooLongError(plan.length, self.prefiller.limit)
+        points = min(self._max_points, (room - _TUPLE_LENGTH) // _TUPLE_LENGTH)
+        return PointingDecoder(self._grammar, points, self._candidates).decode(tail)
+
+    def _generation(self, answer: PointingAnswer | list[int], timings: dict[str, float]) -> Generation:
+        if not isinstance(answer, PointingAnswer):
+            text = self.model.tokenizer.decode(answer, skip_special_tokens=True).strip()
+            return Generation(text=text, timings=timings)
+        fitted = self._calibration
+        return Generation(
+            text=answer.text,
+            points=answer.points,
+            visible=answer.visible,
+            point_covariance=answer.covariances,
+            scores=answer.scores,
+            p_visible=fitted.p_visible(answer.log_odds) if fitted else calibration.sigmoid(answer.log_odds),
+            p_visible_calibrated=fitted is not None,
+            timings=timings,
+        )

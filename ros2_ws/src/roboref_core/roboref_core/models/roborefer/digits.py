@@ -1,0 +1,78 @@
+"""The distribution of one decoded number, from the probabilities of its digits."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from roboref_core.models.roborefer.grammar import DIGITS
+from roboref_core.models.roborefer.tree import Node
+
+
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """A way to write a number.
+
+    Attributes:
+        digits: those after "0."; fewer than three if the branch was not followed to its end.
+        mass: probability of the branch, given that a number follows.
+        node, token, state: the last evaluated node, the token that ends the number and the grammar's
+            state after it; of whole numbers only.
+    """
+
+    digits: str
+    mass: float
+    node: Node | None = None
+    token: int = -1
+    state: int = 0
+
+    @property
+    def value(self) -> float:
+        """Centre of the numbers that begin with these digits: the digits themselves if all are there."""
+        rest = DIGITS - len(self.digits)
+        return (int(self.digits or 0) + (0.5 if rest else 0.0)) / 10 ** len(self.digits) - (0.5e-3 if rest else 0.0)
+
+    @property
+    def variance(self) -> float:
+        """Of a uniform distribution over the numbers that round to these digits."""
+        return 10.0 ** (-2 * len(self.digits)) / 12
+
+
+class Number:
+    """A number that was decoded, and what else it might have been.
+
+    Args:
+        chosen: the leaf of the greedy branch.
+        leaves: all branches; their masses sum to 1.
+    """
+
+    def __init__(self, chosen: Leaf, leaves: list[Leaf]):
+        self.chosen = chosen
+        self.leaves = leaves
+        self._values = np.array([leaf.value for leaf in leaves])
+        self._masses = np.array([leaf.mass for leaf in leaves])
+        self._variances = np.array([leaf.variance for leaf in leaves])
+
+    def probability(self, leaf: Leaf) -> float:
+        """Of exactly this leaf's digits, however they are split into tokens."""
+        return float(sum(other.mass for other in self.leaves if other.digits == leaf.digits))
+
+    def modes(self, count: int, separation: float) -> list[Leaf]:
+        """Up to ``count`` whole numbers, the chosen one first, then by mass, at least ``separation`` apart."""
+        modes = [self.chosen]
+        for leaf in sorted(self.leaves, key=lambda leaf: -leaf.mass):
+            if len(modes) == count:
+                break
+            if leaf.node is not None and all(abs(leaf.value - other.value) >= separation for other in modes):
+                modes.append(leaf)
+        return modes
+
+    def variance_around(self, mode: Leaf, modes: list[Leaf]) -> float:
+        """Variance of the part of the distribution that is nearer to ``mode`` than to any other of ``modes``."""
+        distances = np.abs(self._values[:, None] - np.array([[other.value for other in modes]]))
+        masses = np.where(distances.argmin(1) == modes.index(mode), self._masses, 0.0)
+        if masses.sum() <= 0:
+            return mode.variance
+        masses = masses / masses.sum()
+        mean = masses @ self._values
+        return float(masses @ (self._variances + (self._values - mean) ** 2))

@@ -1,0 +1,56 @@
+"""How likely a model is to point at all: total mass of the texts that begin as a point, and of NOT_VISIBLE."""
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from roboref_core.models.roborefer.grammar import NOT_VISIBLE, START, TokenGrammar
+from roboref_core.models.roborefer.tree import Decoder, Node
+
+POINTING = "[(0."
+# Spellings are followed until what is left could change neither mass by more than this share of it.
+_TOLERANCE = np.log(1e-3)
+# New spellings per pass, and passes.
+_WIDTH, _ROUNDS = 8, 8
+
+
+def pointing_log_odds(root: Node, grammar: TokenGrammar) -> Decoder[float]:
+    """ln P(text begins with "[(0.") - ln P(text begins with "NOT_VISIBLE"), over every way to split both into tokens.
+
+    Probabilities are the model's own, over its whole vocabulary. Spellings are followed in the order of
+    their mass; a canonical one that the decoder has evaluated costs nothing, and a model that was
+    trained has hardly any mass elsewhere.
+
+    Args:
+        root: the evaluated last node of the prompt.
+    """
+    mass = {POINTING: -np.inf, NOT_VISIBLE: -np.inf}
+    # (log mass, node before, token, text with it, grammar state): None for the root itself.
+    frontier: list[tuple[float, Node, str, int]] = [(0.0, root, "", START)]
+    for round_number in range(_ROUNDS + 1):
+        waiting: list[tuple[float, Node, str, int]] = []
+        while frontier:
+            log_mass, node, text, state = frontier.pop()
+            if node.logits is None:
+                waiting.append((log_mass, node, text, state))
+                continue
+            logits = node.logits.double()
+            ids = grammar.ids(state, logits.device)
+            log_probabilities = (logits[ids] - torch.logsumexp(logits, 0)).tolist()
+            for transition, value in zip(grammar.transitions(state), log_probabilities, strict=True):
+                grown = text + transition.text
+                goal = next((goal for goal in mass if grown.startswith(goal)), None)
+                if goal:
+                    mass[goal] = np.logaddexp(mass[goal], log_mass + value)
+                else:
+                    frontier.append((log_mass + value, node.child(transition.token), grown, transition.state))
+        left = {
+            goal: np.logaddexp.reduce([m for m, _, text, _ in waiting if goal.startswith(text)] or [-np.inf])
+            for goal in mass
+        }
+        if round_number == _ROUNDS or all(left[goal] <= mass[goal] + _TOLERANCE for goal in mass):
+            break
+        waiting.sort(key=lambda item: -item[0])
+        yield [node for _, node, _, _ in waiting[:_WIDTH]]
+        frontier = waiting
+    return float(mass[POINTING] - mass[NOT_VISIBLE])
