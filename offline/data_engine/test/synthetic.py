@@ -64,6 +64,7 @@ class SyntheticScene:
     depth_camera: Camera = DEPTH
     axis_alignment: np.ndarray = field(default_factory=lambda: np.eye(4))
     stamps_ns: np.ndarray | None = None
+    defects: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self):
         import open3d as o3d

@@ -1,0 +1,261 @@
+"""An object painted out of a view: first with what other views saw behind it, the rest by classical inpainting.
+
+The background's shape is the mesh drawn without the object. Each of its pixels is looked up in other views
+by depth and pose; a view may answer only if its own sensor measured that surface there and the object does
+not stand in the way. What no view saw is filled by an ``Inpainter``, which may be a learned one.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from roboref_core.camera import Camera, map_pixels
+from roboref_core.pose import inverse, transform
+from roboref_core.visibility import DepthTolerance
+
+from offline.data_engine.visibility import FrameVisibility
+from offline.data_engine.zbuffer import Projection
+
+_FEATHER = 5.0
+"""The fill fades into the picture over this many pixels, inside the dilated mask."""
+_CLASSICAL_SIDE = 256
+"""Classical inpainting works on a copy whose hole is at most this large [pixel]: its cost grows with the hole."""
+
+
+class Inpainter(Protocol):
+    """Fills what no other view saw. ``name`` is recorded with the data."""
+
+    name: str
+
+    def fill(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB and (H, W) bool -> (H, W, 3) uint8, equal to ``image`` outside the hole."""
+
+
+class ClassicalInpainter:
+    """Telea's fast marching method (2004), as OpenCV has it."""
+
+    name = "telea"
+
+    def fill(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
+        if len(rows) == 0:
+            return image.copy()
+        pad = 32
+        window = (
+            slice(max(0, rows[0] - pad), rows[-1] + pad + 1),
+            slice(max(0, columns[0] - pad), columns[-1] + pad + 1),
+        )
+        part, part_hole = np.ascontiguousarray(image[window]), hole[window].astype(np.uint8)
+        h, w = part_hole.shape
+        scale = min(1.0, _CLASSICAL_SIDE / max(h, w))
+        size = (max(1, round(w * scale)), max(1, round(h * scale)))
+        # A hole pixel must not leak into the small copy: any touched pixel counts as hole.
+        small_hole = cv2.resize(part_hole * 255, size, interpolation=cv2.INTER_AREA) > 0
+        small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+        filled = cv2.inpaint(small, small_hole.astype(np.uint8), 5, cv2.INPAINT_TELEA)
+        filled = cv2.resize(filled, (w, h), interpolation=cv2.INTER_LINEAR)
+        out = image.copy()
+        out[window] = np.where(part_hole[..., None] > 0, filled, part)
+        return out
+
+
+@dataclass(frozen=True)
+class SourceView:
+    """A view that may have seen the background.
+
+    Attributes:
+        color: (H, W, 3) uint8 RGB of ``camera``.
+        depth: (h, w) float32 [m] of ``depth_camera``.
+        T_world_camera: 4x4.
+    """
+
+    color: np.ndarray
+    camera: Camera
+    depth: np.ndarray
+    depth_camera: Camera
+    T_world_camera: np.ndarray
+
+
+@dataclass(frozen=True)
+class Inpainted:
+    """A view without the object.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        warped, classical: share of the hole filled from other views and by the inpainter; they add up to 1.
+    """
+
+    image: np.ndarray
+    warped: float
+    classical: float
+
+
+def dilate(mask: np.ndarray, fraction: float) -> np.ndarray:
+    """(H, W) bool grown by a radius of ``fraction`` of the picture's diagonal."""
+    radius = fraction * float(np.hypot(*mask.shape))
+    if not mask.any():
+        return mask.copy()
+    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= radius
+
+
+def rank_sources(
+    frame: FrameVisibility, object_id: int, hole: np.ndarray, seen: dict[int, np.ndarray], poses: np.ndarray, most: int
+) -> list[int]:
+    """Frames that together saw most of what lies behind an object: each next one adds the most that is still missing.
+
+    Args:
+        frame: the view to be painted.
+        hole: (H, W) bool.
+        seen: frame position -> bits of the surface's sample points that its sensor saw (``PointCounter.count``).
+        poses: (N, 4, 4) T_world_camera.
+        most: length of the result.
+    """
+    surface = frame.surface
+    k = surface.index(object_id)
+    points = (surface.points - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3]
+    pixels = frame.camera.project(points)
+    inside = frame.camera.contains(pixels)
+    inside[surface.point_starts[k] : surface.point_starts[k + 1]] = False
+    index = np.flatnonzero(inside)
+    u, v = np.rint(pixels[index]).astype(np.int64).T
+    index = index[hole[v, u]]
+    if len(index) == 0 or not seen:
+        return []
+    frames = sorted(seen)
+    words, bits = index >> 6, (index & 63).astype(np.uint64)
+    sees = np.stack([(seen[i][words] >> bits) & np.uint64(1) for i in frames]).astype(bool)
+    # Of two that saw as much, the nearer one needs less stretching.
+    distance = np.linalg.norm(np.asarray(poses)[frames, :3, 3] - frame.T_world_camera[:3, 3], axis=1)
+    missing = np.ones(len(index), dtype=bool)
+    chosen = []
+    while len(chosen) < most:
+        gain = (sees & missing).sum(axis=1) / (1 + distance)
+        best = int(np.argmax(gain))
+        if gain[best] == 0:
+            break
+        chosen.append(frames[best])
+        missing &= ~sees[best]
+    return chosen
+
+
+def inpaint(
+    frame: FrameVisibility,
+    color: np.ndarray,
+    object_id: int,
+    hole: np.ndarray,
+    sources: Sequence[SourceView],
+    inpainter: Inpainter | None = None,
+    tolerance: DepthTolerance | None = None,
+) -> Inpainted:
+    """Paint an object out.
+
+    Args:
+        frame: visibility of the view, on the grid of ``color``.
+        color: (H, W, 3) uint8 RGB.
+        hole: (H, W) bool, the object with a margin.
+        sources: views that may have seen the background, in order of preference.
+        inpainter: for what they did not see.
+    """
+    inpainter = inpainter or ClassicalInpainter()
+    tolerance = tolerance or DepthTolerance()
+    h, w = hole.shape
+    rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
+    if len(rows) == 0:
+        return Inpainted(color.copy(), 0.0, 0.0)
+    # A ring around the hole shows how each source's exposure differs from this view's.
+    ring = dilate(hole, 0.01) & ~hole
+    v0, v1, u0, u1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    pad = round(0.01 * np.hypot(h, w)) + 1
+    v0, v1, u0, u1 = max(0, v0 - pad), min(h, v1 + pad), max(0, u0 - pad), min(w, u1 + pad)
+    faces = frame.surface.object_faces(object_id)
+    background = frame.projection.render_without(faces, (u0, v0, u1, v1)).depth
+    near = hole | ring
+    depth = np.zeros((h, w), np.float32)
+    depth[v0:v1, u0:u1] = np.where(near[v0:v1, u0:u1], background, 0)
+    v, u = np.nonzero(depth)
+    points = transform(frame.T_world_camera, frame.camera.unproject(np.stack([u, v], axis=1), depth[v, u]))
+
+    image = color.copy()
+    open_ = hole[v, u].copy()
+    on_ring = ring[v, u]
+    for source in sources:
+        if not open_.any():
+            break
+        values, valid = _look_up(source, points, frame, object_id, tolerance)
+        use = open_ & valid
+        if not use.any():
+            continue
+        gain = _gain(color[v[on_ring & valid], u[on_ring & valid]], values[on_ring & valid])
+        image[v[use], u[use]] = np.clip(np.rint(values[use] * gain), 0, 255)
+        open_ &= ~valid
+    rest = hole.copy()
+    rest[v, u] &= open_
+    warped = 1.0 - np.count_nonzero(rest) / np.count_nonzero(hole)
+    if rest.any():
+        image = inpainter.fill(image, rest)
+    return Inpainted(_feather(color, image, hole), warped, 1.0 - warped)
+
+
+def depth_without(frame: FrameVisibility, object_id: int, hole: np.ndarray) -> np.ndarray:
+    """The frame's sensor depth with the background's in place of the object: (h, w) float32 [m] of its depth camera.
+
+    Args:
+        hole: (H, W) bool on the frame's own grid.
+    """
+    camera = frame.depth_camera
+    v, u = np.mgrid[: camera.height, : camera.width]
+    at = np.rint(map_pixels(np.stack([u.ravel(), v.ravel()], axis=1), camera, frame.camera)).astype(np.int64)
+    inside = frame.camera.contains(at)
+    hole_here = np.zeros(camera.height * camera.width, dtype=bool)
+    hole_here[inside] = hole[at[inside, 1], at[inside, 0]]
+    hole_here = hole_here.reshape(camera.height, camera.width)
+    projection = Projection(frame.surface, camera, frame.T_world_camera)
+    window = (0, 0, camera.width, camera.height)
+    background = projection.render_without(frame.surface.object_faces(object_id), window).depth
+    return np.where(hole_here, background, frame.depth)
+
+
+def _look_up(source: SourceView, points: np.ndarray, frame: FrameVisibility, object_id: int, tolerance: DepthTolerance):
+    """(n, 3) float colours of world points in a source view, and (n,) bool where it really saw them."""
+    local = transform(inverse(source.T_world_camera), points)
+    pixels = source.camera.project(local)
+    valid = source.camera.contains(pixels)
+    on_depth = map_pixels(np.where(valid[:, None], pixels, 0), source.camera, source.depth_camera)
+    column, row = np.rint(on_depth).astype(np.int64).T
+    valid &= source.depth_camera.contains(on_depth)
+    h, w = source.depth.shape
+    measured = source.depth[row.clip(0, h - 1), column.clip(0, w - 1)]
+    # NaN compares false: a hole in the depth is no proof that the background was seen.
+    valid &= (measured > 0) & (np.abs(measured - local[:, 2]) <= tolerance.at(local[:, 2]))
+    # A thin object lies within the tolerance of what is behind it: where it stands in the source, do not look.
+    projection = Projection(frame.surface, source.depth_camera, source.T_world_camera)
+    faces = frame.surface.object_faces(object_id)
+    window = projection.window(faces, (0, 0, w, h))
+    if window is not None:
+        blocked = np.zeros((h, w), dtype=bool)
+        blocked[window[1] : window[3], window[0] : window[2]] = projection.render(faces, window).depth > 0
+        blocked = dilate(blocked, 0.012)
+        valid &= ~blocked[row.clip(0, h - 1), column.clip(0, w - 1)]
+    u, v = np.where(valid[:, None], pixels, 0).astype(np.float32).T
+    # cv2.remap takes pictures of less than 2^15 rows: the points go in as rows of 4096.
+    n = -(-len(u) // 4096) * 4096
+    u, v = (np.pad(a, (0, n - len(a))).reshape(-1, 4096) for a in (u, v))
+    values = cv2.remap(source.color, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return values.reshape(-1, 3)[: len(points)].astype(np.float32), valid
+
+
+def _gain(wanted: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """(3,) factors that bring a source's exposure to this view's; 1 if too little is seen in both to tell."""
+    if len(wanted) < 50:
+        return np.ones(3, np.float32)
+    ratio = (wanted.astype(np.float32) + 8) / (given + 8)
+    return np.clip(np.median(ratio, axis=0), 0.6, 1.6)
+
+
+def _feather(color: np.ndarray, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    inside = cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3)
+    weight = np.clip(inside / _FEATHER, 0, 1)[..., None]
+    return np.rint(color + weight * (image.astype(np.float32) - color)).astype(np.uint8)
