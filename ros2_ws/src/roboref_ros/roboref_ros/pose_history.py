@@ -1,0 +1,76 @@
+"""Poses by stamp, and between stamps; never beyond them by more than a stated tolerance."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from typing import Any, NamedTuple
+
+
+class Bracket(NamedTuple):
+    """The two entries around a stamp, and how far it is from the first to the second, in [0, 1]."""
+
+    before: Any
+    after: Any
+    fraction: float
+
+
+class PoseHistory:
+    """The newest stamped entries of a stream of poses, whatever they are. Thread-safe.
+
+    Args:
+        tolerance_ns: the nearest entry stands for a stamp this close to it, if no two entries are around it [ns].
+        max_gap_ns: between two entries further apart than this nothing is interpolated [ns].
+        max_backwards_ns: a stamp further than this behind the newest is a clock jump: all older knowledge is dropped.
+        size: most entries kept.
+    """
+
+    def __init__(self, tolerance_ns: int, max_gap_ns: int, max_backwards_ns: int, size: int = 4096):
+        self.tolerance_ns = tolerance_ns
+        self.max_gap_ns = max_gap_ns
+        self.max_backwards_ns = max_backwards_ns
+        self.size = size
+        self._lock = threading.Lock()
+        self._stamps: list[int] = []
+        self._entries: list[Any] = []
+
+    def add(self, stamp_ns: int, entry: Any) -> None:
+        with self._lock:
+            if self._stamps and stamp_ns < self._stamps[-1] - self.max_backwards_ns:
+                self._stamps.clear()
+                self._entries.clear()
+            place = bisect.bisect_left(self._stamps, stamp_ns)
+            if place < len(self._stamps) and self._stamps[place] == stamp_ns:
+                self._entries[place] = entry
+                return
+            self._stamps.insert(place, stamp_ns)
+            self._entries.insert(place, entry)
+            if len(self._stamps) > self.size:
+                del self._stamps[0], self._entries[0]
+
+    def at(self, stamp_ns: int, final: bool) -> Bracket | None:
+        """The entries around a stamp; None if it is not known.
+
+        Args:
+            final: nothing more is waited for, so that the tolerance applies; before that a later entry
+                may still come, which gives a better answer.
+        """
+        with self._lock:
+            place = bisect.bisect_left(self._stamps, stamp_ns)
+            near = range(max(place - 1, 0), min(place + 1, len(self._stamps)))
+            if place < len(self._stamps) and self._stamps[place] == stamp_ns:
+                return Bracket(self._entries[place], self._entries[place], 0.0)
+            if len(near) == 2:
+                before, after = (self._stamps[i] for i in near)
+                if after - before <= self.max_gap_ns:
+                    fraction = (stamp_ns - before) / (after - before)
+                    return Bracket(self._entries[near[0]], self._entries[near[1]], fraction)
+            nearest = min(near, key=lambda i: abs(self._stamps[i] - stamp_ns), default=None)
+            if final and nearest is not None and abs(self._stamps[nearest] - stamp_ns) <= self.tolerance_ns:
+                return Bracket(self._entries[nearest], self._entries[nearest], 0.0)
+            return None
+
+    def clear(self) -> None:
+        with self._lock:
+            self._stamps.clear()
+            self._entries.clear()
