@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from roboref_core.models.base import PointingModel
+from roboref_core.models.prompted import PromptedModel
+from roboref_core.models.registry import BACKENDS, load_model, load_vlm
+from roboref_core.prompt import Form
+
+
+def test_every_backend_without_weights_loads():
+    assert isinstance(load_model("reprojection"), PointingModel)
+    model = load_model("openai", url="http://127.0.0.1:9", model="vlm", convention="thousand", form="concat")
+    assert isinstance(model, PromptedModel) and model.form is Form.CONCAT and model.name == "vlm"
+    assert load_model("roborefer_http", url="http://127.0.0.1:9", depth="picture").vlm.uses_depth
+    assert load_model("roboref_http", url="http://127.0.0.1:9").name == "roboref_http http://127.0.0.1:9"
+
+
+def test_every_backend_with_weights_loads(llava_onevision, qwen_vl, depth_anything):
+    model = load_model("llava_onevision", str(llava_onevision), device="cpu", depth_estimator=str(depth_anything))
+    assert isinstance(model, PointingModel) and model.estimate_depth is not None
+    assert isinstance(load_model("hugging_face", str(qwen_vl), device="cpu", convention="pixels"), PointingModel)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: load_model("gpt"), "unknown model backend 'gpt'.*" + ".*".join(BACKENDS)),
+        (lambda: load_vlm("reprojection"), "no vision-language model"),
+        (lambda: load_model("roborefer"), "needs a path"),
+        (lambda: load_model("openai"), "needs a url"),
+        (lambda: load_model("openai", url="http://x"), "model"),
+        (lambda: load_model("openai", url="http://x", model="m", convention="percent"), "percent"),
+        (lambda: load_model("roborefer_http", url="http://x", depht="none"), "depht"),
+        (lambda: load_model("roborefer_http", url="http://x", depth="some"), "'some'"),
+        (lambda: load_model("reprojection", form="multi"), "takes no options"),
+        (lambda: load_model("llava_onevision", "/nowhere"), r"/nowhere.*config\.json"),
+        (lambda: load_model("openai", url="http://x", model="m", convention="thousand", form="stack"), "stack"),
+    ],
+)
+def test_mistakes_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_devices_and_dtypes_are_checked(llava_onevision):
+    with pytest.raises(ValueError, match="float8"):
+        load_model("llava_onevision", str(llava_onevision), device="cpu", dtype="float8")
+    with pytest.raises(ValueError, match="tpu9"):
+        load_model("llava_onevision", str(llava_onevision), device="tpu9")
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+def test_nothing_heavy_is_imported_before_it_is_asked_for():
+    code = "import sys; from roboref_core.models.registry import load_model; load_model('reprojection');"
+    code += "print({'torch', 'transformers', 'httpx', 'fastapi', 'rclpy'} & set(sys.modules))"
+    assert python(code).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "extra"),
+    [
+        ("torch", "load_model('roborefer', 'x')", "roboref[models]"),
+        ("transformers", "load_model('hugging_face', 'x', convention='pixels')", "roboref[models]"),
+        ("httpx", "load_model('openai', url='http://x', model='m', convention='pixels')", "roboref[http]"),
+    ],
+)
+def test_a_missing_package_is_named_with_what_installs_it(module, call, extra):
+    result = python(f"import sys; sys.modules[{module!r}] = None; from roboref_core.models.registry import *; {call}")
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError") and repr(module) in last and extra in last
