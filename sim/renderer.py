@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -43,8 +43,7 @@ class _Lens:
     bulge: float
 
 
-@lru_cache(maxsize=16)
-def _lens(camera: Camera) -> _Lens:
+def _make_lens(camera: Camera) -> _Lens:
     u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
     rays = camera.rays(np.stack([u.ravel(), v.ravel()], axis=1)).reshape(camera.height, camera.width, 3)
     off_axis = np.hypot(rays[..., 0], rays[..., 1])
@@ -55,6 +54,9 @@ def _lens(camera: Camera) -> _Lens:
         (camera.fx, camera.fy, camera.cx, camera.cy),
         0.0 if camera.distortion_model == "none" else 0.1,
     )
+
+
+_lens = lru_cache(maxsize=16)(_make_lens)
 
 
 class Renderer:
@@ -68,6 +70,7 @@ class Renderer:
     def __init__(self, scene: SimScene, *, shadows: bool = True):
         self.scene = scene
         self._shadows = shadows
+        self._alone: dict[int, Renderer] = {}
 
     def render(self, camera: Camera, T_world_camera: np.ndarray, *, color: bool = True) -> Rendering:
         """The whole scene from a pose (4x4). ``color=False`` gives depth and ids only, in half the time."""
@@ -78,6 +81,28 @@ class Renderer:
         resolve(inverse_depth, face_index, geometry.face_object, depth, ids)
         image = self._shade(camera, T_world_camera, inverse_depth, face_index) if color else None
         return Rendering(image, depth, ids)
+
+    def alone(self, object_id: int) -> Renderer:
+        """A renderer of the same scene with one object only. Raises ValueError if there is no such object."""
+        if object_id not in self._alone:
+            lone = replace(self.scene, objects=(self.scene.object(object_id),))
+            self._alone[object_id] = Renderer(lone, shadows=False)
+        return self._alone[object_id]
+
+    def surface(self, camera: Camera, T_world_camera: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What (N, 2) pixels show, between pixel centres too -> (N, 3) world points [m], NaN if nothing, (N,) ids."""
+        geometry = self.scene.geometry
+        pixels = np.asarray(pixels, dtype=np.float64).reshape(-1, 2)
+        points, ids = np.full((len(pixels), 3), np.nan), np.zeros(len(pixels), dtype=np.int32)
+        for n, (u, v) in enumerate(pixels):
+            if not np.isfinite((u, v)).all():
+                continue
+            one = replace(camera, width=1, height=1, cx=camera.cx - u, cy=camera.cy - v)
+            inverse_depth, face_index = draw(geometry, one, T_world_camera, _make_lens(one))
+            if face_index[0, 0] >= 0:
+                points[n] = transform(T_world_camera, one.unproject((0, 0), 1.0 / inverse_depth[0, 0])[0])
+                ids[n] = geometry.face_object[face_index[0, 0]]
+        return points, ids
 
     def _shade(self, camera, T_world_camera, inverse_depth, face_index) -> np.ndarray:
         g, lens, T = self.scene.geometry, _lens(camera), np.asarray(T_world_camera, dtype=np.float64)
@@ -101,9 +126,11 @@ class Renderer:
         return light, shadow, inverse(T_world_lamp), (f, f, camera.cx, camera.cy)
 
 
-def draw(geometry: Geometry, camera: Camera, T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    geometry: Geometry, camera: Camera, T_world_camera: np.ndarray, lens: _Lens | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Rasterise -> inverse depth (H, W) float64 [1/m], 0 = nothing, and face index (H, W) int32, -1 = nothing."""
-    lens = _lens(camera)
+    lens = lens or _lens(camera)
     T = inverse(np.asarray(T_world_camera, dtype=np.float64))
     points = np.empty((len(geometry.vertices), 3))
     pixels = np.empty((len(geometry.vertices), 2))
