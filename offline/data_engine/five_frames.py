@@ -100,22 +100,24 @@ def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
-def write_object(
-    folder: Path, scene_id: str, uid: int, label: str, views: list[ViewPictures], frame_digits: int = 6
-) -> None:
-    """Write one object's folder: pictures first, the JSON last."""
-    entries = []
-    for number, view in enumerate(views, start=1):
-        stem = f"{number:02d}_{view.frame_id:0{frame_digits}d}"
-        names = {kind: f"{stem}_{kind}.png" for kind in ("original", "inpainted", "mask", "mask_dialated")}
-        write_picture(folder / names["original"], view.original)
-        write_picture(folder / names["inpainted"], view.inpainted)
-        write_picture(folder / names["mask"], view.mask.astype(np.uint8) * 255)
-        write_picture(folder / names["mask_dialated"], view.mask_dilated.astype(np.uint8) * 255)
-        for kind, depth in (("original", view.original_depth), ("inpainted", view.inpainted_depth)):
-            if depth is not None:
-                write_picture(depth_path(folder / names[kind]), depth)
-        entries.append(_entry(scene_id, uid, label, f"{view.frame_id:0{frame_digits}d}", view.mask, names))
+def write_view(folder: Path, scene_id: str, uid: int, label: str, number: int, view: ViewPictures) -> dict:
+    """Write the pictures of view ``number`` (1..5) of an object; returns its entry for ``write_entries``."""
+    frame_id = f"{view.frame_id:06d}"
+    names = {
+        kind: f"{number:02d}_{frame_id}_{kind}.png" for kind in ("original", "inpainted", "mask", "mask_dialated")
+    }
+    write_picture(folder / names["original"], view.original)
+    write_picture(folder / names["inpainted"], view.inpainted)
+    write_picture(folder / names["mask"], view.mask.astype(np.uint8) * 255)
+    write_picture(folder / names["mask_dialated"], view.mask_dilated.astype(np.uint8) * 255)
+    for kind, depth in (("original", view.original_depth), ("inpainted", view.inpainted_depth)):
+        if depth is not None:
+            write_picture(depth_path(folder / names[kind]), depth)
+    return _entry(scene_id, uid, label, frame_id, view.mask, names)
+
+
+def write_entries(folder: Path, scene_id: str, uid: int, entries: list[dict]) -> None:
+    """Write an object's JSON, after all of its views."""
     write_json(folder / f"{scene_id}_uid_{uid}_five_frames.json", entries)
 
 

@@ -233,7 +233,7 @@ class FrameVisibility:
                 distance=distance,
                 direction=direction,
                 elevation=float(np.arcsin(np.clip(direction[2], -1, 1))),
-                certainly_hidden=certainly_hidden,
+                certainly_hidden=bool(certainly_hidden),
                 hole_share=float(counts[_UNKNOWN] / shown) if shown else 0.0,
                 residual=residual,
             ),

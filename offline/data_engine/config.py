@@ -1,0 +1,55 @@
+"""All settings of a run, and the hash that names them."""
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from offline.data_engine.filters import FilterConfig
+from offline.data_engine.scan import ScanConfig
+from offline.data_engine.selection import SelectionConfig
+from offline.data_engine.tasks.pairs import PairConfig
+from offline.data_engine.tasks.referring import ReferringConfig
+from offline.data_engine.visibility import VisibilityConfig
+
+FORMAT = 1
+"""Of what is written; part of every hash, so that data of an older layout is not taken for this one."""
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """How scenes become views.
+
+    Attributes:
+        seed: of everything that is drawn at random.
+        downsample: pictures are this much smaller than the source's in both axes (3: the x3 tree).
+        dilation: of the object's mask before it is painted out: radius as a share of the picture's diagonal.
+        sources: most other views that an inpainted background is taken from.
+        depth_pictures: write an 8-bit depth picture beside each picture.
+    """
+
+    seed: int = 0
+    downsample: int = 1
+    dilation: float = 0.02
+    sources: int = 8
+    depth_pictures: bool = True
+    scan: ScanConfig = field(default_factory=ScanConfig)
+    filters: FilterConfig = field(default_factory=FilterConfig)
+    visibility: VisibilityConfig = field(default_factory=VisibilityConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    referring: ReferringConfig = field(default_factory=ReferringConfig)
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """How views become training samples."""
+
+    seed: int = 0
+    pairs: PairConfig = field(default_factory=PairConfig)
+
+
+def config_hash(*configs) -> str:
+    """16 hex digits that change with any setting and with the format."""
+    values = [FORMAT, *(dataclasses.asdict(c) if dataclasses.is_dataclass(c) else c for c in configs)]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,58 @@
+"""The ground-truth point of an object in a view: from its mask alone.
+
+The middle of the mask's tight box if it lies in the mask, else one of the mask's pixels, drawn uniformly
+and seeded by (seed, scene, uid, frame).
+"""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from roboref_core.camera import pixel_to_normalised
+
+from offline.data_engine.five_frames import mask_box
+from offline.data_engine.seeds import rng_of
+
+
+def ground_truth_pixel(mask: np.ndarray, *seed: str | int) -> tuple[int, int]:
+    """(u, v) of the point.
+
+    Args:
+        mask: (H, W), object where > 0.
+        seed: what identifies the view: (seed, scene, uid, frame).
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    mask = np.asarray(mask) > 0
+    u0, v0, u1, v1 = mask_box(mask)
+    u, v = (u0 + u1) // 2, (v0 + v1) // 2
+    if mask[v, u]:
+        return u, v
+    rows, columns = np.nonzero(mask)
+    k = int(rng_of("point", *seed).integers(len(rows)))
+    return int(columns[k]), int(rows[k])
+
+
+def normalised(pixel: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
+    """(u, v) -> (x, y) in [0, 1] of a picture of ``size`` (width, height): the middle of the pixel."""
+    x, y = pixel_to_normalised(np.array(pixel), *size)
+    return float(x), float(y)
+
+
+def clear_of_edges(mask: np.ndarray, pixel: tuple[int, int], margin: int) -> bool:
+    """Is every pixel within ``margin`` of ``pixel`` in the mask? Pixels beyond the picture's border do not count.
+
+    Masks are a few pixels off where poses are; a point on the very rim may miss its object.
+    """
+    u, v = pixel
+    window = np.asarray(mask)[max(0, v - margin) : v + margin + 1, max(0, u - margin) : u + margin + 1]
+    return bool((window > 0).all())
+
+
+def innermost_pixel(mask: np.ndarray) -> tuple[int, int]:
+    """(u, v) of the pixel farthest from the mask's rim (the first of several). Raises ValueError if it is empty."""
+    mask = np.asarray(mask) > 0
+    mask_box(mask)
+    distance = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    v, u = np.unravel_index(int(np.argmax(distance)), mask.shape)
+    return int(u), int(v)

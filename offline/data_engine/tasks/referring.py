@@ -1,0 +1,176 @@
+"""Referring facts of one frame: phrases with their points and masks, ready to become training samples."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from roboref_core.pose import transform
+from roboref_core.visibility import Visibility
+
+from offline.data_engine.filters import is_named
+from offline.data_engine.seeds import rng_of
+from offline.data_engine.tasks import expressions as ex
+from offline.data_engine.tasks.free_space import level_pixels, vacant
+from offline.data_engine.tasks.ground_truth import clear_of_edges, ground_truth_pixel, innermost_pixel
+from offline.data_engine.tasks.relations import SeenObject
+from offline.data_engine.visibility import FrameVisibility, ObjectView
+
+_SAMPLED = 400
+"""Surface points per object that relations are computed from."""
+SUPPORTS = ("table", "desk", "nightstand", "counter", "dresser", "bench", "coffee table", "side table", "end table")
+
+
+@dataclass(frozen=True)
+class ReferringConfig:
+    """Which phrases are made.
+
+    Attributes:
+        per_frame: most phrases per frame, drawn at random over the relations, so that no relation floods the rest.
+        absent_per_frame: most NOT_VISIBLE phrases per frame.
+        free_per_frame: most free-space phrases per frame.
+        min_area: an object is named only if it covers this share of the picture.
+        min_fraction: and this share of its silhouette is visible.
+        clearance: of a free-space point from edges and objects, as a share of the picture's width.
+        margin_px: of every other point from its mask's rim, at 640 pixels width.
+    """
+
+    per_frame: int = 6
+    absent_per_frame: int = 1
+    free_per_frame: int = 2
+    min_area: float = 0.001
+    min_fraction: float = 0.4
+    clearance: float = 0.012
+    margin_px: int = 2
+
+
+@dataclass(frozen=True)
+class Referring:
+    """One phrase about one frame.
+
+    Attributes:
+        relation, text: see ``expressions``.
+        uids: objects to point to; empty for free space and for what is not there.
+        pixels: (u, v) of the points; empty means NOT_VISIBLE.
+        mask: (H, W) bool, where a point counts as right; None for NOT_VISIBLE.
+        reason: why nothing is visible, else "".
+    """
+
+    relation: str
+    text: str
+    uids: tuple[int, ...]
+    pixels: tuple[tuple[int, int], ...]
+    mask: np.ndarray | None
+    reason: str = ""
+
+
+def referring_expressions(
+    frame: FrameVisibility,
+    views: dict[int, ObjectView],
+    masks: dict[int, np.ndarray],
+    confirmed: dict[int, np.ndarray],
+    labels: dict[int, str],
+    axis_alignment: np.ndarray,
+    config: ReferringConfig,
+    seed: tuple[str | int, ...],
+) -> list[Referring]:
+    """Phrases about a frame.
+
+    Args:
+        frame: visibility on the colour grid.
+        views: of every object that is no part of the building.
+        masks, confirmed: (H, W) bool of those that are visible, as ``FrameVisibility.observe`` gives them.
+        labels: id -> label, of all those objects.
+        axis_alignment: T_aligned_world; relations of the world are computed along its axes.
+        seed: identifies the frame: (seed, scene, frame).
+    """
+    rng = rng_of("referring", *seed)
+    objects = _frame_objects(frame, views, masks, labels, axis_alignment, config)
+    margin = max(1, round(config.margin_px * frame.camera.width / 640))
+    found = []
+    for expression in ex.expressions(objects, rng):
+        pixels = [ground_truth_pixel(masks[uid], *seed, uid) for uid in expression.uids]
+        if all(clear_of_edges(masks[uid], p, margin) for uid, p in zip(expression.uids, pixels, strict=True)):
+            mask = np.any([masks[uid] for uid in expression.uids], axis=0)
+            found.append(Referring(expression.relation, expression.text, expression.uids, tuple(pixels), mask))
+    kept = _draw(found, config.per_frame, rng)
+    free = list(_free_space(frame, objects, masks, confirmed, config, rng))
+    kept += _draw(free, config.free_per_frame, rng)
+    absent = ex.absent_labels(objects)
+    for k in rng.permutation(len(absent))[: config.absent_per_frame]:
+        text = ex.phrase_text("absent", rng, a=absent[k])
+        states = {views[uid].state for uid, label in labels.items() if label == absent[k]}
+        reason = Visibility.OCCLUDED if Visibility.OCCLUDED in states else Visibility.OUT_OF_FRUSTUM
+        kept.append(Referring("absent", text, (), (), None, reason.value))
+    return kept
+
+
+def _draw(found: list[Referring], most: int, rng: np.random.Generator) -> list[Referring]:
+    """At most ``most``, relation by relation in turn, so that frequent relations do not crowd out rare ones."""
+    by_relation: dict[str, list[Referring]] = {}
+    for k in rng.permutation(len(found)):
+        by_relation.setdefault(found[k].relation, []).append(found[k])
+    queues = [by_relation[name] for name in sorted(by_relation)]
+    queues = [queues[k] for k in rng.permutation(len(queues))]
+    kept = []
+    while queues and len(kept) < most:
+        for queue in queues:
+            kept.append(queue.pop())
+        queues = [queue for queue in queues if queue]
+    return kept[:most]
+
+
+def _frame_objects(frame, views, masks, labels, axis_alignment, config) -> ex.FrameObjects:
+    seen, undecided, hidden = [], [], []
+    pixels = frame.camera.width * frame.camera.height
+    for uid, view in sorted(views.items()):
+        label = labels[uid]
+        if view.certainly_hidden:
+            if is_named(label):
+                hidden.append(label)
+        elif (
+            view.state == Visibility.VISIBLE
+            and view.area >= config.min_area * pixels
+            and view.fraction >= config.min_fraction
+            and is_named(label)
+            and uid in masks
+        ):
+            depth = frame.zbuffer.depth[masks[uid]]
+            near, middle, far = np.percentile(depth, (5, 50, 95))
+            points = frame.surface.object_points(uid)
+            points = points[:: -(-len(points) // _SAMPLED)]
+            world = transform(axis_alignment, points.astype(np.float64))
+            seen.append(SeenObject(uid, label, view.box, (float(near), float(middle), float(far)), world))
+        else:
+            undecided.append(label)
+    return ex.FrameObjects(tuple(seen), tuple(undecided), tuple(hidden), frame.camera.width)
+
+
+def _free_space(frame, objects, masks, confirmed, config, rng):
+    supports = [a for a in ex.nameable_anchors(objects) if a.label in SUPPORTS]
+    if not supports:
+        return
+    level = level_pixels(frame.zbuffer.depth, frame.camera, frame.T_world_camera)
+    clearance = max(2, round(config.clearance * frame.camera.width))
+    for support in supports:
+        free = vacant(masks[support.uid], level, confirmed[support.uid], clearance)
+        if not free.any():
+            continue
+        named = [o for o in ex.nameable_anchors(objects) if o.uid != support.uid]
+        standing = [o for o in named if ex.relations.on(o, support)]
+        yield _free("free_on", free, rng, b=support.label)
+        columns = np.arange(frame.camera.width)
+        for o in standing:
+            for relation, beside in (("free_left", columns < o.box[0]), ("free_right", columns > o.box[2])):
+                part = free & beside
+                if part.any():
+                    yield _free(relation, part, rng, b=support.label, c=o.label)
+        for left, right in ((a, b) for a in standing for b in standing if a.box[2] < b.box[0]):
+            rows = (min(left.box[1], right.box[1]), max(left.box[3], right.box[3]))
+            part = free & (columns > left.box[2]) & (columns < right.box[0])
+            part[: rows[0]] = part[rows[1] + 1 :] = False
+            if part.any():
+                yield _free("free_between", part, rng, b=support.label, c=left.label, d=right.label)
+
+
+def _free(relation: str, mask: np.ndarray, rng, **names: str) -> Referring:
+    return Referring(relation, ex.phrase_text(relation, rng, **names), (), (innermost_pixel(mask),), mask)

@@ -1,0 +1,157 @@
+"""Spatial relations between the objects that one camera sees, decided with a margin or not at all.
+
+Each test answers True, False or None. None is the zone in which people disagree: a relation with a None
+anywhere among its candidates is ambiguous and no expression is made of it.
+Left, right, in front of and behind are the camera's; on, under, between and near are those of the world.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_TOUCH = 0.05
+"""A gap or an overlap up to this still is contact [m]: meshes are smoothed and objects sink into each other."""
+
+
+@dataclass(frozen=True)
+class SeenObject:
+    """An object as one frame sees it.
+
+    Attributes:
+        uid, label: which, and what it is called.
+        box: (u0, v0, u1, v1) of its visible pixels.
+        depth: (nearest, middle, farthest) of the visible surface along the optical axis [m] (5th, 50th and 95th
+            percentile).
+        points: (n, 3) of its whole surface in a world frame with z up [m].
+    """
+
+    uid: int
+    label: str
+    box: tuple[int, int, int, int]
+    depth: tuple[float, float, float]
+    points: np.ndarray
+
+    @property
+    def lower(self) -> np.ndarray:
+        return self.points.min(axis=0)
+
+    @property
+    def upper(self) -> np.ndarray:
+        return self.points.max(axis=0)
+
+    @property
+    def centre(self) -> np.ndarray:
+        return (self.lower + self.upper) / 2
+
+
+def left_of(a: SeenObject, b: SeenObject) -> bool | None:
+    """Is ``a`` to the left of ``b`` in the picture? Clear if its right end is left of the middle of ``b`` and more."""
+    return _before(a.box[0], a.box[2], b.box[0], b.box[2])
+
+
+def right_of(a: SeenObject, b: SeenObject) -> bool | None:
+    """Is ``a`` to the right of ``b`` in the picture?"""
+    return _before(-a.box[2], -a.box[0], -b.box[2], -b.box[0])
+
+
+def _before(a0: float, a1: float, b0: float, b1: float) -> bool | None:
+    """Along one axis: a ends where b has hardly begun (yes), or a's middle is not even before b's middle (no)."""
+    overlap = 0.15 * min(a1 - a0, b1 - b0)
+    if a1 <= b0 + overlap:
+        return True
+    return False if (a0 + a1) / 2 >= (b0 + b1) / 2 else None
+
+
+def in_front_of(a: SeenObject, b: SeenObject) -> bool | None:
+    """Is ``a`` nearer to the camera than all of ``b``, and before it in the picture?"""
+    return _in_depth(a, b, a.depth, b.depth)
+
+
+def behind(a: SeenObject, b: SeenObject) -> bool | None:
+    """Is ``a`` farther from the camera than all of ``b``, and behind it in the picture?"""
+    return _in_depth(a, b, tuple(-d for d in a.depth[::-1]), tuple(-d for d in b.depth[::-1]))
+
+
+def _in_depth(a: SeenObject, b: SeenObject, da: tuple, db: tuple) -> bool | None:
+    if da[1] >= db[1] - _TOUCH:
+        return False
+    if da[2] > db[0] + _TOUCH:
+        return None
+    across = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0])
+    # Nearer, but off to the side: some say in front, some do not.
+    return True if across >= 0.5 * min(a.box[2] - a.box[0], b.box[2] - b.box[0]) else None
+
+
+def on(a: SeenObject, b: SeenObject) -> bool | None:
+    """Does ``a`` stand or lie on ``b``: its foot touches a surface of ``b`` below it?"""
+    share = _footprint_share(a, b)
+    if share < 0.1 or a.lower[2] < b.lower[2] or a.upper[2] < b.upper[2] - 0.5 * (a.upper[2] - a.lower[2]):
+        return False
+    below = b.points[_over(a, b.points)]
+    if len(below) < 3:
+        return None
+    gap = a.lower[2] - np.percentile(below[:, 2], 90)
+    if share >= 0.6 and abs(gap) <= _TOUCH:
+        return True
+    return False if gap > 3 * _TOUCH else None
+
+
+def under(a: SeenObject, b: SeenObject) -> bool | None:
+    """Is ``a`` below a surface of ``b`` that covers it?"""
+    share = _footprint_share(a, b)
+    if share < 0.1:
+        return False
+    above = b.points[_over(a, b.points)]
+    if len(above) < 3:
+        return None
+    top = np.percentile(above[:, 2], 90)
+    if share >= 0.7 and a.upper[2] <= top - 2 * _TOUCH and a.lower[2] <= b.lower[2] + 0.3 * (top - b.lower[2]):
+        return True
+    return False if a.upper[2] > top + _TOUCH else None
+
+
+def _over(a: SeenObject, points: np.ndarray) -> np.ndarray:
+    """(n,) bool: which points lie within the footprint of ``a``, seen from above."""
+    return ((points[:, :2] >= a.lower[:2]) & (points[:, :2] <= a.upper[:2])).all(axis=1)
+
+
+def _footprint_share(a: SeenObject, b: SeenObject) -> float:
+    """Share of the footprint of ``a`` (its bounding rectangle from above) that lies over that of ``b``."""
+    side = np.minimum(a.upper[:2], b.upper[:2]) - np.maximum(a.lower[:2], b.lower[:2])
+    area = np.prod(np.maximum(a.upper[:2] - a.lower[:2], 1e-6))
+    return float(np.prod(np.maximum(side, 0)) / area)
+
+
+def between(a: SeenObject, b: SeenObject, c: SeenObject) -> bool | None:
+    """Is ``a`` between ``b`` and ``c`` on the ground plan, and in the picture from left to right as well?"""
+    axis = (c.centre - b.centre)[:2]
+    length = float(np.linalg.norm(axis))
+    if length < 0.3:
+        return None
+    along = float((a.centre - b.centre)[:2] @ axis) / length**2
+    offset = (a.centre - b.centre)[:2] - along * axis
+    aside = float(np.linalg.norm(offset)) / length
+    if not 0.0 < along < 1.0 or aside > 0.7:
+        return False
+    middles = [(o.box[0] + o.box[2]) / 2 for o in (b, a, c)]
+    ordered = middles[0] < middles[1] < middles[2] or middles[0] > middles[1] > middles[2]
+    level = max(b.lower[2], c.lower[2]) - 0.3 <= a.centre[2] <= max(b.upper[2], c.upper[2]) + 0.3
+    return True if 0.25 <= along <= 0.75 and aside <= 0.25 and ordered and level else None
+
+
+def distance(a: SeenObject, b: SeenObject) -> float:
+    """Between the surfaces' nearest sampled points [m]."""
+    gap = np.inf
+    for start in range(0, len(a.points), 256):
+        d = a.points[start : start + 256, None] - b.points[None]
+        gap = min(gap, float((d * d).sum(axis=2).min()))
+    return float(np.sqrt(gap))
+
+
+def smallest(values: list[float], gap: float) -> int | None:
+    """Index of the smallest value if it is smaller than all others by ``gap``; else None."""
+    order = np.argsort(values, kind="stable")
+    if len(order) < 2 or values[order[1]] - values[order[0]] < gap:
+        return None
+    return int(order[0])
