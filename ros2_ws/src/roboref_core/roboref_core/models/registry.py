@@ -6,16 +6,16 @@ from typing import Any
 
 from roboref_core.models.base import PointingModel, VisionLanguageModel
 
-# What must be installed beyond the base, by the name of the extra in pyproject.toml.
-_EXTRAS = {
-    "roborefer": "models",
-    "llava_onevision": "models",
-    "hugging_face": "models",
-    "openai": "http",
-    "roborefer_http": "http",
-    "roboref_http": "http",
+# What each vision-language model is loaded from.
+_SOURCE = {
+    "roborefer": "path",
+    "llava_onevision": "path",
+    "hugging_face": "path",
+    "openai": "url",
+    "roborefer_http": "url",
+    "roboref_http": "url",
 }
-BACKENDS = ("reprojection", *_EXTRAS)
+BACKENDS = ("reprojection", *_SOURCE)
 
 
 def load_model(
@@ -60,20 +60,18 @@ def load_vlm(
     backend: str, path: str = "", url: str = "", device: str = "auto", dtype: str = "auto", **options: Any
 ) -> VisionLanguageModel:
     """Load the vision-language model itself, as evaluation and the server use it. Arguments as for ``load_model``."""
-    if backend not in _EXTRAS:
-        raise ValueError(
-            f"unknown model backend {backend!r}: expected one of {', '.join(BACKENDS)}"
-            if backend not in BACKENDS
-            else f"backend {backend!r} is no vision-language model: expected one of {', '.join(_EXTRAS)}"
-        )
-    needed, given = ("path", path) if _EXTRAS[backend] == "models" else ("url", url)
-    if not given:
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown model backend {backend!r}: expected one of {', '.join(BACKENDS)}")
+    if backend not in _SOURCE:
+        raise ValueError(f"backend {backend!r} is no vision-language model: expected one of {', '.join(_SOURCE)}")
+    needed = _SOURCE[backend]
+    if not {"path": path, "url": url}[needed]:
         raise ValueError(f"backend {backend!r} needs a {needed}")
     try:
         build = _builder(backend)
     except ImportError as error:
         raise ImportError(
-            f"backend {backend!r} needs the package {error.name!r}: pip install 'roboref[{_EXTRAS[backend]}]'",
+            f"backend {backend!r} needs the package {error.name!r}: run `make setup-full`, or pip install it",
             name=error.name,
         ) from error
     try:

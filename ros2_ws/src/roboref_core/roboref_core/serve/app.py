@@ -64,15 +64,17 @@ def create_app(
     limits: Limits | None = None,
     max_batch: int = 8,
     estimate_depth: Callable[[np.ndarray], np.ndarray] | None = None,
+    text_vlm: VisionLanguageModel | None = None,
 ) -> FastAPI:
-    """A server of one model.
+    """A server of one model. One thread owns it; concurrent questions are answered in batches of up to ``max_batch``.
 
     Args:
-        vlm: owned by one thread; concurrent questions are answered in batches of up to ``max_batch``.
+        vlm: answers the typed API.
         estimate_depth: makes the depth picture of a colour image, for published-API questions with
             enable_depth = 1 and no depth_url. Without it they are answered from colour alone, and counted.
+        text_vlm: answers the published API, whose askers expect free text; None: ``vlm`` does.
     """
-    server = _Server(vlm, limits or Limits(), max_batch, estimate_depth)
+    server = _Server(vlm, text_vlm or vlm, limits or Limits(), max_batch, estimate_depth)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI):
@@ -117,10 +119,12 @@ def create_app(
 
 
 class _Server:
-    def __init__(self, vlm: VisionLanguageModel, limits: Limits, max_batch: int, estimate_depth):
-        self.vlm, self.limits, self.estimate_depth = vlm, limits, estimate_depth
+    def __init__(
+        self, vlm: VisionLanguageModel, text_vlm: VisionLanguageModel, limits: Limits, max_batch: int, estimate_depth
+    ):
+        self.vlm, self.text_vlm, self.limits, self.estimate_depth = vlm, text_vlm, limits, estimate_depth
         self.metrics = Metrics()
-        self.batcher = Batcher(vlm, max_batch, on_batch=self.metrics.batch)
+        self.batcher = Batcher(max_batch, on_batch=self.metrics.batch)
         self.in_flight = 0
         self.estimating = threading.Lock()
 
@@ -183,13 +187,13 @@ class _Server:
     async def query(self, body: QueryRequest) -> QueryReply:
         depths = body.depth_url if body.enable_depth == 1 else []
         prompt = await asyncio.to_thread(self._prompt, body.text, body.image_url, depths, body.enable_depth == 1)
-        return QueryReply(answer=(await self._generate(prompt)).text)
+        return QueryReply(answer=(await self._generate(self.text_vlm, prompt)).text)
 
     async def refer(self, body: ReferRequest) -> ReferReply:
         start = time.perf_counter()
         prompt = await asyncio.to_thread(self._prompt, body.text, body.images, body.depths, False)
         decoded = time.perf_counter() - start
-        return _reply(await self._generate(prompt), self.vlm.name, decoded)
+        return _reply(await self._generate(self.vlm, prompt), self.vlm.name, decoded)
 
     def _prompt(self, text: str, images: list[str], depths: list[str], wants_depth: bool) -> Prompt:
         limits = self.limits
@@ -212,9 +216,9 @@ class _Server:
                     pictures = [self.estimate_depth(image) for image in colours]
         return Prompt(text, tuple(colours), tuple(pictures) if self.vlm.uses_depth else ())
 
-    async def _generate(self, prompt: Prompt) -> Generation:
+    async def _generate(self, vlm: VisionLanguageModel, prompt: Prompt) -> Generation:
         try:
-            future = self.batcher.submit(prompt)
+            future = self.batcher.submit(vlm, prompt)
         except RuntimeError as error:
             raise Refused(503, str(error)) from error
         try:

@@ -10,6 +10,7 @@ from typing import Literal
 import tyro
 import uvicorn
 
+from roboref_core.models.base import VisionLanguageModel
 from roboref_core.models.registry import load_vlm
 from roboref_core.serve.app import Limits, create_app
 
@@ -48,6 +49,8 @@ class ServeConfig:
     """Address to bind. There is no authentication: bind others only behind something that has it."""
     port: int = 25547
     """Port to bind."""
+    max_new_tokens: int = 512
+    """Longest answer of free text."""
     max_batch: int = 8
     """Most questions answered in one call of the model."""
     graceful_timeout: int = 60
@@ -59,12 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the server until it is told to stop."""
     config = tyro.cli(ServeConfig, args=argv, prog="roboref serve")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    options = {"convention": config.convention, "model": config.model}
     try:
-        vlm = load_vlm(
-            config.backend, config.path, config.url, config.device, config.dtype,
-            **{name: value for name, value in options.items() if value},
-        )
+        vlm, text_vlm = _load(config)
         estimate_depth = _depth_estimator(config, vlm.uses_depth)
     except (ValueError, ImportError, OSError) as error:
         _log.error("%s", error)
@@ -72,13 +71,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not _is_loopback(config.host):
         _log.warning("bound to %s without authentication: everybody who reaches it can ask", config.host)
     uvicorn.run(
-        create_app(vlm, config.limits, config.max_batch, estimate_depth),
+        create_app(vlm, config.limits, config.max_batch, estimate_depth, text_vlm),
         host=config.host,
         port=config.port,
         timeout_graceful_shutdown=config.graceful_timeout,
         access_log=False,
     )
     return 0
+
+
+def _load(config: ServeConfig) -> tuple[VisionLanguageModel, VisionLanguageModel]:
+    """The model of the typed API and that of the published one, whose askers expect free text."""
+    options = {"convention": config.convention, "model": config.model}
+    if config.backend in ("llava_onevision", "hugging_face"):
+        options["max_new_tokens"] = config.max_new_tokens
+    elif config.backend == "openai":
+        options["max_tokens"] = config.max_new_tokens
+    options = {name: value for name, value in options.items() if value}
+    vlm = load_vlm(config.backend, config.path, config.url, config.device, config.dtype, **options)
+    if config.backend != "roborefer":
+        return vlm, vlm
+    from roboref_core.models.roborefer import RoboReferBackend
+
+    return vlm, RoboReferBackend(vlm.model, vlm.name, decoding="free", max_new_tokens=config.max_new_tokens)
 
 
 def _depth_estimator(config: ServeConfig, uses_depth: bool):

@@ -68,6 +68,14 @@ def test_depth_is_estimated_when_asked_for_and_not_given(serve, make_model, spot
     assert (prompt.images[0] == image).all() and (prompt.depths[0] == image // 2).all()
 
 
+def test_the_published_api_may_have_a_model_of_its_own(serve, make_model):
+    typed, text = make_model(), make_model()
+    url = serve(create_app(typed, text_vlm=text))
+    published_client(url, "published", [])
+    status_of(url, {"text": "typed"})
+    assert text.batches == [["published"]] and typed.batches == [["typed"]]
+
+
 def test_the_typed_api(serve, make_model, spot):
     url = serve(create_app(make_model()))
     status, reply = status_of(url, {"text": "Where?", "images": [encoded(spot(40, 30, 8, 6))]})
