@@ -43,7 +43,7 @@ def shade(color, factor: float) -> tuple[float, float, float]:
     return tuple(float(min(1.0, max(0.0, c * factor))) for c in color)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _hash(i, j, k):
     """Three integers -> [0, 1), the same on every machine."""
     h = (i * 374761393 + j * 668265263 + k * 2147483647) & 0xFFFFFFFF
@@ -51,7 +51,7 @@ def _hash(i, j, k):
     return ((h ^ (h >> 16)) & 0xFFFFFF) / 16777216.0
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _value_noise(x, y, z):
     """Trilinear value noise with unit cells -> [0, 1)."""
     i, j, k = math.floor(x), math.floor(y), math.floor(z)
@@ -67,7 +67,7 @@ def _value_noise(x, y, z):
     return low * (1 - fz) + high * fz
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def blend(pattern, scale, x, y, z):
     """How much of the second colour a pattern shows at a position on its part [m] -> [0, 1]."""
     x, y, z = x / scale, y / scale, z / scale
@@ -103,7 +103,7 @@ def blend(pattern, scale, x, y, z):
     return 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def paint(rows, which, points, out):
     """Colours of points: (M, 9) material rows, (N,) row of each point, (N, 3) positions [m] -> out (N, 3) in [0, 1]."""
     for n in range(len(which)):

@@ -60,7 +60,7 @@ def _rays(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     return rays[..., 0].copy(), rays[..., 1].copy()
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _measure(depth, ray_x, ray_y, shift, axial, luck, edge_loss, grazing, nearest, farthest, step, out):
     height, width = depth.shape
     for v in range(height):

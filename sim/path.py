@@ -178,7 +178,9 @@ def _look(renderer: Renderer, eyes: np.ndarray, rng: np.random.Generator, rate_h
         now = i * dt
         if now >= until:
             target = _pick(targets, seen, eye, yaw, rng)
-            until = now + float(rng.uniform(0.9, 1.8))
+            # A look that finds nothing (what it meant is hidden) must not be repeated for ever.
+            seen[target] += 3
+            until = now + float(rng.uniform(0.7, 1.4))
         aim_yaw, aim_pitch = _angles(eye, targets[target])
         error = np.array([(aim_yaw - yaw + np.pi) % (2 * np.pi) - np.pi, aim_pitch - pitch])
         # Critically damped: arrives without overshoot, and no faster than a wrist and body turn.
@@ -214,7 +216,7 @@ def _pick(targets, seen, eye, yaw, rng) -> int:
         turn = 0.0
         if yaw is not None:
             turn = abs((np.arctan2(away[1], away[0]) - yaw + np.pi) % (2 * np.pi) - np.pi)
-        return seen[object_id] + 1.2 * turn + (3.0 if distance < 0.7 else 0.25 * distance) + float(rng.uniform(0, 1.5))
+        return 0.7 * seen[object_id] + 0.8 * turn + (3.0 if distance < 0.7 else 0.25 * distance) + float(rng.uniform(0, 1.5))
 
     return min(sorted(targets), key=cost)
 

@@ -14,7 +14,7 @@ import numpy as np
 NEAR = 0.02
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def to_camera(vertices, T, lens, points, pixels):
     """(V, 3) world vertices -> ``points`` (V, 3) in the camera frame and ``pixels`` (V, 2) of an undistorted camera.
 
@@ -33,7 +33,7 @@ def to_camera(vertices, T, lens, points, pixels):
             pixels[n, 0], pixels[n, 1] = np.nan, np.nan
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def clusters_in_view(spheres, T, half_angle):
     """Indices of the bounding spheres (C, 4: x, y, z, radius) that meet a cone about the optical axis, nearest first."""
     cos_field, sin_field = np.cos(half_angle), np.sin(half_angle)
@@ -53,7 +53,7 @@ def clusters_in_view(spheres, T, half_angle):
     return index[np.argsort(distance[:count])]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _clipped_box(points, corners, lens, width, height):
     """Pixel box (low, high, top, bottom) of the part of a triangle beyond ``NEAR``, for an undistorted camera."""
     fx, fy, cx, cy = lens
@@ -74,7 +74,7 @@ def _clipped_box(points, corners, lens, width, height):
     return max(u0, -1.0), min(u1, width), max(v0, -1.0), min(v1, height)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def rasterise(points, pixels, faces, starts, clusters, lens, pad, ray_x, ray_y, inverse_depth, face_index):
     """Draw clusters of triangles into a z-buffer.
 

@@ -10,7 +10,7 @@ import numpy as np
 from sim.materials import blend
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def resolve(inverse_depth, face_index, face_object, depth, ids):
     """Z-buffer -> depth (H, W) float32 [m], 0 where nothing is seen, and ids (H, W) int32 (0 = none)."""
     height, width = inverse_depth.shape
@@ -23,7 +23,7 @@ def resolve(inverse_depth, face_index, face_object, depth, ids):
                 depth[v, u], ids[v, u] = 1.0 / inverse_depth[v, u], face_object[f]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _lit(shadow, T_map_world, lens, x, y, z):
     """Share of the lamp's light that reaches a point: bilinear over four comparisons in its depth map."""
     a = T_map_world[0, 0] * x + T_map_world[0, 1] * y + T_map_world[0, 2] * z + T_map_world[0, 3]
@@ -46,7 +46,7 @@ def _lit(shadow, T_map_world, lens, x, y, z):
     return (p00 * (1 - s) + p01 * s) * (1 - t) + (p10 * (1 - s) + p11 * s) * t
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def shade_pixels(
     inverse_depth, face_index, ray_x, ray_y, eye, R, vertices, normals, local, faces, vertex_material, materials, light,
     shadow, T_map_world, map_lens, color,
@@ -88,13 +88,13 @@ def shade_pixels(
             else:
                 w1, w2 = (d22 * s1 - d12 * s2) / area, (d11 * s2 - d12 * s1) / area
             w0 = 1.0 - w1 - w2
-            row = materials[vertex_material[i0]]
+            m = vertex_material[i0]
             share = 0.0
-            if row[0] > 0.0:
+            if materials[m, 0] > 0.0:
                 lx = w0 * local[i0, 0] + w1 * local[i1, 0] + w2 * local[i2, 0]
                 ly = w0 * local[i0, 1] + w1 * local[i1, 1] + w2 * local[i2, 1]
                 lz = w0 * local[i0, 2] + w1 * local[i1, 2] + w2 * local[i2, 2]
-                share = blend(int(row[0]), row[1], lx, ly, lz)
+                share = blend(int(materials[m, 0]), materials[m, 1], lx, ly, lz)
             nx = w0 * normals[i0, 0] + w1 * normals[i1, 0] + w2 * normals[i2, 0]
             ny = w0 * normals[i0, 1] + w1 * normals[i1, 1] + w2 * normals[i2, 1]
             nz = w0 * normals[i0, 2] + w1 * normals[i1, 2] + w2 * normals[i2, 2]
@@ -107,7 +107,8 @@ def shade_pixels(
             if facing > 0.0:
                 lamp = 0.62 * facing * 1.6 / (0.6 + 0.16 * far2)
                 bright += min(lamp, 0.55) * _lit(shadow, T_map_world, map_lens, px, py, pz)
-            bright = row[2] + (1.0 - row[2]) * bright
+            glow = materials[m, 2]
+            bright = 255.0 * (glow + (1.0 - glow) * bright)
             for c in range(3):
-                value = (row[3 + c] * (1 - share) + row[6 + c] * share) * bright
-                color[v, u, c] = np.uint8(min(255.0, max(0.0, 255.0 * value + 0.5)))
+                value = (materials[m, 3 + c] * (1 - share) + materials[m, 6 + c] * share) * bright
+                color[v, u, c] = np.uint8(min(255.0, value + 0.5))
