@@ -86,9 +86,7 @@ def assert_same_pose(T, expected):
     np.testing.assert_allclose(T, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("storage", "compression"), list(itertools.product(("mcap", "sqlite3"), ("none", "zstd")))
-)
+@pytest.mark.parametrize(("storage", "compression"), list(itertools.product(("mcap", "sqlite3"), ("none", "zstd"))))
 def test_what_is_recorded_is_read_back(tmp_path, storage, compression):
     scene = MemoryScene()
     result = record(scene, tmp_path / "bag", RecordOptions(storage=storage, compression=compression))
@@ -171,9 +169,7 @@ def test_depth_of_another_unit_becomes_millimetres(tmp_path):
     record(scene, tmp_path / "bag")
     counts = scene.depth_raw(0)[0].astype(int)
     _, message = read(tmp_path / "bag")["/camera/depth/image_raw"][0]
-    np.testing.assert_array_equal(
-        message.data.view("<u2").reshape(24, 32), np.where(counts * 2 < 2**16, counts * 2, 0)
-    )
+    np.testing.assert_array_equal(message.data.view("<u2").reshape(24, 32), np.where(counts * 2 < 2**16, counts * 2, 0))
 
 
 def test_stamps():
