@@ -157,7 +157,11 @@ class Environment:
 def main(stage: str) -> None:
     # A lock on this folder leaves no file behind, and the system releases it however the run ends.
     lock = os.open(Path(__file__).parent, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("setup: waiting for another run of it", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
     environment = Environment()
     environment.make()
     for name in ("base", "full")[: 1 + (stage == "full")]:

@@ -31,7 +31,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def repair_cmake_exports(venv: Path) -> int:
-    """The wheels' CMake export files name folders of the machine that built them: name ours. Returns how many changed."""
+    """The wheels' CMake export files name folders of the machine that built them; name ours. Returns how many did."""
     import numpy
 
     python = re.compile(r"/opt/python/cp\d+-cp\d+/include/python3\.\d+")
