@@ -21,7 +21,6 @@ from roboref_core.models.roborefer.prefill import PlannedPrompt, Prefiller
 from roboref_core.models.roborefer.prompt_text import stop_ids
 from roboref_core.models.roborefer.tree import Decoder, Node, TokenTree, decode
 
-DTYPES = {"auto": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # No tuple takes more tokens than it has characters, nor does NOT_VISIBLE.
 _TUPLE_LENGTH = len("(0.123, 0.456), ")
 _SHORTEST_ROOM = 2 * _TUPLE_LENGTH
@@ -73,28 +72,25 @@ class RoboReferBackend:
     def load(
         cls,
         path: str | Path,
-        device: str = "cpu",
-        dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
         **options,
     ) -> RoboReferBackend:
         """Loads a checkpoint, and the calibration beside it if there is one.
 
         Args:
             path: the checkpoint directory, or one that holds it as ``model/``.
-            device: of torch: "cpu", "cuda", "cuda:1".
-            dtype: "auto" keeps the stored one.
+            dtype: of all weights; None keeps the stored one.
             options: of the constructor.
         Raises:
             CheckpointError: naming part and file.
         """
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {list(DTYPES)}, found {dtype!r}")
         checkpoint = open_checkpoint(path)
         root = checkpoint_root(path).resolve()
         folder = root.parent if root.name == "model" else root
         name = f"{folder.name}@{checkpoint.revision}"
         fitted = calibration.load(path, name)
-        model = materialise(checkpoint, torch.device(device), DTYPES[dtype])
+        model = materialise(checkpoint, torch.device(device), dtype)
         return cls(model, name, fitted=fitted, **options)
 
     def generate(self, prompt: Prompt) -> Generation:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 from roboref_core.models.roborefer.config import ModelConfig, checkpoint_root, read_config, read_json
@@ -25,6 +24,7 @@ from roboref_core.models.roborefer.weights import StoredTensor, list_tensors, re
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".safetensors.index.json", ".bin.index.json")
 _SHARD_BYTES = 5 * 10**9
+_MUTABLE_KEYS = {"torch_dtype", "vocab_size", "model_max_length", "rope_scaling"}
 _EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
 
 
@@ -107,6 +107,7 @@ def load_model(
     dtype: torch.dtype | None = None,
     attention: str = "sdpa",
     for_training: bool = False,
+    max_length: int | None = None,
 ) -> RoboReferModel:
     """Loads a checkpoint for inference (eval mode) or training.
 
@@ -117,10 +118,12 @@ def load_model(
         path: the checkpoint, or a directory that holds it as ``model/``.
         dtype: of all weights; None keeps what is stored.
         for_training: adds padding and beginning tokens if the tokenizer lacks them, keeps gradients.
+        max_length: replaces the tokenizer's context length. Beyond the LLM's own it stretches the rotary
+            embedding linearly, by a whole factor.
     Raises:
         CheckpointError: naming part and file.
     """
-    return materialise(open_checkpoint(path), torch.device(device), dtype, attention, for_training)
+    return materialise(open_checkpoint(path), torch.device(device), dtype, attention, for_training, max_length)
 
 
 def materialise(
@@ -129,10 +132,14 @@ def materialise(
     dtype: torch.dtype | None = None,
     attention: str = "sdpa",
     for_training: bool = False,
+    max_length: int | None = None,
 ) -> RoboReferModel:
     """The model of a checkpoint that was opened; see ``load_model``."""
     config = checkpoint.config
     tokenizer = load_tokenizer(checkpoint.root / "llm", config.uses_depth)
+    if max_length is not None:
+        tokenizer.model_max_length = max_length
+        config = _stretch(config, max_length)
     if for_training:
         add_training_tokens(tokenizer)
     with torch.device("meta"):
@@ -148,6 +155,14 @@ def materialise(
     _resize_vocabulary(model.llm, len(tokenizer), config.llm.tie_word_embeddings)
     _make_buffers(model, device)
     return model.train(for_training)
+
+
+def _stretch(config: ModelConfig, max_length: int) -> ModelConfig:
+    factor = -(-max_length // config.llm.max_position_embeddings)
+    changes: dict[str, Any] = {"model_max_length": max_length}
+    if factor > 1:
+        changes["rope_scaling"] = {"type": "linear", "factor": float(factor)}
+    return replace(config, llm=config.llm.model_copy(update=changes))
 
 
 def _copy(stored: torch.Tensor, rows: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -223,7 +238,7 @@ def _save_part(model: RoboReferModel, part: str, source: Path, target: Path) -> 
     if part == "llm":
         if model.config.llm.tie_word_embeddings:
             del state["lm_head.weight"]
-        _save_vocabulary(model.tokenizer, len(state["model.embed_tokens.weight"]), source, target)
+        _save_language(model, len(state["model.embed_tokens.weight"]), source, target)
     _update_json(target / "config.json", part, {"torch_dtype": _dtype_name(next(iter(state.values()), None))})
     shards = split_torch_state_dict_into_shards(state, max_shard_size=_SHARD_BYTES)
     for name, members in shards.filename_to_tensors.items():
@@ -233,20 +248,23 @@ def _save_part(model: RoboReferModel, part: str, source: Path, target: Path) -> 
         _write_json(target / "model.safetensors.index.json", index)
 
 
-def _save_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, source: Path, target: Path) -> None:
-    _update_json(target / "config.json", "llm", {"vocab_size": rows})
+def _save_language(model: RoboReferModel, rows: int, source: Path, target: Path) -> None:
+    config = model.config.llm
+    changes = {"vocab_size": rows, "model_max_length": config.model_max_length, "rope_scaling": config.rope_scaling}
+    _update_json(target / "config.json", "llm", changes)
     if len(load_tokenizer(source, use_depth=False)) != rows:
-        tokenizer.save_pretrained(target)
+        model.tokenizer.save_pretrained(target)
+    _update_json(target / "tokenizer_config.json", "llm", {"model_max_length": model.tokenizer.model_max_length})
 
 
 def _save_root_config(model: RoboReferModel, source: Path, target: Path, updates: dict[str, Any]) -> None:
-    raw = read_json(source / "config.json", "checkpoint")
+    raw, updates = read_json(source / "config.json", "checkpoint"), dict(updates)
     for part in model.config.parts:
         if isinstance(raw.get(f"{part}_cfg"), dict):
             state = read_json(target / part / "config.json", part)
-            changed = {key: state[key] for key in ("torch_dtype", "vocab_size") if key in raw[f"{part}_cfg"]
-                       and key in state}
-            updates = {**updates, f"{part}_cfg": {**raw[f"{part}_cfg"], **changed}}
+            stated = raw[f"{part}_cfg"]
+            common = _MUTABLE_KEYS & stated.keys() & state.keys()
+            updates[f"{part}_cfg"] = {**stated, **{key: state[key] for key in common}}
     if raw.get("model_dtype") is not None:
         updates = {"model_dtype": str(model.dtype), **updates}
     shutil.copyfile(source / "config.json", target / "config.json")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
-NOT_VISIBLE = "NOT_VISIBLE"
+from roboref_core.answer_text import NOT_VISIBLE
+
 DIGITS = 3
 START, END = 0, -1
 _TUPLE_HEAD, _SEPARATOR, _NEXT = "(0.", ", 0.", ", "

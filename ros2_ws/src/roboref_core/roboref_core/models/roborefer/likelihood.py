@@ -4,7 +4,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from roboref_core.models.roborefer.grammar import NOT_VISIBLE, START, TokenGrammar
+from roboref_core.answer_text import NOT_VISIBLE
+from roboref_core.models.roborefer.grammar import START, TokenGrammar
 from roboref_core.models.roborefer.tree import Decoder, Node
 
 POINTING = "[(0."

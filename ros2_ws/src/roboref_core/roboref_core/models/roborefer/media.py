@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from roboref_core.models.roborefer.config import ModelConfig, ProcessorConfig
-from roboref_core.models.roborefer.tiling import Kind, Tiles
+from roboref_core.models.roborefer.tiling import Tiles
 
 
 def normalise(pixels: torch.Tensor, processor: ProcessorConfig, dtype: torch.dtype) -> torch.Tensor:
@@ -67,10 +67,10 @@ def merge_scales(
 
 def encode_pictures(
     pictures: Sequence[Tiles],
-    kind: Kind,
     config: ModelConfig,
     tower: nn.Module,
     projector: nn.Module,
+    processor: ProcessorConfig,
 ) -> list[list[torch.Tensor]]:
     """Projected features of each picture: one (tokens, H) tensor for each of its placeholders.
 
@@ -80,7 +80,7 @@ def encode_pictures(
     pixels = torch.cat([torch.from_numpy(picture.pixels) for picture in pictures]).to(weight.device)
     selected = tower_features(
         tower,
-        normalise(pixels, config.processor(kind), weight.dtype),
+        normalise(pixels, processor, weight.dtype),
         config.root.mm_vision_select_layer,
         config.root.mm_vision_select_feature,
     )

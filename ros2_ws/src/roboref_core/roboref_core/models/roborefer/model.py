@@ -7,11 +7,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-from roboref_core.models.roborefer.config import LanguageConfig, ModelConfig, TowerConfig
+from roboref_core.models.roborefer.config import LanguageConfig, ModelConfig, ProcessorConfig, TowerConfig
+from roboref_core.models.roborefer.loss import batch_loss
 from roboref_core.models.roborefer.media import encode_pictures
 from roboref_core.models.roborefer.projectors import Projector
 from roboref_core.models.roborefer.prompt_text import PLACEHOLDERS
 from roboref_core.models.roborefer.tiling import Kind, Tiles
+from roboref_core.models.roborefer.training import Batch
 
 
 class RoboReferModel(nn.Module):
@@ -53,8 +55,17 @@ class RoboReferModel(nn.Module):
         module = getattr(self, name)
         return module.vision_tower if name in ("vision_tower", "depth_tower") else module
 
-    def encode(self, pictures: Sequence[Tiles], kind: Kind) -> list[list[torch.Tensor]]:
-        """Per picture, the (n, hidden) embeddings that replace each of its placeholders."""
+    def forward(self, batch: Batch, num_items: torch.Tensor | int | None = None) -> torch.Tensor:
+        """Training loss, see ``batch_loss``."""
+        return batch_loss(self, batch, num_items)
+
+    def encode(
+        self, pictures: Sequence[Tiles], kind: Kind, processor: ProcessorConfig | None = None
+    ) -> list[list[torch.Tensor]]:
+        """Per picture, the (n, hidden) embeddings that replace each of its placeholders.
+
+        ``processor`` overrides the normalisation of the picture's own tower.
+        """
         if kind == "depth" and self.depth_projector is None:
             raise ValueError("depth pictures for a checkpoint without depth")
         own = kind == "depth" and self.depth_tower is not None
@@ -63,7 +74,9 @@ class RoboReferModel(nn.Module):
         before, after = self._frame(kind)
         return [
             [torch.cat([before, tokens, after]) for tokens in tiles]
-            for tiles in encode_pictures(pictures, kind, self.config, tower, projector)
+            for tiles in encode_pictures(
+                pictures, self.config, tower, projector, processor or self.config.processor(kind)
+            )
         ]
 
     def _frame(self, kind: Kind) -> tuple[torch.Tensor, torch.Tensor]:

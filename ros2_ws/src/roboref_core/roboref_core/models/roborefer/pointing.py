@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from roboref_core.answer_text import NOT_VISIBLE
 from roboref_core.models.roborefer.digits import Leaf, Number
 from roboref_core.models.roborefer.grammar import (
     DIGITS,
     END,
-    NOT_VISIBLE,
     NUMBER_STARTS,
     START,
     TokenGrammar,

@@ -12,12 +12,6 @@ from roboref_core.models.roborefer.errors import CheckpointError
 IMAGE, VIDEO, DEPTH, SENTINEL = "<image>", "<vila/video>", "<depth>", "<vila/sentinel>"
 PLACEHOLDERS = {"image": IMAGE, "depth": DEPTH}
 SYSTEM_PROMPT = "You are a helpful assistant"
-# Published in RoboRefer's API client. The two spaces are part of it.
-POINTING_SUFFIX = (
-    "Your answer should be formatted as a list of tuples, i.e. [(x1, y1)],  where each tuple contains the x and y "
-    "coordinates of a point satisfying the conditions above. The coordinates should be between 0 and 1, indicating "
-    "the normalized pixel locations of the points in the image."
-)
 _PLACEHOLDER_LINE = re.compile(f"(?:{IMAGE}|{DEPTH})\n?")
 # A tokenizer without a limit of its own carries a huge sentinel value.
 _NO_LIMIT = 10**9

@@ -100,7 +100,7 @@ def _list_shards(index: Path, part: str, read_headers) -> dict[str, StoredTensor
 def _safetensors_headers(file: Path, part: str) -> Iterator[StoredTensor]:
     try:
         with safe_open(file, framework="pt", device="cpu") as handle:
-            for name in handle.keys():  # noqa: SIM118 - not a dict
+            for name in handle.keys():
                 piece = handle.get_slice(name)
                 kind = piece.get_dtype()
                 if kind not in _DTYPES:

@@ -1,0 +1,108 @@
+"""Recordings of the reference and small random checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from roboref_core.models.base import Prompt
+from roboref_core.models.roborefer import RoboReferBackend
+from roboref_core.models.roborefer.checkpoint import load_model
+from roboref_core.models.roborefer.random_checkpoint import Shape, write_random_checkpoint
+
+FIXTURES = Path(__file__).parent / "fixtures"
+CASES = sorted(file.stem.removeprefix("infer_") for file in FIXTURES.glob("infer_*.npz"))
+
+
+@dataclass
+class Recording:
+    """One run of the reference's inference, and the checkpoint it ran on."""
+
+    name: str
+    data: dict[str, np.ndarray]
+
+    @property
+    def checkpoint(self) -> Path:
+        return next(p for p in FIXTURES.glob("ckpt_*") if self.name.startswith(p.name.removeprefix("ckpt_")))
+
+    @property
+    def aspect(self) -> str:
+        return str(self.data["aspect"])
+
+    def pictures(self, kind: str) -> tuple[np.ndarray, ...]:
+        return tuple(self.data[key] for key in sorted(self.data) if key.startswith(f"input_{kind}_"))
+
+    @property
+    def prompt(self) -> Prompt:
+        return Prompt(str(self.data["text"]), self.pictures("image"), self.pictures("depth"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Equal to the last bit means at equal numbers of threads; and tests share their cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    return FIXTURES
+
+
+@pytest.fixture(params=CASES)
+def recording(request) -> Recording:
+    return Recording(request.param, dict(np.load(FIXTURES / f"infer_{request.param}.npz")))
+
+
+@pytest.fixture(scope="session")
+def models():
+    """Loads each recorded checkpoint once."""
+    loaded = {}
+
+    def model(path: Path):
+        if path not in loaded:
+            loaded[path] = load_model(path)
+        return loaded[path]
+
+    return model
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory):
+    """Writes each shape of random checkpoint once; returns its path."""
+    written = {}
+
+    def path(**dimensions) -> Path:
+        shape = Shape(**dimensions)
+        if shape not in written:
+            folder = tmp_path_factory.mktemp("random")
+            # Larger weights than a training begins with: distinct answers to distinct prompts.
+            written[shape] = write_random_checkpoint(folder, shape, scale=0.15)
+        return written[shape]
+
+    return path
+
+
+@pytest.fixture
+def random_backend(random_checkpoint):
+    def backend(dimensions: dict | None = None, **options) -> RoboReferBackend:
+        return RoboReferBackend.load(random_checkpoint(**dimensions or {}), **options)
+
+    return backend
+
+
+@pytest.fixture
+def pictures():
+    """A colour or depth picture of the given size, as numbered."""
+
+    def picture(number: int, width: int = 120, height: int = 90, channels: int = 3) -> np.ndarray:
+        rng = np.random.default_rng(number)
+        small = rng.integers(0, 256, (6, 8, channels), dtype=np.uint8)
+        return small.repeat(-(-height // 6), axis=0).repeat(-(-width // 8), axis=1)[:height, :width]
+
+    return picture
