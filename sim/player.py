@@ -141,6 +141,8 @@ class BagPlayer:
     def wait_for_subscribers(self) -> None:
         """Return when somebody listens to each topic of ``wait_for``.
 
+        Returns early after stop().
+
         Raises NoSubscriber naming the topics still unheard after ``discovery_seconds``, and AnotherClock if another
         player came meanwhile.
         """
@@ -149,7 +151,7 @@ class BagPlayer:
             wanted = [n for n in self._publishers if self.bag.topics[n].type in (*IMAGE_TYPES, _INFO_TYPE)]
         unheard = [name for name in wanted if name in self._publishers]
         deadline = time.monotonic() + self.options.discovery_seconds
-        while unheard:
+        while unheard and not self._stopped:
             unheard = [name for name in unheard if not self._publishers[name].get_subscription_count()]
             if unheard and time.monotonic() > deadline:
                 raise NoSubscriber(
@@ -213,6 +215,8 @@ class BagPlayer:
         for attempt in range(1, self.options.attempts + 1):
             if self._wait_for_taken(step.stamp_ns):
                 return step
+            if self._stopped:
+                return None
             if attempt < self.options.attempts:
                 for message in sent:
                     self._send(message)

@@ -34,7 +34,7 @@ class PlayConfig:
     In a terminal: space pauses, the arrow keys go 5 s back and on, q ends.
     """
 
-    bag: tyro.conf.Positional[Path]
+    bag: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BAG")]
     """A rosbag2 folder, or an .mcap or .db3 file."""
     start: float = 0.0
     """Where to start, in seconds after the bag's beginning."""

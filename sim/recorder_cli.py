@@ -22,9 +22,9 @@ class RecordConfig:
       roboref sim record scans/scene0000_00 bags/scene0000_00 --stride 3
     """
 
-    scene: tyro.conf.Positional[Path]
+    scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCENE")]
     """A .sens file, or a folder of one of these layouts."""
-    bag: tyro.conf.Positional[Path]
+    bag: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BAG")]
     """The rosbag2 folder to make."""
     color_intrinsics: tuple[float, float, float, float] | None = None
     """fx fy cx cy [pixel], for folders that have none or wrong ones."""
