@@ -84,6 +84,8 @@ class ViewServices:
         if view is None:
             response.message = f"unknown view {request.view_id!r}" if request.view_id else "no view has arrived yet"
             return response
+        # Whoever looks at it may mark something in it.
+        self._buffer.keep(view)
         try:
             response.color = _encoded_color(view)
             if request.include_depth and view.has_depth:

@@ -1,0 +1,60 @@
+"""Asking the node from Python."""
+
+from __future__ import annotations
+
+import threading
+
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from roboref_core.query import Query
+from roboref_msgs.msg import ReferAnswer, ReferQuery
+from roboref_msgs.srv import ReferPoint
+
+from roboref_ros.conversions import query_to_message
+
+
+class ReferClient:
+    """Blocking questions, from any thread: a script's, a callback's, one that nobody spins for.
+
+    It has a node and an executor of its own, because a wait for an answer in a callback of the executor
+    that would receive it never ends.
+
+    Args:
+        node: gives context and namespace; it may be spun or not.
+        name: of the node that answers, relative to the namespace or absolute.
+    """
+
+    def __init__(self, node: Node, name: str = "roboref"):
+        own_name = f"{node.get_name()}_refer_client"
+        self._node = Node(
+            own_name,
+            namespace=node.get_namespace(),
+            context=node.context,
+            # A launch file renames every node of the process; an argument of the node's own comes first.
+            cli_args=["--ros-args", "-r", f"__node:={own_name}"],
+            start_parameter_services=False,
+            enable_rosout=False,
+        )
+        self._client = self._node.create_client(ReferPoint, f"{name}/refer_point")
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(self._node)
+        self._lock = threading.Lock()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether the service has appeared within ``timeout`` [s]."""
+        return self._client.wait_for_service(timeout)
+
+    def refer(self, query: Query | ReferQuery, timeout: float = 60.0) -> ReferAnswer:
+        """Ask, and wait at most ``timeout`` [s, steady]. Raises TimeoutError naming the service."""
+        message = query_to_message(query) if isinstance(query, Query) else query
+        with self._lock:
+            future = self._client.call_async(ReferPoint.Request(query=message))
+            self._executor.spin_until_future_complete(future, timeout)
+            if not future.done():
+                self._client.remove_pending_request(future)
+                raise TimeoutError(f"no answer from {self._client.srv_name} within {timeout:g} s: does the node run?")
+            return future.result().answer
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()

@@ -1,0 +1,51 @@
+"""Nodes and cameras on a ROS domain of each test module's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# pytest's importlib mode does not find what lies beside a test.
+sys.path.insert(0, str(Path(__file__).parent))
+
+_domains = iter(range(1 + os.getpid() % 50, 102))
+
+
+@pytest.fixture(scope="module")
+def domain() -> int:
+    """A ROS domain of this module's own."""
+    return next(_domains)
+
+
+@pytest.fixture(scope="module")
+def start(domain, tmp_path_factory):
+    """Starts nodes with a camera each; all are stopped at the module's end."""
+    from fake_rgbd import FakeCamera, NodeProcess
+    from geometry_msgs.msg import PoseStamped
+    from sensor_msgs.msg import Image
+
+    started = []
+
+    def start_node(arguments=(), topics=None, service="/roboref", kinds=None):
+        log = tmp_path_factory.mktemp("node") / "log.txt"
+        process = NodeProcess(domain, list(arguments), log)
+        names = ("color", "depth")
+        topics = topics or {
+            **{name: f"/{name}/image_raw" for name in names},
+            **{f"{name}_info": f"/{name}/camera_info" for name in names},
+            "pose": "/pose",
+        }
+        kinds = {"color": Image, "depth": Image, "pose": PoseStamped} | (kinds or {})
+        camera = FakeCamera(domain, topics, service, kinds)
+        started.append((process, camera))
+        camera.wait_for_node()
+        return process, camera
+
+    yield start_node
+    for process, camera in started:
+        if process.process.poll() is None:
+            process.stop()
+        camera.close()
