@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from roboref_core.models.base import PointingModel, VisionLanguageModel
@@ -67,6 +68,8 @@ def load_vlm(
     needed = _SOURCE[backend]
     if not {"path": path, "url": url}[needed]:
         raise ValueError(f"backend {backend!r} needs a {needed}")
+    if needed == "path" and not Path(path).is_dir():
+        raise ValueError(f"backend {backend!r}: {path} is not a checkpoint folder")
     try:
         build = _builder(backend)
     except ImportError as error:
