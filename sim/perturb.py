@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-
 from roboref_core.pose import from_quaternion
 
 

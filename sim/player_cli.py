@@ -88,18 +88,20 @@ def _run(config: PlayConfig, bag: Bag, node: rclpy.node.Node) -> None:
         player.pause()
     if waiter is not None:
         waiter.wait_for_publisher(config.options.discovery_seconds)
-    views = 0
+    steps = []
     with _keys(player), _progress(player, bag):
         while True:
             player.seek(start_ns)
             if waiter is not None:
-                views += len(player.step_until(end_ns))
+                steps += player.step_until(end_ns)
             else:
                 player.play_until(end_ns)
             if not config.loop or player.stopped:
                 break
     if waiter is not None:
-        print(f"{views} views taken")
+        print(
+            f"{sum(step.has_pose for step in steps)} views taken, {sum(not step.has_pose for step in steps)} had no pose"
+        )
 
 
 @contextmanager

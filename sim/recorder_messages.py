@@ -7,12 +7,12 @@ from functools import cache
 
 import cv2
 import numpy as np
+from roboref_core.camera import Camera
+from roboref_core.pose import inverse, pose, to_quaternion
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from offline.data_engine.sources.base import EncodedImage
-from roboref_core.camera import Camera
-from roboref_core.pose import inverse, pose, to_quaternion
 
 # REP-103: a body frame has x forward, y left, z up; an optical frame z forward, x right, y down.
 T_LINK_OPTICAL = pose(np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]), (0, 0, 0))

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import simplejpeg
 from mcap.reader import make_reader
+from roboref_core.camera import Camera
+from roboref_core.pose import from_quaternion, inverse, rotation_angle
 from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from offline.data_engine.sources.base import BadFrame, EncodedImage
-from roboref_core.camera import Camera
-from roboref_core.pose import from_quaternion, inverse, rotation_angle
 from sim.perturb import PoseNoise
 from sim.recorder import FIRST_STAMP_NS, RecordOptions, bag_stamps, record
 

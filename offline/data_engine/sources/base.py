@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-
 from roboref_core.camera import Camera
 
 

@@ -8,9 +8,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+from roboref_core.pose import from_quaternion, interpolate
 
 from offline.data_engine.sources.posed_folder import PosedFolder, camera_for
-from roboref_core.pose import from_quaternion, interpolate
 
 COLOR_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm")
 DEPTH_SUFFIXES = (".png", ".pgm")

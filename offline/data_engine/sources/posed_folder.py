@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from roboref_core.camera import Camera
 
 from offline.data_engine.sources.base import BadFrame, EncodedImage
 from offline.data_engine.sources.images import check_size, decode_color, decode_depth, encoded_image
 from offline.data_engine.sources.poses import clean_poses
-from roboref_core.camera import Camera
 
 # A principal point further than this share of the image's size from its centre: intrinsics of another resolution.
 _MAX_OFF_CENTRE = 0.25

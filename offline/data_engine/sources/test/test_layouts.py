@@ -5,10 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from roboref_core.pose import from_quaternion, inverse, rotation_angle, to_quaternion
 
 from offline.data_engine.sources import BadFrame, Scene, open_scene
 from offline.data_engine.sources.test import sens_bytes as raw
-from roboref_core.pose import from_quaternion, inverse, rotation_angle, to_quaternion
 
 K = (60.0, 61.0, 31.5, 23.5)
 SMALL_K = (30.0, 30.5, 15.5, 11.5)

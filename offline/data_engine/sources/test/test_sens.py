@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from roboref_core.pose import from_quaternion
 
-from offline.data_engine.sources import BadFrame, Scene
-from offline.data_engine.sources import sens_index
+from offline.data_engine.sources import BadFrame, Scene, sens_index
 from offline.data_engine.sources.sens import SensScene
 from offline.data_engine.sources.test import sens_bytes as raw
-from roboref_core.pose import from_quaternion
 
 
 @pytest.fixture(autouse=True)
