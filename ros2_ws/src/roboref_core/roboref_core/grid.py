@@ -21,7 +21,7 @@ class Grid:
     Attributes:
         rows, columns: cells from top to bottom and from left to right.
         spacing: side of a cell [pixel], counted from the top left corner, instead of rows and columns.
-        label_size: height of the digits as a fraction of the image's height, at least 6 pixels; 0: no labels.
+        label_size: height of the digits as a fraction of the image's shorter side, at least 6 pixels; 0: none.
         color: RGB of lines and labels.
         opacity: of the lines, in (0, 1]. Labels are opaque.
     """
@@ -41,7 +41,7 @@ class Grid:
         if not 0.0 < self.opacity <= 1.0:
             raise ValueError(f"grid opacity must lie in (0, 1], found {self.opacity}")
         if not 0.0 <= self.label_size <= 0.5:
-            raise ValueError(f"grid label size must lie in [0, 0.5] of the image's height, found {self.label_size}")
+            raise ValueError(f"grid label size must lie in [0, 0.5] of the image's shorter side, found {self.label_size}")
 
     def lines(self, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         """Normalised x of the inner vertical lines and y of the inner horizontal ones."""
@@ -79,7 +79,7 @@ class Grid:
 
     def _label(self, image: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> None:
         height, width = image.shape[:2]
-        digits = max(_SMALLEST_LABEL, round(self.label_size * height))
+        digits = max(_SMALLEST_LABEL, round(self.label_size * min(width, height)))
         stroke = max(1, digits // 10)
         scale = cv2.getFontScaleFromHeight(_FONT, digits, stroke)
         margin = max(1, digits // 4)

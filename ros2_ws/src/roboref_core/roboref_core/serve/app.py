@@ -191,6 +191,8 @@ class _Server:
 
     async def refer(self, body: ReferRequest) -> ReferReply:
         start = time.perf_counter()
+        if body.depths and not self.vlm.uses_depth:
+            raise Refused(422, f"{len(body.depths)} depth pictures, but {self.vlm.name} takes none")
         prompt = await asyncio.to_thread(self._prompt, body.text, body.images, body.depths, False)
         decoded = time.perf_counter() - start
         return _reply(await self._generate(self.vlm, prompt), self.vlm.name, decoded)

@@ -76,6 +76,15 @@ def test_the_published_api_may_have_a_model_of_its_own(serve, make_model):
     assert text.batches == [["published"]] and typed.batches == [["typed"]]
 
 
+def test_a_model_without_depth_refuses_depth_in_the_typed_api_and_ignores_it_in_the_published_one(serve, make_model):
+    model = make_model()
+    model.uses_depth = False
+    url = serve(create_app(model))
+    status, reply = status_of(url, {"text": "x", "images": [FINE], "depths": [FINE]})
+    assert status == 422 and "takes none" in reply["detail"]
+    assert published_client(url, "x", [FINE], 1, [FINE])["answer"].endswith("depths=0")
+
+
 def test_the_typed_api(serve, make_model, spot):
     url = serve(create_app(make_model()))
     status, reply = status_of(url, {"text": "Where?", "images": [encoded(spot(40, 30, 8, 6))]})
