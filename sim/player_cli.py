@@ -99,9 +99,8 @@ def _run(config: PlayConfig, bag: Bag, node: rclpy.node.Node) -> None:
             if not config.loop or player.stopped:
                 break
     if waiter is not None:
-        print(
-            f"{sum(step.has_pose for step in steps)} views taken, {sum(not step.has_pose for step in steps)} had no pose"
-        )
+        taken = sum(step.has_pose for step in steps)
+        print(f"{taken} views taken, {len(steps) - taken} without pose")
 
 
 @contextmanager
