@@ -41,7 +41,7 @@ class Grid:
         if not 0.0 < self.opacity <= 1.0:
             raise ValueError(f"grid opacity must lie in (0, 1], found {self.opacity}")
         if not 0.0 <= self.label_size <= 0.5:
-            raise ValueError(f"grid label size must lie in [0, 0.5] of the image's shorter side, found {self.label_size}")
+            raise ValueError(f"grid label size must lie in [0, 0.5] of the shorter side, found {self.label_size}")
 
     def lines(self, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         """Normalised x of the inner vertical lines and y of the inner horizontal ones."""

@@ -1,7 +1,7 @@
 """Model backends by name. Each is imported when it is asked for, so that nobody installs what they do not use."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ def load_model(
         url: server; openai, roborefer_http, roboref_http.
         device: "auto", "cpu", "cuda", "cuda:N".
         dtype: "auto", "float32", "float16", "bfloat16".
-        options: ``form`` ("multi", "concat"), ``grid``, ``marker`` and ``may_be_absent`` of PromptedModel;
-            ``depth_estimator``, the folder of a Depth-Anything checkpoint; everything else is the backend's own.
+        options: ``form`` ("multi", "concat"), ``grid`` (a Grid, or True for the usual one), ``marker`` and
+            ``may_be_absent`` of PromptedModel; ``depth_estimator``, the folder of a Depth-Anything checkpoint;
+            everything else is the backend's own.
 
     Raises:
         ValueError: unknown backend or option, something missing, a checkpoint that cannot be loaded.
@@ -43,6 +44,7 @@ def load_model(
         from roboref_core.models.reprojection import ReprojectionModel
 
         return ReprojectionModel()
+    from roboref_core.grid import Grid
     from roboref_core.models.prompted import PromptedModel
     from roboref_core.prompt import Form
 
@@ -50,11 +52,37 @@ def load_model(
         name: options.pop(name) for name in ("form", "grid", "marker", "may_be_absent") if name in options
     }
     prompting["form"] = Form(prompting.get("form", Form.MULTI))
+    if isinstance(prompting.get("grid"), bool):
+        prompting["grid"] = Grid() if prompting["grid"] else None
     if estimator := options.pop("depth_estimator", ""):
         from roboref_core.models.depth_anything import DepthAnything
 
         prompting["estimate_depth"] = DepthAnything(estimator, device).picture
     return PromptedModel(load_vlm(backend, path, url, device, dtype, **options), **prompting)
+
+
+def parse_options(texts: Iterable[str]) -> dict[str, Any]:
+    """Options as parameters and command lines give them: "name=value", with value an integer, a decimal number,
+    true, false, or else a text.
+    """
+    options = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"a model option is written name=value, found {text!r}")
+        options[name] = _parsed(value)
+    return options
+
+
+def _parsed(value: str) -> Any:
+    if value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    return value
 
 
 def load_vlm(

@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from roboref_core.grid import Grid
 from roboref_core.models.base import PointingModel
 from roboref_core.models.prompted import PromptedModel
-from roboref_core.models.registry import BACKENDS, load_model, load_vlm
+from roboref_core.models.registry import BACKENDS, load_model, load_vlm, parse_options
 from roboref_core.prompt import Form
 
 
@@ -16,6 +17,19 @@ def test_every_backend_without_weights_loads():
     assert isinstance(model, PromptedModel) and model.form is Form.CONCAT and model.name == "vlm"
     assert load_model("roborefer_http", url="http://127.0.0.1:9", depth="picture").vlm.uses_depth
     assert load_model("roboref_http", url="http://127.0.0.1:9").name == "roboref_http http://127.0.0.1:9"
+
+
+def test_options_may_come_as_text():
+    texts = ["model=Qwen/Qwen2.5-VL=x", "convention=pixels", "multiple_of=28", "timeout=2.5", "grid=true"]
+    options = parse_options(texts)
+    assert options == {
+        "model": "Qwen/Qwen2.5-VL=x", "convention": "pixels", "multiple_of": 28, "timeout": 2.5, "grid": True
+    }
+    model = load_model("openai", url="http://127.0.0.1:9", **options)
+    assert model.grid == Grid() and model.vlm.multiple_of == 28
+    for text in ("model", "=x", "a b=c"):
+        with pytest.raises(ValueError, match="name=value"):
+            parse_options([text])
 
 
 def test_every_backend_with_weights_loads(llava_onevision, qwen_vl, depth_anything):
