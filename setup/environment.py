@@ -24,8 +24,8 @@ LOG = VENV / "roboref_setup.log"
 
 # Stage -> (requirements, disk needed [GB], what to expect).
 STAGES = {
-    "base": ("setup/requirements-base.txt", 3.0, "ROS 2 Jazzy, OpenCV, Open3D: a minute or two"),
-    "full": ("setup/requirements-full.txt", 3.0, "PyTorch, Transformers, pytest: a minute or two"),
+    "base": ("setup/requirements-base.txt", 2.0, "ROS 2 Jazzy, OpenCV, Numba: a minute or two"),
+    "full": ("setup/requirements-full.txt", 3.0, "PyTorch, Transformers, Open3D, pytest: a minute or two"),
 }
 
 

@@ -48,9 +48,11 @@ def repair_cmake_exports(venv: Path) -> int:
 
 
 def link_libusb(venv: Path) -> None:
-    """Put the libusb of PyPI where Open3D's loader looks for it: a bare Debian has none."""
-    import libusb_package
-
+    """Put the libusb of PyPI, where installed, on Open3D's way: a bare Debian has none."""
+    try:
+        import libusb_package
+    except ModuleNotFoundError:
+        return
     link = venv / "lib" / "libusb-1.0.so.0"
     target = Path(libusb_package.get_library_path())
     if not (link.is_symlink() and link.resolve() == target.resolve()):
