@@ -96,6 +96,10 @@ class SimSource:
         same = self.depth_camera == self.color_camera
         return self._rendered(int(i), self.depth_camera, same).depth
 
+    def true_color_depth(self, i: int) -> np.ndarray:
+        """(H, W) float32 exact depth [m] of each colour pixel, 0 where nothing is seen."""
+        return self._rendered(int(i), self.color_camera, True).depth
+
     def ids(self, i: int) -> np.ndarray:
         """(H, W) int32 exact instance id of each colour pixel, 0 = unannotated."""
         return self._rendered(int(i), self.color_camera, True).ids

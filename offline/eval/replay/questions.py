@@ -60,10 +60,10 @@ class QuestionConfig:
     edge_distance: float = 4.0
     shares: dict[Visibility, float] = field(
         default_factory=lambda: {
-            Visibility.VISIBLE: 0.6,
+            Visibility.VISIBLE: 0.55,
             Visibility.OCCLUDED: 0.2,
-            Visibility.OUT_OF_FRUSTUM: 0.2,
-            Visibility.UNKNOWN: 0.0,
+            Visibility.OUT_OF_FRUSTUM: 0.15,
+            Visibility.UNKNOWN: 0.1,
         }
     )
     seed: int = 0
@@ -95,7 +95,7 @@ def make_questions(
     kinds = defaultdict(list)
     for n, query in enumerate(queries):
         camera, T = scene.color_camera, scene.poses[query]
-        exact, sensor = scene.exact_depth(int(query)), scene.depth(int(query))
+        exact, sensor = scene.true_color_depth(int(query)), scene.depth(int(query))
         for reference, object_id, mark, point in marks:
             if reference < query:
                 truth = judge(point, camera, T, exact, sensor, scene.depth_camera, config.truth)
@@ -110,17 +110,8 @@ def _spread(positions: np.ndarray, count: int) -> np.ndarray:
 
 def _marks(scene: GroundTruthScene, reference: int, config: QuestionConfig):
     """(reference, object id, pixel, world point) of every object of a frame that can be marked."""
-    ids, depth = scene.instance_ids(reference), scene.exact_depth(reference)
-    labels = scene.instances().labels
-    sensor = scene.depth(reference)
-    for object_id in np.unique(ids):
-        label = labels.get(int(object_id))
-        if label is None or structural_family(label):
-            continue
-        mask = (ids == object_id).astype(np.uint8)
-        if mask.sum() < config.min_area:
-            continue
-        inner = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 5)[1:-1, 1:-1] >= config.edge_distance
+    depth, sensor = scene.true_color_depth(reference), scene.depth(reference)
+    for object_id, inner in _regions(scene, reference, depth, config):
         v, u = np.nonzero(inner)
         rng = np.random.default_rng(_seed(config.seed, scene.scene_id, reference, object_id))
         for k in rng.permutation(len(u))[:8]:
@@ -132,8 +123,26 @@ def _marks(scene: GroundTruthScene, reference: int, config: QuestionConfig):
             # An operator marks what the picture shows; a mark on a sensor hole is refused, which a test covers.
             if valid_depth(sensor[int(on_sensor[1]), int(on_sensor[0])]):
                 point = transform(scene.poses[reference], in_camera)[0]
-                yield reference, int(object_id), (float(u[k]), float(v[k])), point
+                yield reference, object_id, (float(u[k]), float(v[k])), point
                 break
+
+
+def _regions(scene: GroundTruthScene, reference: int, depth: np.ndarray, config: QuestionConfig):
+    """(object id, (H, W) bool) of where each object of a frame may be marked: well inside its outline."""
+    ids, labels = scene.ids(reference), _labels(scene)
+    for object_id in np.unique(ids):
+        label = labels.get(int(object_id))
+        if label is None or structural_family(label):
+            continue
+        mask = ((ids == object_id) & valid_depth(depth)).astype(np.uint8)
+        if mask.sum() >= config.min_area:
+            distance = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+            yield int(object_id), distance >= config.edge_distance
+
+
+def _labels(scene: GroundTruthScene) -> dict[int, str]:
+    instances = scene.instances()
+    return {} if instances is None else instances.labels
 
 
 def _choose(scene: GroundTruthScene, kinds, config: QuestionConfig) -> list[Question]:
@@ -146,7 +155,7 @@ def _choose(scene: GroundTruthScene, kinds, config: QuestionConfig) -> list[Ques
     rest = [case for kind in config.shares for case in queues.get(kind, [])]
     chosen += rest[: max(config.count - len(chosen), 0)]
     chosen.sort(key=lambda case: (case[1], case[0], case[2]))
-    labels = scene.instances().labels
+    labels = _labels(scene)
     return [
         Question(
             question_id=f"{scene.scene_id}-q{n:03d}",
@@ -167,9 +176,12 @@ def _in_turn(cases, seed: int):
     for case in sorted(cases, key=lambda c: _seed(seed, c[0], c[1], c[2])):
         by_object[case[2]].append(case)
     turns = [
-        (turn, _seed(seed, object_id), case) for object_id, own in by_object.items() for turn, case in enumerate(own)
+        # What cannot be decided is asked last: it is no use to a score.
+        (not case[4].decidable, turn, _seed(seed, object_id), case)
+        for object_id, own in by_object.items()
+        for turn, case in enumerate(own)
     ]
-    return [case for _, _, case in sorted(turns, key=lambda t: t[:2])]
+    return [case for *_, case in sorted(turns, key=lambda t: t[:3])]
 
 
 def _seed(*parts) -> int:

@@ -18,11 +18,11 @@ from offline.data_engine.sources.base import Scene
 class GroundTruthScene(Scene, Protocol):
     """A Scene that also knows the exact picture behind its (perhaps noisy) frames."""
 
-    def exact_depth(self, i: int) -> np.ndarray:
-        """(H, W) float32 [m] through the colour camera, without noise or holes."""
+    def true_color_depth(self, i: int) -> np.ndarray:
+        """(H, W) float32 [m] of each colour pixel, without noise or holes; 0 where nothing is seen."""
 
-    def instance_ids(self, i: int) -> np.ndarray:
-        """(H, W) int32 through the colour camera: which object each pixel shows, 0 = none."""
+    def ids(self, i: int) -> np.ndarray:
+        """(H, W) int32: which object each colour pixel shows, 0 = none."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ def judge(
     m = config.margin_px
     outside = max(-0.5 - pixel[0], pixel[0] - camera.width + 0.5, -0.5 - pixel[1], pixel[1] - camera.height + 0.5)
     if outside > 0:
-        return Truth(Visibility.OUT_OF_FRUSTUM, outside > m, place, projected)
+        return Truth(Visibility.OUT_OF_FRUSTUM, bool(outside > m), place, projected)
     u, v = int(np.floor(pixel[0] + 0.5)), int(np.floor(pixel[1] + 0.5))
     window = exact_depth[max(v - m, 0) : v + m + 1, max(u - m, 0) : u + m + 1]
     hidden_by = in_camera[2] - np.where(valid_depth(window), window, np.inf)
-    away_from_border = -outside >= m
+    away_from_border = bool(-outside >= m)
     if in_camera[2] - exact_depth[v, u] > config.margin:
         return Truth(
             Visibility.OCCLUDED, bool((hidden_by > config.margin).all()) and away_from_border, place, projected

@@ -1,0 +1,46 @@
+"""Questions about a real recording, whose only truth is the recording itself."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from roboref_core.camera import map_pixels
+
+from offline.data_engine.sources.base import Instances, Scene
+
+_COLUMNS, _ROWS = 4, 3
+LABEL = "marked point"
+
+
+class RecordedScene:
+    """A Scene as a GroundTruthScene: true is where its own depth and poses put a point.
+
+    Errors against it are those of the recording's poses, depth and registration together: a marked
+    point must come back to the same place of the world when a later frame measures it. It tells nothing
+    of objects, so every frame is cut into tiles, and a point is marked in each.
+    """
+
+    def __init__(self, scene: Scene):
+        self._scene = scene
+        camera, depth_camera = scene.color_camera, scene.depth_camera
+        v, u = np.mgrid[: camera.height, : camera.width]
+        pixels = map_pixels(np.stack([u.ravel(), v.ravel()], axis=1), camera, depth_camera)
+        self._maps = [np.nan_to_num(pixels[:, axis], nan=-1).reshape(u.shape).astype(np.float32) for axis in (0, 1)]
+        self._tiles = (1 + u * _COLUMNS // camera.width + _COLUMNS * (v * _ROWS // camera.height)).astype(np.int32)
+
+    def __getattr__(self, name: str):
+        return getattr(self._scene, name)
+
+    def __len__(self) -> int:
+        return len(self._scene)
+
+    def true_color_depth(self, i: int) -> np.ndarray:
+        """(H, W) float32 [m]: the measurement nearest to each colour pixel."""
+        return cv2.remap(self._scene.depth(i), *self._maps, cv2.INTER_NEAREST, borderValue=0.0)
+
+    def ids(self, i: int) -> np.ndarray:
+        """(H, W) int32: the tile of each pixel."""
+        return self._tiles
+
+    def instances(self) -> Instances:
+        return Instances(np.zeros(0, np.int32), {int(tile): LABEL for tile in np.unique(self._tiles)})
