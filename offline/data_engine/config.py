@@ -5,12 +5,14 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from enum import Enum
 
 from offline.data_engine.filters import FilterConfig
 from offline.data_engine.scan import ScanConfig
 from offline.data_engine.selection import SelectionConfig
 from offline.data_engine.tasks.pairs import PairConfig
 from offline.data_engine.tasks.referring import ReferringConfig
+from offline.data_engine.tasks.samples import SampleConfig
 from offline.data_engine.visibility import VisibilityConfig
 
 FORMAT = 1
@@ -47,9 +49,16 @@ class TaskConfig:
 
     seed: int = 0
     pairs: PairConfig = field(default_factory=PairConfig)
+    samples: SampleConfig = field(default_factory=SampleConfig)
 
 
 def config_hash(*configs) -> str:
     """16 hex digits that change with any setting and with the format."""
     values = [FORMAT, *(dataclasses.asdict(c) if dataclasses.is_dataclass(c) else c for c in configs)]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=_plain).encode()).hexdigest()[:16]
+
+
+def _plain(value):
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError(f"{value!r} cannot be part of a configuration")

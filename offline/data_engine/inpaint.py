@@ -21,6 +21,10 @@ from offline.data_engine.zbuffer import Projection
 
 _FEATHER = 5.0
 """The fill fades into the picture over this many pixels, inside the dilated mask."""
+_RIM = 0.012
+"""Around the object no other view is believed: silhouettes are off by pose errors (share of the diagonal)."""
+_IN_FRONT = 0.01
+"""Background this much nearer than the object in a source view is seen before it, not behind it [m]."""
 _CLASSICAL_SIDE = 256
 """Classical inpainting works on a copy whose hole is at most this large [pixel]: its cost grows with the hole."""
 
@@ -99,6 +103,16 @@ def dilate(mask: np.ndarray, fraction: float) -> np.ndarray:
     if not mask.any():
         return mask.copy()
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= radius
+
+
+def paint_hole(frame: FrameVisibility, mask: np.ndarray, fraction: float, others: Sequence[int]) -> np.ndarray:
+    """What to paint over: the mask grown by ``fraction`` of the diagonal, less the ``others`` clear of its rim.
+
+    Things that stand before the object or beside it are no part of it; repainting them only spoils them.
+    """
+    hole = dilate(mask, fraction)
+    kept = np.isin(frame.zbuffer.ids, np.asarray(others, dtype=np.int32)) & ~mask
+    return hole & ~(kept & ~dilate(mask, min(fraction, 0.005)))
 
 
 def rank_sources(
@@ -235,10 +249,13 @@ def _look_up(source: SourceView, points: np.ndarray, frame: FrameVisibility, obj
     faces = frame.surface.object_faces(object_id)
     window = projection.window(faces, (0, 0, w, h))
     if window is not None:
-        blocked = np.zeros((h, w), dtype=bool)
-        blocked[window[1] : window[3], window[0] : window[2]] = projection.render(faces, window).depth > 0
-        blocked = dilate(blocked, 0.012)
-        valid &= ~blocked[row.clip(0, h - 1), column.clip(0, w - 1)]
+        nearest = np.full((h, w), np.inf, np.float32)
+        alone = projection.render(faces, window).depth
+        nearest[window[1] : window[3], window[0] : window[2]] = np.where(alone > 0, alone, np.float32(np.inf))
+        size = 2 * round(_RIM * np.hypot(h, w)) + 1
+        nearest = cv2.erode(nearest, np.ones((size, size), np.uint8))
+        # What stands clearly before the object is not hidden by it.
+        valid &= nearest[row.clip(0, h - 1), column.clip(0, w - 1)] > local[:, 2] + _IN_FRONT
     u, v = np.where(valid[:, None], pixels, 0).astype(np.float32).T
     # cv2.remap takes pictures of less than 2^15 rows: the points go in as rows of 4096.
     n = -(-len(u) // 4096) * 4096

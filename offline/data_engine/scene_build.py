@@ -29,14 +29,14 @@ from offline.data_engine.five_frames import (
     write_entries,
     write_view,
 )
-from offline.data_engine.inpaint import Inpainter, SourceView, depth_without, dilate, inpaint, rank_sources
+from offline.data_engine.inpaint import Inpainter, SourceView, depth_without, dilate, inpaint, paint_hole, rank_sources
 from offline.data_engine.scan import SceneScan, scan_scene
 from offline.data_engine.selection import select_views
 from offline.data_engine.sources import Scene
 from offline.data_engine.sources.base import BadFrame
 from offline.data_engine.sources.labels import LabelTable, structural_family
 from offline.data_engine.tasks.ground_truth import normalised
-from offline.data_engine.tasks.referring import Referring, referring_expressions
+from offline.data_engine.tasks.referring import Referring, carried_objects, referring_expressions
 from offline.data_engine.visibility import FrameVisibility, ObjectView
 
 _CACHED_FRAMES = 12
@@ -198,7 +198,7 @@ class SceneBuilder:
         picture = self._write_whole(folder, i, source, depth)
         others = {j: bits for j, bits in scan.seen.items() if j != i}
         for uid in uids:
-            hole = dilate(masks[uid], self.config.dilation)
+            hole = paint_hole(frame, masks[uid], self.config.dilation, [other for other in labels if other != uid])
             order = rank_sources(frame, uid, hole, others, self.scene.poses, self.config.sources)
             views = [self._source(j) for j in order if int(self.scene.frame_ids[j]) not in scan.bad]
             result = inpaint(
@@ -214,7 +214,7 @@ class SceneBuilder:
                 original=shrink_picture(source.color, factor),
                 inpainted=shrink_picture(result.image, factor),
                 mask=shrink_mask(masks[uid], factor),
-                mask_dilated=shrink_mask(hole, factor),
+                mask_dilated=shrink_mask(dilate(masks[uid], self.config.dilation), factor),
                 original_depth=depth,
                 inpainted_depth=inpainted_depth,
             )
@@ -280,12 +280,14 @@ class SceneBuilder:
 
     def _object_facts(self, scan: SceneScan, labels: dict[int, str], chosen: dict[int, list[int]]) -> dict:
         known = set(scan.surface.object_ids.tolist())
+        carries = carried_objects(scan.surface, [uid for uid in labels if uid in known], self.scene.axis_alignment)
         return {
             str(uid): {
                 "label": label,
                 "category": category(label, self.table),
                 "centre": np.round(scan.surface.centre(uid), 4).tolist(),
                 "views": [self._frame_name(i) for i in chosen.get(uid, ())],
+                "carries": carries[uid],
             }
             for uid, label in labels.items()
             if uid in known

@@ -42,7 +42,7 @@ _CONFUSABLE = (
 _TEMPLATES = {
     "unique": ("Point to the {a}.", "Where is the {a}?", "Locate the {a}."),
     "leftmost": ("Point to the leftmost {a}.", "Point to the {a} farthest to the left.", "Locate the leftmost {a}."),
-    "rightmost": ("Point to the rightmost {a}.", "Point to the {a} farthest to the right.", "Locate the rightmost {a}."),
+    "rightmost": ("Point to the rightmost {a}.", "Point to the {a} farthest to the right."),
     "nth": ("Point to the {n} {a} from the left.", "Point out the {n} {a} counting from left to right."),
     "nearest": ("Point to the {a} nearest to the camera.", "Point to the closest {a}.", "Locate the nearest {a}."),
     "farthest": ("Point to the {a} farthest from the camera.", "Locate the farthest {a}."),

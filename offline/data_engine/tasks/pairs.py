@@ -27,7 +27,8 @@ class PairConfig:
     Attributes:
         per_object: most positive pairs of one object (of the ordered pairs of its views).
         negatives: negatives per positive.
-        mix: reason -> weight among the negatives; a reason that an object has no case of gives way to the others.
+        mix: reason -> weight among the negatives; what an object has no case of goes to the other reasons, each up to
+            twice its share.
         tiers: negatives of these tiers only ("A", "B", "AB").
         donors: scenes from which pictures for "absent" are drawn, per scene.
     """
@@ -108,6 +109,11 @@ def pairs_of(scene: SceneViews, donors: Sequence[SceneViews], config: PairConfig
     return found
 
 
+def can_be_removed(scene: SceneViews, uid: int) -> bool:
+    """Is a picture without the object plausible? Not if things that stood on it would be left in the air."""
+    return scene.facts is None or not scene.facts["objects"][str(uid)]["carries"]
+
+
 def _positive(scene: SceneViews, a: ViewFiles, b: ViewFiles) -> Pair:
     return Pair(
         a.uid, a.label, a, b.original, b, scene.scene_id, b.frame_id, geometry=_geometry(scene, a.uid, a, b.frame_id)
@@ -123,8 +129,11 @@ def _negatives(scene, donors, uid, wanted, config: PairConfig, rng) -> list[Pair
         if cases[reason] and TIERS[reason] in config.tiers and config.mix.get(reason, 0.0) > 0
     }
     found = []
-    # Every case is used once, with a reference drawn for it, before any reason runs dry.
     queues = {reason: [cases[reason][k] for k in rng.permutation(len(cases[reason]))] for reason in weights}
+    total = sum(config.mix.values())
+    for reason, queue in queues.items():
+        # Where others have no cases, one reason may take twice its share, not flood the rest.
+        del queue[max(1, round(2 * wanted * weights[reason] / total)) :]
     while len(found) < wanted and weights:
         names = sorted(weights)
         p = np.array([weights[name] for name in names])
@@ -145,7 +154,7 @@ def _cases(scene: SceneViews, donors: Sequence[SceneViews], uid: int) -> dict[st
     """Reason -> (picture, scene, frame) of all negatives that an object has."""
     cases: dict[str, list] = {reason: [] for reason in REASONS}
     views = scene.objects[uid]
-    for view in views:
+    for view in views if can_be_removed(scene, uid) else ():
         if view.inpainted is not None:
             cases["inpainted"].append((view.inpainted, scene.scene_id, view.frame_id))
     for frame, facts in sorted(scene.facts["frames"].items()) if scene.facts else ():

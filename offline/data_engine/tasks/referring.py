@@ -9,6 +9,7 @@ from roboref_core.visibility import Visibility
 
 from offline.data_engine.filters import is_named
 from offline.data_engine.seeds import rng_of
+from offline.data_engine.surface import Surface
 from offline.data_engine.tasks import expressions as ex
 from offline.data_engine.tasks.free_space import level_pixels, vacant
 from offline.data_engine.tasks.ground_truth import clear_of_edges, ground_truth_pixel, innermost_pixel
@@ -136,13 +137,25 @@ def _frame_objects(frame, views, masks, labels, axis_alignment, config) -> ex.Fr
         ):
             depth = frame.zbuffer.depth[masks[uid]]
             near, middle, far = np.percentile(depth, (5, 50, 95))
-            points = frame.surface.object_points(uid)
-            points = points[:: -(-len(points) // _SAMPLED)]
-            world = transform(axis_alignment, points.astype(np.float64))
+            world = _sampled_points(frame.surface, uid, axis_alignment)
             seen.append(SeenObject(uid, label, view.box, (float(near), float(middle), float(far)), world))
         else:
             undecided.append(label)
     return ex.FrameObjects(tuple(seen), tuple(undecided), tuple(hidden), frame.camera.width)
+
+
+def carried_objects(surface: Surface, uids: list[int], axis_alignment: np.ndarray) -> dict[int, list[int]]:
+    """Object -> the objects that stand or lie on it, as far as can be told."""
+    objects = [
+        SeenObject(uid, "", (0, 0, 0, 0), (0, 0, 0), _sampled_points(surface, uid, axis_alignment)) for uid in uids
+    ]
+    return {b.uid: [a.uid for a in objects if a.uid != b.uid and ex.relations.on(a, b) is not False] for b in objects}
+
+
+def _sampled_points(surface: Surface, uid: int, axis_alignment: np.ndarray) -> np.ndarray:
+    points = surface.object_points(uid)
+    points = points[:: -(-len(points) // _SAMPLED)]
+    return transform(axis_alignment, points.astype(np.float64))
 
 
 def _free_space(frame, objects, masks, confirmed, config, rng):

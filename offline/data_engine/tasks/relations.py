@@ -76,7 +76,9 @@ def behind(a: SeenObject, b: SeenObject) -> bool | None:
 def _in_depth(a: SeenObject, b: SeenObject, da: tuple, db: tuple) -> bool | None:
     if da[1] >= db[1] - _TOUCH:
         return False
-    if da[2] > db[0] + _TOUCH:
+    # Over or under one another, or far apart in height: few would call that in front.
+    apart = max(a.lower[2] - b.upper[2], b.lower[2] - a.upper[2])
+    if da[2] > db[0] + _TOUCH or _footprint_share(a, b) > 0.1 or _footprint_share(b, a) > 0.1 or apart > 0.5:
         return None
     across = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0])
     # Nearer, but off to the side: some say in front, some do not.

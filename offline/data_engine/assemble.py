@@ -1,0 +1,154 @@
+"""The last step of a run: records of all scenes joined into the files that trainers read, and a manifest.
+
+``t1_train_multi.json``, ``t1_train_concat.json``, ``t2a_train_multi.json``, ``t2b_train_multi.json``,
+``referring_train.json``, the same with ``_grid``, and all of them for ``val``. Contains no dates and no
+machine: the same input and settings give the same bytes.
+"""
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from offline.data_engine.config import FORMAT
+from offline.data_engine.files import read_json, write_json
+from offline.data_engine.five_frames import SPLITS
+from offline.data_engine.runner import Run
+from offline.data_engine.splits import check_leakage
+from offline.data_engine.task_build import task_name
+
+_SHORT = {"train": "train", "validation": "val"}
+NOT_COUNTED_AS_REMOVED = ("kept", "out_of_frustum", "not_seen")
+"""Views that were never there are no noise that was removed."""
+
+
+def assemble(run: Run) -> dict:
+    """Write the task files and ``manifest.json``; returns the manifest."""
+    layout = run.layout
+    jobs = sorted((job for job in run.jobs if layout.done(job).exists()), key=lambda job: job.scene_id)
+    check_leakage({split: [job.scene_id for job in jobs if job.split == split] for split in SPLITS})
+    files: dict[str, dict] = {}
+    for split in SPLITS:
+        writers: dict[str, _ListWriter] = {}
+        try:
+            for job in jobs:
+                if job.split != split:
+                    continue
+                for sample in read_records(layout.records(job)):
+                    name = file_name(sample, split)
+                    if name not in writers:
+                        writers[name] = _ListWriter(layout.tasks / name)
+                    writers[name].add(sample)
+            files |= {name: writer.finish() for name, writer in sorted(writers.items())}
+        finally:
+            for writer in writers.values():
+                writer.abandon()
+    scenes = [read_json(layout.scene(job) / "scene.json") for job in jobs]
+    done = [read_json(layout.done(job)) for job in jobs]
+    manifest = {
+        "format": FORMAT,
+        "settings": {"scene": _plain(run.scene), "task": _plain(run.task)},
+        "scene_hash": run.scene_hash,
+        "seeds": {"scene": run.scene.seed, "task": run.task.seed},
+        "scenes": {split: [job.scene_id for job in jobs if job.split == split] for split in SPLITS},
+        "failed": {path.stem: read_json(path)["error"] for path in sorted((run.out / "failed").glob("*.json"))},
+        "files": files,
+        "samples": _sum(record["counts"] for record in done),
+        "dropped_samples": dict(sorted(sum((Counter(r["dropped"]) for r in done), Counter()).items())),
+        "filtering": filtering(scenes),
+        "inpainting": _inpainting(scenes),
+        "bad_frames": sum(len(facts["bad_frames"]) for facts in scenes),
+        "defects": dict(sorted(sum((Counter(facts["defects"]) for facts in scenes), Counter()).items())),
+    }
+    write_json(run.out / "manifest.json", manifest)
+    return manifest
+
+
+def file_name(sample: dict, split: str) -> str:
+    """``t1_train_multi.json``: the split stands behind the task, as trainers expect."""
+    task, _, form = task_name(sample).partition("_")
+    return "_".join(part for part in (task, _SHORT[split], form) if part) + ".json"
+
+
+def read_records(path: Path) -> Iterator[dict]:
+    """The samples of one scene. Raises ValueError naming file and line."""
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path} line {number}: not valid JSON ({error})") from error
+
+
+def filtering(scenes: list[dict]) -> dict:
+    """How much was removed and why: numbers by reason, and the share of what could have been used."""
+    counts = _sum(facts["counts"] | {"source_frames": {}} for facts in scenes)
+    counts.pop("source_frames", None)
+    result: dict[str, Any] = {"source_frames": sum(facts["counts"]["source_frames"] for facts in scenes)}
+    for kind in ("frames", "objects", "views"):
+        reasons = counts.get(kind, {})
+        # Frames that show nothing new are not noise either.
+        neutral = NOT_COUNTED_AS_REMOVED + (("near_duplicate", "no_object") if kind == "frames" else ())
+        removed = sum(n for reason, n in reasons.items() if reason not in neutral)
+        usable = removed + reasons.get("kept", 0)
+        result[kind] = {"by_reason": reasons, "removed_share": round(removed / usable, 4) if usable else 0.0}
+    return result
+
+
+class _ListWriter:
+    """A JSON list written sample by sample under a temporary name."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.part = path.with_name(f".{path.name}.part")
+        self.count = 0
+        self._file = open(self.part, "w", encoding="utf-8")  # closed by finish or abandon
+
+    def add(self, sample: dict) -> None:
+        self._file.write(",\n" if self.count else "[\n")
+        self._file.write(json.dumps(sample, sort_keys=True))
+        self.count += 1
+
+    def finish(self) -> dict:
+        self._file.write("\n]\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        digest = hashlib.sha256(self.part.read_bytes()).hexdigest()
+        os.replace(self.part, self.path)
+        return {"samples": self.count, "sha256": digest}
+
+    def abandon(self) -> None:
+        """Remove the temporary file; does nothing after ``finish``."""
+        self._file.close()
+        self.part.unlink(missing_ok=True)
+
+
+def _sum(nested) -> dict[str, dict[str, int]]:
+    totals: dict[str, Counter] = {}
+    for counts in nested:
+        for key, values in counts.items():
+            totals.setdefault(key, Counter()).update(values)
+    return {key: dict(sorted(counter.items())) for key, counter in sorted(totals.items())}
+
+
+def _inpainting(scenes: list[dict]) -> dict:
+    views = sum(facts["inpainting"]["views"] for facts in scenes)
+    warped = sum(facts["inpainting"]["warped"] * facts["inpainting"]["views"] for facts in scenes)
+    inpainters = sorted({facts["inpainting"]["inpainter"] for facts in scenes})
+    return {
+        "views": views,
+        "from_other_views": round(warped / views, 4) if views else 0.0,
+        "by_inpainter": round(1 - warped / views, 4) if views else 0.0,
+        "inpainters": inpainters,
+    }
+
+
+def _plain(config) -> dict:
+    return json.loads(json.dumps(dataclasses.asdict(config), default=lambda value: value.value))

@@ -1,0 +1,84 @@
+"""The samples of one scene, from its folder: the second phase, which needs other scenes' pictures for "absent"."""
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from offline.data_engine.config import TaskConfig
+from offline.data_engine.files import read_json, write_bytes, write_json
+from offline.data_engine.five_frames import objects, read_object
+from offline.data_engine.seeds import rng_of
+from offline.data_engine.splits import space_of
+from offline.data_engine.tasks.pairs import SceneViews, pairs_of
+from offline.data_engine.tasks.samples import SampleMaker
+
+
+def load_scene(tree: Path, split: str, scene_id: str) -> SceneViews:
+    """A finished scene: ours with its facts, or the five_frames folders of any other program."""
+    folder = tree / split / scene_id
+    views = {uid: read_object(tree, split, scene_id, uid) for uid in objects(tree, split, scene_id)}
+    path = folder / "scene.json"
+    facts = read_json(path) if path.exists() else None
+    return SceneViews(split, scene_id, folder, {uid: found for uid, found in views.items() if found}, facts)
+
+
+def choose_donors(scene_id: str, candidates: list[str], count: int, seed: int) -> list[str]:
+    """Scenes of other places whose pictures surely do not hold this scene's objects."""
+    others = [other for other in sorted(candidates) if space_of(other) != space_of(scene_id)]
+    order = rng_of("donors", seed, scene_id).permutation(len(others))
+    return [others[k] for k in order[:count]]
+
+
+def build_tasks(
+    tree: Path, out: Path, split: str, scene_id: str, candidates: list[str], config: TaskConfig, config_hash: str
+) -> dict:
+    """Write ``records/{split}/{scene}.jsonl`` and its pictures; returns counts.
+
+    Args:
+        tree: root of the five_frames tree.
+        out: root of the tasks.
+        candidates: scenes of the same split that are finished.
+    """
+    scene = load_scene(tree, split, scene_id)
+    donors = [
+        load_scene(tree, split, other)
+        for other in choose_donors(scene_id, candidates, config.pairs.donors, config.seed)
+    ]
+    maker = SampleMaker(scene, out / "pictures" / split / scene_id, config.samples, config.seed)
+    samples = [s for pair in pairs_of(scene, donors, config.pairs, config.seed) for s in maker.pair_samples(pair)]
+    samples += maker.difference_samples()
+    samples += maker.referring_samples()
+    lines = "".join(json.dumps(sample, sort_keys=True) + "\n" for sample in samples)
+    write_bytes(out / "records" / split / f"{scene_id}.jsonl", lines.encode())
+    summary = {
+        "scene_id": scene_id,
+        "split": split,
+        "config_hash": config_hash,
+        "samples": len(samples),
+        "counts": count_samples(samples),
+        "dropped": dict(sorted(maker.dropped.counts.items())),
+    }
+    # Written last: its presence says that the records are complete.
+    write_json(out / "records" / split / f"{scene_id}.done.json", summary)
+    return summary
+
+
+def count_samples(samples: list[dict]) -> dict[str, dict[str, int]]:
+    """Numbers by task file, label, relation, and reason of the negatives."""
+    counts: dict[str, Counter] = {"task": Counter(), "label": Counter(), "relation": Counter(), "reason": Counter()}
+    for sample in samples:
+        name = task_name(sample)
+        counts["task"][name] += 1
+        counts["label"][sample["label"] or "-"] += 1
+        if "relation" in sample:
+            counts["relation"][sample["relation"]] += 1
+        visibility = sample["visibility"]
+        counts["reason"][f"{name}:{visibility.get('reason', 'visible')}"] += 1
+    return {key: dict(sorted(counter.items())) for key, counter in counts.items()}
+
+
+def task_name(sample: dict) -> str:
+    """Which file a sample belongs to, split aside: ``t1_multi``, ``t1_concat_grid``, ``referring``."""
+    form = "" if sample["form"] == "single" else f"_{sample['form']}"
+    return f"{sample['task']}{form}{'_grid' if sample['grid'] else ''}"

@@ -1,0 +1,56 @@
+"""Reading task files, ours or foreign: a JSON list of samples in LLaVA's form, or JSON lines."""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from roboref_core.answer_text import Point, parse
+
+from offline.data_engine.files import read_json
+
+
+def read_samples(path: Path) -> Iterator[tuple[str, object]]:
+    """Samples of a file, each with where it stands (``file[3]``, or ``file:4`` for JSON lines).
+
+    Raises ValueError naming the file, if it is neither a list nor JSON lines.
+    """
+    if path.suffix == ".jsonl":
+        with open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    try:
+                        yield f"{path}:{number}", json.loads(line)
+                    except ValueError as error:
+                        raise ValueError(f"{path}:{number}: not valid JSON ({error})") from error
+        return
+    samples = read_json(path)
+    if not isinstance(samples, list):
+        raise ValueError(f"{path}: expected a list of samples, found {type(samples).__name__}")
+    for number, sample in enumerate(samples):
+        yield f"{path}[{number}]", sample
+
+
+def pictures_of(sample: dict, key: str = "image") -> list[str]:
+    """The picture paths of a sample as a list. ``images`` is read as ``image`` (manipulation records use it)."""
+    value = sample.get(key, sample.get("images") if key == "image" else None)
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def picture_path(name: str, root: Path) -> Path:
+    """Where a picture named in a sample lies."""
+    path = Path(name)
+    return path if path.is_absolute() else root / path
+
+
+def turns(sample: dict, who: str) -> list[str]:
+    """What "human" or "gpt" says in a sample, turn by turn."""
+    return [turn["value"] for turn in sample["conversations"] if turn.get("from") == who]
+
+
+def answer_points(text: str) -> list[tuple[float, float]]:
+    """The points of an answer text; none if it is NOT_VISIBLE or has none."""
+    answer = parse(text)
+    return list(answer.points) if isinstance(answer, Point) else []

@@ -1,0 +1,282 @@
+"""Questions become training samples: pictures with marks and grids, prompts, answers, in LLaVA's form.
+
+A sample is ``{"id", "image", "conversations": [{"from": "human"}, {"from": "gpt"}], ...}``. ``image`` is a path or a
+list of paths, ``depth`` the same for the depth pictures. Prompts hold no ``<image>``: whoever loads the sample
+puts exactly one per picture in front.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from roboref_core import prompt
+from roboref_core.answer_text import format_answer
+from roboref_core.concat import SideBySide
+from roboref_core.grid import Grid
+from roboref_core.marker import Marker
+from roboref_core.prompt import DrawnMark, Form
+
+from offline.data_engine.files import read_mask, read_picture, write_picture
+from offline.data_engine.five_frames import ViewFiles, depth_path
+from offline.data_engine.tasks.ground_truth import clear_of_edges, ground_truth_pixel, normalised
+from offline.data_engine.tasks.pairs import TIERS, Pair, SceneViews, can_be_removed
+
+TASKS = ("t1", "t2a", "t2b", "referring")
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """What is asked, and how it is shown.
+
+    Attributes:
+        tasks: of ``TASKS``.
+        forms: of T1: two pictures, or both side by side in one.
+        with_grid: make a second set of the same samples, with a Visual Grid Coordinate over the queried picture.
+        grid: its lines and labels.
+        marker: drawn on the reference view.
+        name_object: tell the label of the marked object in the prompt.
+        margin_px: a point nearer than this to its mask's rim makes no sample (at 640 pixels width).
+    """
+
+    tasks: tuple[str, ...] = TASKS
+    forms: tuple[Form, ...] = (Form.MULTI, Form.CONCAT)
+    with_grid: bool = True
+    grid: Grid = field(default_factory=Grid)
+    marker: Marker = field(default_factory=Marker)
+    name_object: bool = True
+    margin_px: int = 2
+
+    def __post_init__(self):
+        unknown = set(self.tasks) - set(TASKS)
+        if unknown:
+            raise ValueError(f"no task {', '.join(sorted(unknown))}; there are {', '.join(TASKS)}")
+
+
+@dataclass
+class Dropped:
+    """Samples that were not made, by reason."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, reason: str) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+
+
+class SampleMaker:
+    """Makes the samples of one scene. Pictures go under ``folder``; each is drawn once, whoever shares it.
+
+    Args:
+        scene: whose views are marked.
+        folder: for marked, gridded and joined pictures.
+        config: what to make.
+        seed: of the points.
+    """
+
+    def __init__(self, scene: SceneViews, folder: Path, config: SampleConfig, seed: int):
+        self.scene = scene
+        self.folder = folder
+        self.config = config
+        self.seed = seed
+        self.dropped = Dropped()
+        self._grids = (None, config.grid) if config.with_grid else (None,)
+        self._points: dict[tuple[int, str, int], tuple[int, int] | None] = {}
+
+    def pair_samples(self, pair: Pair) -> Iterator[dict]:
+        """T1 in its forms, and T2A, from one pair; each with and without grid."""
+        mark_pixel = self._point(pair.reference)
+        answer_pixel = self._point(pair.query_view) if pair.query_view else None
+        if mark_pixel is None or (pair.query_view is not None and answer_pixel is None):
+            self.dropped.add("point_at_rim")
+            return
+        for task in ("t1", "t2a"):
+            if task not in self.config.tasks:
+                continue
+            for form in self.config.forms if task == "t1" else (Form.MULTI,):
+                for grid in self._grids:
+                    yield self._pair_sample(pair, task, form, grid, mark_pixel, answer_pixel)
+
+    def difference_samples(self) -> Iterator[dict]:
+        """T2B of every view that has an inpainted picture."""
+        if "t2b" not in self.config.tasks:
+            return
+        for uid in sorted(self.scene.objects):
+            if not can_be_removed(self.scene, uid):
+                self.dropped.add("carries_others")
+                continue
+            for view in self.scene.objects[uid]:
+                if view.inpainted is None:
+                    continue
+                pixel = self._point(view)
+                if pixel is None:
+                    self.dropped.add("point_at_rim")
+                    continue
+                for grid in self._grids:
+                    yield self._difference_sample(view, pixel, grid)
+
+    def referring_samples(self) -> Iterator[dict]:
+        """One sample per phrase of the scene's facts."""
+        if "referring" not in self.config.tasks or self.scene.facts is None:
+            return
+        frames = self.scene.facts["frames"]
+        for number, phrase in enumerate(self.scene.facts["referring"]):
+            picture = self.scene.folder / frames[phrase["frame"]]["picture"]
+            for grid in self._grids:
+                yield self._referring_sample(phrase, number, picture, grid)
+
+    def _pair_sample(self, pair, task, form, grid, mark_pixel, answer_pixel) -> dict:
+        reference, marked = pair.reference, self._marked(pair.reference, mark_pixel)
+        label = pair.label if self.config.name_object else ""
+        answer = None
+        if answer_pixel is not None:
+            answer = np.array([normalised(answer_pixel, pair.query_view.size)])
+        depth = self._existing(depth_path(reference.original), depth_path(pair.query))
+        if form is Form.MULTI:
+            query = self._gridded(pair.query, grid)
+            image: list[str] | str = [str(marked), str(query)]
+            xy = None
+        else:
+            whole, side, whole_depth = self._joined(pair, marked, grid, depth)
+            image, depth = str(whole), whole_depth
+            xy = tuple(side.left_to_whole(np.array(normalised(mark_pixel, reference.size))).tolist())
+            answer = None if answer is None else side.right_to_whole(answer)
+        mark = DrawnMark(shape=self.config.marker.describe(), label=label, xy=xy)
+        ask = prompt.correspondence if task == "t1" else prompt.missing
+        return self._sample(
+            task=task,
+            form=form.value,
+            grid=grid,
+            key=(f"{pair.uid}", f"{reference.view:02d}", pair.query_scene, pair.query_frame, pair.reason or "visible"),
+            image=image,
+            depth=depth,
+            question=ask(form=form, mark=mark, grid=grid),
+            answer=format_answer(answer),
+            uid=pair.uid,
+            label=pair.label,
+            ref_frame=reference.frame_id,
+            ref_point=normalised(mark_pixel, reference.size),
+            query_frame=pair.query_frame,
+            query_original=str(pair.query),
+            mask=str(pair.query_view.mask) if pair.query_view else None,
+            visibility=_visibility(pair.reason) | dict(pair.geometry) | self._other_scene(pair),
+        )
+
+    def _difference_sample(self, view: ViewFiles, pixel: tuple[int, int], grid: Grid | None) -> dict:
+        query = self._gridded(view.inpainted, grid)
+        return self._sample(
+            task="t2b",
+            form=Form.MULTI.value,
+            grid=grid,
+            key=(f"{view.uid}", f"{view.view:02d}", view.frame_id),
+            image=[str(view.original), str(query)],
+            depth=self._existing(depth_path(view.original), depth_path(view.inpainted)),
+            question=prompt.difference(grid=grid),
+            answer=format_answer([normalised(pixel, view.size)]),
+            uid=view.uid,
+            label=view.label,
+            ref_frame=view.frame_id,
+            query_frame=view.frame_id,
+            query_original=str(view.inpainted),
+            mask=str(view.mask),
+            visibility=_visibility(""),
+        )
+
+    def _referring_sample(self, phrase: dict, number: int, picture: Path, grid: Grid | None) -> dict:
+        facts = self.scene.facts
+        uid = phrase["uids"][0] if len(phrase["uids"]) == 1 else None
+        depth = self._existing(depth_path(picture))
+        return self._sample(
+            task="referring",
+            form="single",
+            grid=grid,
+            key=(phrase["frame"], f"{number:04d}", phrase["relation"]),
+            image=str(self._gridded(picture, grid)),
+            depth=depth[0] if depth else None,
+            question=prompt.referring(phrase["text"], grid=grid),
+            answer=format_answer(phrase["points"] or None),
+            uid=uid,
+            label=facts["objects"][str(uid)]["label"] if uid is not None else "",
+            ref_frame=None,
+            query_frame=phrase["frame"],
+            query_original=str(picture),
+            mask=str(self.scene.folder / phrase["mask"]) if phrase["mask"] else None,
+            visibility=_visibility(phrase["reason"]),
+            relation=phrase["relation"],
+        )
+
+    def _sample(self, *, task, form, grid, key, image, depth, question, answer, **fields) -> dict:
+        gridded = "_grid" if grid else ""
+        sample = {
+            "id": "_".join((task, form + gridded, self.scene.scene_id, *key)),
+            "image": image,
+            "conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}],
+            "task": task,
+            "form": form,
+            "grid": grid is not None,
+            "scene_id": self.scene.scene_id,
+            **fields,
+        }
+        if depth:
+            sample["depth"] = depth
+        return sample
+
+    def _other_scene(self, pair: Pair) -> dict:
+        return {} if pair.query_scene == self.scene.scene_id else {"query_scene": pair.query_scene}
+
+    def _point(self, view: ViewFiles) -> tuple[int, int] | None:
+        """The view's ground-truth pixel; None if it is at the mask's rim."""
+        key = (view.uid, view.frame_id, view.view)
+        if key not in self._points:
+            mask = read_mask(view.mask)
+            pixel = ground_truth_pixel(mask, self.seed, view.scene_id, view.uid, view.frame_id)
+            margin = max(1, round(self.config.margin_px * mask.shape[1] / 640))
+            self._points[key] = pixel if clear_of_edges(mask, pixel, margin) else None
+        return self._points[key]
+
+    def _marked(self, view: ViewFiles, pixel: tuple[int, int]) -> Path:
+        path = self.folder / f"uid_{view.uid}" / f"{view.original.stem}_marked.jpg"
+        if not path.exists():
+            write_picture(path, self.config.marker.draw(read_picture(view.original), pixel))
+        return path
+
+    def _gridded(self, picture: Path, grid: Grid | None) -> Path:
+        if grid is None:
+            return picture
+        path = self.folder / "grid" / f"{_unique_stem(picture)}_grid.jpg"
+        if not path.exists():
+            write_picture(path, grid.draw(read_picture(picture)))
+        return path
+
+    def _joined(self, pair: Pair, marked: Path, grid: Grid | None, depth: list[str] | None):
+        """The A | B picture, its layout, and its depth picture (None without depth)."""
+        left, right = read_picture(marked), read_picture(pair.query)
+        side = SideBySide(left.shape[1::-1], right.shape[1::-1])
+        stem = f"{marked.stem}_{_unique_stem(pair.query)}"
+        path = self.folder / f"uid_{pair.uid}" / f"{stem}_concat{'_grid' if grid else ''}.jpg"
+        if not path.exists():
+            whole = side.compose(left, right)
+            write_picture(path, grid.draw(whole) if grid else whole)
+        if not depth:
+            return path, side, None
+        # One depth picture serves both: the grid is drawn over the colours only.
+        whole_depth = self.folder / f"uid_{pair.uid}" / f"{stem}_concat_depth.png"
+        if not whole_depth.exists():
+            write_picture(whole_depth, side.compose(*(read_picture(Path(d)) for d in depth)))
+        return path, side, str(whole_depth)
+
+    def _existing(self, *paths: Path) -> list[str] | None:
+        """The depth pictures, if every one exists."""
+        return [str(path) for path in paths] if all(path.is_file() for path in paths) else None
+
+
+def _visibility(reason: str) -> dict:
+    if not reason:
+        return {"visible": True}
+    return {"visible": False, "reason": reason, "tier": TIERS[reason]}
+
+
+def _unique_stem(picture: Path) -> str:
+    """A name for a picture that is unique among all scenes: what lies above it, joined."""
+    parts = [part for part in picture.parent.parts[-2:] if part != "frames"]
+    return "_".join((*parts, picture.stem))
