@@ -53,7 +53,8 @@ def duration_or_none(duration: Duration) -> float | None:
 
 def camera_from_info(info: CameraInfo) -> Camera:
     """Raises ValueError: not calibrated, unknown distortion model, cropped or binned."""
-    if info.binning_x > 1 or info.binning_y > 1 or info.roi.width or info.roi.height:
+    full = (0, info.width), (0, info.height)
+    if info.binning_x > 1 or info.binning_y > 1 or info.roi.width not in full[0] or info.roi.height not in full[1]:
         raise ValueError(
             f"camera info has binning {info.binning_x}x{info.binning_y} and region of interest "
             f"{info.roi.width}x{info.roi.height}: only full images are supported"

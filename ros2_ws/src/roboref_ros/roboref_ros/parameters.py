@@ -86,7 +86,9 @@ PARAMETERS = (
     ),
     Parameter("pose.timeout", 0.5, "Longest wait of a view for its pose and camera info [s, steady].", (0, 10)),
     Parameter("pose.tolerance", 0.02, "Age at which a pose still stands for a view beyond the newest [s].", (0, 1)),
-    Parameter("pose.max_gap", 0.25, "Largest time between two poses that is interpolated [s].", (0, 10)),
+    Parameter(
+        "pose.max_gap", 0.25, "Largest time between two poses of odom or pose that is interpolated [s].", (0, 10)
+    ),
     Parameter(
         "pose.extrinsics",
         [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0],

@@ -105,7 +105,6 @@ class TfPoses:
     def close(self) -> None:
         self._executor.shutdown()
         self._thread.join()
-        self._listener.unregister()
         self._node.destroy_node()
 
 

@@ -45,7 +45,8 @@ def start(domain, tmp_path_factory):
         return process, camera
 
     yield start_node
-    for process, camera in started:
-        if process.process.poll() is None:
-            process.stop()
+    for _, camera in started:
         camera.close()
+    for process, _ in started:
+        assert process.stop() == 0, "SIGINT ends the node in order"
+        assert "Traceback" not in process.log.read_text()

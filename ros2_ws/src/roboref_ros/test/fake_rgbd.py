@@ -216,7 +216,7 @@ class NodeProcess:
             )
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:
-        """Exit code."""
+        """Exit code, also of a node that has ended before."""
         self.process.send_signal(how)
         try:
             return self.process.wait(15)

@@ -1,0 +1,212 @@
+"""Converters against per-pixel decoding by struct, against cv_bridge where there is one, and against encoders."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("sensor_msgs", reason="ROS 2 is not in the environment: source setup/env.sh")
+
+import cv2
+from roboref_ros import image_conversion
+from roboref_ros.image_conversion import (
+    COLOR_ENCODINGS,
+    DEPTH_ENCODINGS,
+    color_from_message,
+    cv_bridge,
+    depth_from_message,
+)
+from sensor_msgs.msg import CompressedImage, Image
+
+PIXEL_BYTES = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1, "16UC1": 2, "32FC1": 4}
+# Which bytes of a pixel are red, green and blue: sensor_msgs/image_encodings.
+RGB = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
+
+
+@st.composite
+def raw_images(draw, encodings):
+    encoding = draw(st.sampled_from(encodings))
+    height, width = draw(st.integers(1, 5)), draw(st.integers(1, 7))
+    step = width * PIXEL_BYTES[encoding] + draw(st.integers(0, 9))
+    data = draw(st.binary(min_size=step * height, max_size=step * height + 3))
+    return Image(
+        height=height, width=width, encoding=encoding, step=step, data=data, is_bigendian=draw(st.integers(0, 1))
+    )
+
+
+def by_pixel(message: Image) -> list:
+    """The definition of sensor_msgs/Image, one pixel at a time: bytes of a colour pixel, metres of a depth pixel."""
+    data, size, order = bytes(message.data), PIXEL_BYTES[message.encoding], "<>"[message.is_bigendian]
+    rows = []
+    for v in range(message.height):
+        pixels = [data[v * message.step + u * size :][:size] for u in range(message.width)]
+        if message.encoding == "16UC1":
+            rows.append([struct.unpack(order + "H", pixel)[0] / 1000 for pixel in pixels])
+        elif message.encoding == "32FC1":
+            rows.append([struct.unpack(order + "f", pixel)[0] for pixel in pixels])
+        else:
+            rows.append([[pixel[i] for i in RGB[message.encoding]] for pixel in pixels])
+    return rows
+
+
+@given(raw_images(COLOR_ENCODINGS))
+def test_raw_colour(message):
+    image = color_from_message(message)
+    assert image.dtype == np.uint8 and image.flags.c_contiguous
+    assert image.tolist() == by_pixel(message)
+
+
+@given(raw_images(DEPTH_ENCODINGS))
+def test_raw_depth(message):
+    image = depth_from_message(message)
+    assert image.dtype == np.float32 and image.dtype.isnative and image.flags.c_contiguous
+    expected = np.array(by_pixel(message), dtype=np.float64)
+    np.testing.assert_allclose(image, expected, rtol=2e-7, atol=0)
+
+
+@given(raw_images(COLOR_ENCODINGS + DEPTH_ENCODINGS))
+@settings(max_examples=500)
+def test_ours_equals_cv_bridge(message):
+    pytest.importorskip("cv_bridge", reason="ROS's cv_bridge is not installed here")
+    assert cv_bridge() is not None, "an installed cv_bridge must be sound"
+    convert = color_from_message if message.encoding in COLOR_ENCODINGS else depth_from_message
+    used = convert(message)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_conversion, "cv_bridge", lambda: None)
+        ours = convert(message)
+    np.testing.assert_array_equal(used, ours)
+    assert used.dtype == ours.dtype and used.shape == ours.shape
+
+
+class ForeignBridge:
+    """A cv_bridge that truncates 16-bit images to 8, as the one on PyPI does."""
+
+    def imgmsg_to_cv2(self, message, desired_encoding):
+        data = np.frombuffer(message.data, np.uint8)
+        return data.reshape(message.height, -1)[:, : message.width]
+
+
+def test_a_cv_bridge_that_gives_wrong_pixels_is_not_used(monkeypatch):
+    module = type(image_conversion)("cv_bridge")
+    module.CvBridge = ForeignBridge
+    monkeypatch.setitem(__import__("sys").modules, "cv_bridge", module)
+    cv_bridge.cache_clear()
+    try:
+        assert cv_bridge() is None
+        message = Image(height=1, width=1, encoding="16UC1", step=2, data=struct.pack("<H", 2500))
+        assert depth_from_message(message).tolist() == [[2.5]]
+    finally:
+        cv_bridge.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "fields, complaint",
+    [
+        ({"encoding": "yuv422"}, "yuv422"),
+        ({"width": 0}, "empty"),
+        ({"height": 0}, "empty"),
+        ({"step": 5}, "step is 5"),
+        ({"step": 7}, "data holds 12"),
+    ],
+)
+def test_headers_that_do_not_describe_their_data(fields, complaint):
+    good = {"height": 2, "width": 2, "encoding": "rgb8", "step": 6, "data": bytes(12)}
+    assert color_from_message(Image(**good)).shape == (2, 2, 3)
+    with pytest.raises(ValueError, match=complaint):
+        color_from_message(Image(**good | fields))
+
+
+def test_colour_is_no_depth_and_depth_no_colour():
+    with pytest.raises(ValueError, match="rgb8"):
+        depth_from_message(Image(height=1, width=1, encoding="rgb8", step=3, data=bytes(3)))
+    with pytest.raises(ValueError, match="16UC1"):
+        color_from_message(Image(height=1, width=1, encoding="16UC1", step=2, data=bytes(2)))
+
+
+def gradient() -> np.ndarray:
+    v, u = np.mgrid[:48, :64]
+    return np.stack([u * 4, v * 5, 255 - u * 3], axis=2).astype(np.uint8)
+
+
+def compressed(extension: str, bgr: np.ndarray, image_format: str, before: bytes = b"") -> CompressedImage:
+    return CompressedImage(format=image_format, data=before + cv2.imencode(extension, bgr)[1].tobytes())
+
+
+def test_compressed_colour():
+    rgb = gradient()
+    png = compressed(".png", rgb[..., ::-1], "rgb8; png compressed bgr8")
+    np.testing.assert_array_equal(color_from_message(png), rgb)
+    jpeg = color_from_message(compressed(".jpg", rgb[..., ::-1], "rgb8; jpeg compressed bgr8"))
+    assert np.abs(jpeg.astype(int) - rgb).mean() < 3
+    grey = color_from_message(compressed(".png", rgb[..., 0], "mono8; png compressed"))
+    np.testing.assert_array_equal(grey, np.repeat(rgb[..., :1], 3, axis=2))
+
+
+def test_a_jpeg_is_not_turned_by_its_orientation_tag():
+    """A picture turned against its camera info would give wrong rays; 6 asks viewers to turn it by 90 degrees."""
+    plain = compressed(".jpg", gradient()[..., ::-1], "jpeg")
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    exif = b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
+    data = bytes(plain.data)
+    turned = CompressedImage(format="jpeg", data=data[:2] + exif + data[2:])
+    assert cv2.imdecode(np.frombuffer(turned.data, np.uint8), cv2.IMREAD_COLOR).shape == (64, 48, 3), "a viewer turns"
+    np.testing.assert_array_equal(color_from_message(turned), color_from_message(plain))
+
+
+@pytest.mark.parametrize("image_format", ["16UC1; compressedDepth png", "16UC1; compressedDepth", "16UC1"])
+def test_compressed_depth_of_millimetres(image_format):
+    millimetres = np.array([[0, 1, 700], [2500, 9999, 65535]], dtype=np.uint16)
+    message = compressed(".png", millimetres, image_format, before=struct.pack("<iff", 0, 0, 0))
+    np.testing.assert_allclose(depth_from_message(message), millimetres / 1000, rtol=2e-7)
+    plain = compressed(".png", millimetres, "16UC1; png compressed")
+    np.testing.assert_array_equal(depth_from_message(plain), depth_from_message(message))
+
+
+def test_compressed_depth_of_floats_is_inverse_depth():
+    """Written as compressed_depth_image_transport's encoder defines it, with its default parameters."""
+    depth = np.array([[0.5, 1.0, 2.0], [4.0, np.nan, 20.0]], dtype=np.float32)
+    z0, z_max = 100.0, 10.0
+    a = z0 * (z0 + 1)
+    b = 1 - a / z_max
+    with np.errstate(invalid="ignore"):
+        inverse = np.where(depth < z_max, a / depth + b, 0).astype(np.uint16)
+    message = compressed(".png", inverse, "32FC1; compressedDepth png", before=struct.pack("<iff", 0, a, b))
+    decoded = depth_from_message(message)
+    assert decoded.dtype == np.float32
+    # One step of the quantiser is z^2 / a.
+    np.testing.assert_allclose(decoded[np.isfinite(decoded)], [0.5, 1.0, 2.0, 4.0], atol=4.0**2 / a)
+    assert np.isnan(decoded[1, 1:]).all()
+
+
+def png_of(dtype) -> bytes:
+    return cv2.imencode(".png", np.zeros((2, 2), dtype))[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    "image_format, data, complaint",
+    [
+        ("16UC1; compressedDepth rvl", bytes(40), "rvl"),
+        ("jpeg", bytes(40), "jpeg"),
+        ("16UC1; compressedDepth png", bytes(40), "does not decode"),
+        ("16UC1; compressedDepth png", b"", "0 bytes"),
+        (
+            "16UC1; compressedDepth png",
+            bytes(12) + cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1].tobytes(),
+            "uint8",
+        ),
+        ("32FC1; png compressed", cv2.imencode(".png", np.zeros((2, 2), np.uint16))[1].tobytes(), "header"),
+    ],
+)
+def test_compressed_depth_that_cannot_be_read(image_format, data, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        depth_from_message(CompressedImage(format=image_format, data=data))
+
+
+@pytest.mark.parametrize("data", [b"", b"not a picture", b"\xff\xd8\xff\xe0"])
+def test_compressed_colour_that_cannot_be_read(data):
+    with pytest.raises(ValueError, match="does not decode"):
+        color_from_message(CompressedImage(format="jpeg", data=data))

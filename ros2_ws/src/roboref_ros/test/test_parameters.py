@@ -1,0 +1,94 @@
+"""Declarations, the YAML that ships and the core's own defaults say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
+
+import rclpy
+import yaml
+from rclpy.parameter import Parameter
+from roboref_core.refer import ReferConfig
+from roboref_core.view_buffer import ViewBufferConfig
+from roboref_ros import parameters
+
+YAML = Path(__file__).parents[1] / "config" / "roboref.yaml"
+
+
+@pytest.fixture
+def make_node(domain):
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain)
+    nodes = []
+
+    def make(**overrides):
+        values = [Parameter(name, value=value) for name, value in overrides.items()]
+        nodes.append(rclpy.create_node("parameters", context=context, parameter_overrides=values))
+        parameters.declare(nodes[-1])
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    context.shutdown()
+
+
+def flat(tree: dict, prefix: str = "") -> dict:
+    found = {}
+    for name, value in tree.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def test_the_yaml_lists_every_parameter_with_its_default():
+    listed = flat(yaml.safe_load(YAML.read_text())["/**"]["ros__parameters"])
+    assert listed == {p.name: p.default for p in parameters.PARAMETERS}
+    assert {name: type(value) for name, value in listed.items()} == {
+        p.name: type(p.default) for p in parameters.PARAMETERS
+    }, "an integer in the place of a float is refused by ROS"
+
+
+def test_defaults_are_the_cores(make_node):
+    node = make_node()
+    assert parameters.refer_config(node) == ReferConfig()
+    assert parameters.buffer_config(node) == ViewBufferConfig()
+
+
+def test_every_parameter_is_described_with_its_range(make_node):
+    node = make_node()
+    for parameter in parameters.PARAMETERS:
+        descriptor = node.describe_parameter(parameter.name)
+        assert len(descriptor.description) > 10
+        number = isinstance(parameter.default, int | float)
+        assert number == bool(descriptor.floating_point_range or descriptor.integer_range), parameter.name
+
+
+def test_changes_while_running(make_node):
+    node = make_node()
+    accepted = node.set_parameters(
+        [Parameter("refer.max_view_age", value=1.5), Parameter("depth.patch_radius", value=5)]
+    )
+    assert all(result.successful for result in accepted)
+    config = parameters.refer_config(node)
+    assert (config.max_view_age, config.locate.patch_radius) == (1.5, 5)
+    refused = node.set_parameters([Parameter("refer.max_view_age", value=-1.0), Parameter("model.path", value="x")])
+    assert not any(result.successful for result in refused)
+
+
+@pytest.mark.parametrize(
+    "name, value, complaint",
+    [
+        ("color.transport", "theora", "raw, compressed"),
+        ("pose.source", "gps", "tf, odometry, pose"),
+        ("model.backend", "oracle", "reprojection"),
+        ("sync.slop", 9.0, "out of range"),
+        ("sync.slop", 1, "expecting type 'DOUBLE'"),
+        ("inference.queue_size", 0, "out of range"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_by_name(make_node, name, value, complaint):
+    with pytest.raises(ValueError, match=f"(?s){name}.*{complaint}"):
+        make_node(**{name: value})
