@@ -28,7 +28,7 @@ setup-full: ## The same with PyTorch, serving and test tools.
 demo: setup ## Scene -> bag -> node on DDS -> questions -> report.html, in under five minutes after set-up.
 	@$(IN_ENV) python -m offline.eval.demo $(ARGS)
 
-bench: setup ## What the node, its ingest, the recorder and the renderer cost.
+bench: setup-full ## Every speed claim, as a ratio to a named baseline measured in the same run.
 	@$(IN_ENV) python -m benchmarks $(ARGS)
 
 test: setup-full ## All tests but the slow ones.
