@@ -1,0 +1,228 @@
+"""What needs no model: the floor (centre, chance, always refusing) and the geometry that a model must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from roboref_core.answer import DepthSource, ErrorCode, ReferError
+from roboref_core.answer_text import format_answer
+from roboref_core.camera import normalised_to_pixel, pixel_to_normalised
+from roboref_core.locate import LocateConfig, locate
+from roboref_core.models.base import Generation, Mark, PointingRequest
+from roboref_core.models.reprojection import ReprojectionModel
+from roboref_core.prompt import Form
+from roboref_core.view import LazyImage, View
+
+from offline.data_engine.files import read_mask
+from offline.data_engine.five_frames import mask_box
+from offline.data_engine.seeds import rng_of
+from offline.data_engine.sources import Scene, open_scene
+from offline.eval.predictions import Predictions, collect, digest, prediction_line
+from offline.eval.predictors import BASELINES, Predictor, Question
+from offline.eval.samples import Sample, read_samples, side_by_side
+
+# Masks from which the prior of sizes is taken: enough for its shape, at a bounded cost.
+_PRIOR_MASKS = 500
+_OPEN_SCENES = 4
+
+
+def make(name: str, samples: Sequence[Sample], prior: Path | None = None) -> Predictor:
+    """One of ``predictors.BASELINES``.
+
+    Args:
+        samples: what will be asked.
+        prior: file of samples whose objects' sizes the random baseline draws from; None: those asked.
+    """
+    if name == "random_prior":
+        return RandomInSizePrior(object_sizes(samples if prior is None else read_samples(prior).samples))
+    return {"image_centre": ImageCentre, "never_visible": NeverVisible}[name]()
+
+
+def floor(samples: Sequence[Sample]) -> list[Predictions]:
+    """The predictions of every baseline that needs no geometry, for comparison in any table."""
+    return [answers(make(name, samples), samples) for name in BASELINES]
+
+
+def answers(predictor: Predictor, samples: Sequence[Sample]) -> Predictions:
+    """Predictions of a predictor that needs no pictures; what it cannot answer is missing."""
+    lines = []
+    for sample in samples:
+        try:
+            (generation,) = predictor.predict([Question(sample, sample.prompt, _no_pictures)])
+        except ReferError:
+            continue
+        lines.append(prediction_line(sample.id, "", digest(sample.prompt), predictor.name, generation))
+    return collect(lines, predictor.name)
+
+
+def object_sizes(samples: Sequence[Sample]) -> np.ndarray:
+    """(M, 2) width and height of objects as shares of the picture's: tight boxes of up to 500 masks, evenly chosen."""
+    masks = list(dict.fromkeys(sample.mask for sample in samples if sample.mask is not None))
+    chosen = [masks[k] for k in np.linspace(0, len(masks) - 1, min(len(masks), _PRIOR_MASKS)).astype(int)]
+    sizes = []
+    for path in chosen:
+        try:
+            mask = read_mask(path)
+            u0, v0, u1, v1 = mask_box(mask)
+        except ValueError:
+            continue  # scoring counts and names unusable masks
+        sizes.append(((u1 - u0 + 1) / mask.shape[1], (v1 - v0 + 1) / mask.shape[0]))
+    # Without any mask nothing is known of sizes: points are drawn over the whole picture.
+    return np.array(sizes or [(0.0, 0.0)])
+
+
+class _Baseline:
+    """Answers from the sample alone; subclasses say where in the queried picture."""
+
+    name = ""
+    needs_pictures = uses_depth = False
+    workers = 1
+
+    @property
+    def identity(self) -> dict:
+        return {"baseline": self.name}
+
+    def predict(self, questions: Sequence[Question]) -> list[Generation]:
+        return [_generation(question.sample, self.point(question.sample)) for question in questions]
+
+    def point(self, sample: Sample) -> tuple[float, float] | None:
+        """(x, y) in [0, 1] of the queried picture, or None for NOT_VISIBLE."""
+        raise NotImplementedError
+
+
+class ImageCentre(_Baseline):
+    """Always the middle of the queried picture."""
+
+    name = "image_centre"
+
+    def point(self, sample: Sample) -> tuple[float, float]:
+        return 0.5, 0.5
+
+
+class NeverVisible(_Baseline):
+    """Always NOT_VISIBLE."""
+
+    name = "never_visible"
+
+    def point(self, sample: Sample) -> None:
+        return None
+
+
+class RandomInSizePrior(_Baseline):
+    """The middle of a box of a typical object's size, put anywhere in the picture; the same for the same sample.
+
+    Args:
+        sizes: (M, 2) of ``object_sizes``.
+        seed: of the draws.
+    """
+
+    name = "random_prior"
+
+    def __init__(self, sizes: np.ndarray, seed: int = 0):
+        self._sizes, self._seed = sizes, seed
+
+    @property
+    def identity(self) -> dict:
+        return {"baseline": self.name, "seed": self._seed, "sizes": digest(self._sizes.tolist())}
+
+    def point(self, sample: Sample) -> tuple[float, float]:
+        rng = rng_of("random baseline", self._seed, sample.id)
+        size = self._sizes[rng.integers(len(self._sizes))]
+        x, y = size / 2 + rng.random(2) * (1 - size)
+        return float(x), float(y)
+
+
+class Reprojection:
+    """Carries the mark by depth and pose, where the scenes that the samples come from are at hand.
+
+    It does not see the pictures: what was moved or painted out it points at all the same. In the picture of another
+    scene it answers NOT_VISIBLE, as its mark has no place there.
+
+    Args:
+        scenes: folder in which each scene lies under its scene_id.
+    """
+
+    name = "reprojection"
+    needs_pictures = uses_depth = False
+    workers = 1
+
+    def __init__(self, scenes: Path):
+        self._root = scenes
+        self._model = ReprojectionModel()
+        self._locate = LocateConfig()
+        self.identity = {"baseline": self.name}
+        self._open = lru_cache(_OPEN_SCENES)(self._open)
+
+    def predict(self, questions: Sequence[Question]) -> list[Generation]:
+        """Raises ReferError: INVALID_QUERY for samples without a mark, or whose frames the scenes lack."""
+        return [self._answer(question.sample) for question in questions]
+
+    def _answer(self, sample: Sample) -> Generation:
+        entry = sample.extra
+        mark = entry.get("ref_point")
+        if mark is None:
+            raise ReferError(ErrorCode.INVALID_QUERY, f"sample {sample.id} states no ref_point to carry over")
+        facts = entry.get("visibility") or {}
+        if facts.get("query_scene", sample.scene) != sample.scene:
+            return _generation(sample, None)
+        try:
+            scene = self._open(sample.scene)
+            reference, query = (_view(scene, str(entry.get(name))) for name in ("ref_frame", "query_frame"))
+            pixel = normalised_to_pixel(np.array(mark), reference.camera.width, reference.camera.height)
+            place = locate(reference, tuple(pixel), None, self._locate)
+            known = place.source != DepthSource.NONE and place.in_world
+            found = self._model.predict(
+                PointingRequest(
+                    text="",
+                    view=query,
+                    marks=(Mark(reference, tuple(pixel), position=place.point, covariance=place.covariance)
+                           if known else Mark(reference, tuple(pixel)),),
+                )
+            )  # fmt: skip
+        except ValueError as error:
+            raise ReferError(ErrorCode.INVALID_QUERY, f"sample {sample.id}: {error}") from error
+        if not found.visible:
+            return _generation(sample, None)
+        return _generation(sample, pixel_to_normalised(found.points[0], query.camera.width, query.camera.height))
+
+    def _open(self, scene_id: str) -> Scene:
+        return open_scene(self._root / scene_id)
+
+
+def _view(scene: Scene, frame: str) -> View:
+    """One frame as a View. Raises ValueError for a frame that the scene does not have, or has no pose for."""
+    where = np.flatnonzero(scene.frame_ids == int(frame)) if frame.isdigit() else []
+    if len(where) != 1:
+        raise ValueError(f"scene {scene.scene_id} has no frame {frame!r}")
+    i = int(where[0])
+    if not np.isfinite(scene.poses[i]).all():
+        raise ValueError(f"scene {scene.scene_id}, frame {frame}: no pose")
+    return View(
+        view_id=f"{scene.scene_id}/{frame}",
+        stamp_ns=0,
+        color=LazyImage(lambda: scene.color(i)),
+        camera=scene.color_camera,
+        depth=scene.depth(i),
+        depth_camera=scene.depth_camera,
+        T_world_camera=scene.poses[i],
+    )
+
+
+def _generation(sample: Sample, point: Sequence[float] | None) -> Generation:
+    """An answer in the sample's own form, from a place in the queried picture."""
+    if point is None:
+        return Generation(format_answer(None), np.zeros((0, 2)), visible=False)
+    xy = np.clip(np.array(point, dtype=np.float64), 0.0, 1.0)
+    if sample.form is Form.CONCAT:
+        try:
+            xy = side_by_side(sample).right_to_whole(xy)
+        except ValueError as error:
+            raise ReferError(ErrorCode.INVALID_QUERY, str(error)) from error
+    return Generation(format_answer([xy]), xy[None], visible=True)
+
+
+def _no_pictures(sample: Sample, text: str):
+    raise AssertionError(f"sample {sample.id}: this predictor needs no pictures")
