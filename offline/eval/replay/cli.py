@@ -45,6 +45,8 @@ class ReplayConfig:
     """Procedural rooms to replay; their figures are pooled."""
     scene: Path | None = None
     """Replay this recording instead: a ScanNet scan, or a folder of frames with poses (7-Scenes, TUM)."""
+    intrinsics: tuple[float, float, float, float] | None = None
+    """fx fy cx cy of a recording's colour and depth, where its folder does not tell [pixel]."""
     frames: int = 300
     """Length of a procedural walk; at most so many frames of a recording."""
     rate: float = 10.0
@@ -81,7 +83,8 @@ def run_replay(config: ReplayConfig) -> Run:
     """Replay every sequence of ``config``, pool the records, write the report."""
     config.out.mkdir(parents=True, exist_ok=True)
     if config.scene is not None:
-        sequences = {config.scene.name: RecordedScene(open_scene(config.scene))}
+        opened = open_scene(config.scene, color_intrinsics=config.intrinsics, depth_intrinsics=config.intrinsics)
+        sequences = {config.scene.name: RecordedScene(opened)}
         description = f"{config.scene.name}: marked points against the recording's own depth and poses"
     else:
         sequences = {f"seed-{seed}": procedural(seed, config) for seed in config.seeds}

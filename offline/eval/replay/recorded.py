@@ -9,7 +9,8 @@ from roboref_core.camera import map_pixels
 from offline.data_engine.sources.base import Instances, Scene
 
 _COLUMNS, _ROWS = 4, 3
-LABEL = "marked point"
+MARKED_POINT = "marked point"
+"""Label of what is marked where nothing is known of objects."""
 
 
 class RecordedScene:
@@ -43,4 +44,4 @@ class RecordedScene:
         return self._tiles
 
     def instances(self) -> Instances:
-        return Instances(np.zeros(0, np.int32), {int(tile): LABEL for tile in np.unique(self._tiles)})
+        return Instances(np.zeros(0, np.int32), {int(tile): MARKED_POINT for tile in np.unique(self._tiles)})

@@ -76,6 +76,7 @@ _FIGURES = (
     ("3D error, 90th percentile", lambda s: _centimetres(s["error_3d"]["p90"])),
     ("within 5 cm of the truth", lambda s: _share(s["error_3d"]["below_5cm"])),
     ("within 10 cm of the truth", lambda s: _share(s["error_3d"]["below_10cm"])),
+    ("truth inside the stated 95 % ellipsoid", lambda s: _share(s["error_3d"]["inside_95"])),
     ("Hit@Mask", lambda s: _share(s["hit_at_mask"])),
     ("NOT_VISIBLE decided right", lambda s: _share(s["not_visible"]["accuracy"])),
     ("NOT_VISIBLE recall on hidden points", lambda s: _share(s["not_visible"]["recall"])),

@@ -10,6 +10,7 @@ import numpy as np
 
 from offline.eval.replay.questions import Question
 from offline.eval.replay.record import make_record, write_jsonl
+from offline.eval.replay.recorded import MARKED_POINT
 from offline.eval.replay.report import Run
 from offline.eval.replay.score import score
 from offline.eval.replay.session import NodeConfig, ReplaySession
@@ -47,14 +48,13 @@ def _pictures(scene: GroundTruthScene, question: Question, folder: Path) -> dict
     files = {
         "reference": f"frames/{scene.frame_ids[question.reference]:06d}.jpg",
         "query": f"frames/{scene.frame_ids[question.query]:06d}.jpg",
-        "mask": f"masks/{scene.frame_ids[question.query]:06d}_{question.object_id}.png",
     }
     for key, position in (("reference", question.reference), ("query", question.query)):
         _write(folder / files[key], lambda position=position: scene.color(position)[..., ::-1])
-    _write(
-        folder / files["mask"],
-        lambda: (scene.ids(question.query) == question.object_id).astype(np.uint8) * 255,
-    )
+    if question.label != MARKED_POINT:
+        files["mask"] = f"masks/{scene.frame_ids[question.query]:06d}_{question.object_id}.png"
+        mask = scene.ids(question.query) == question.object_id
+        _write(folder / files["mask"], lambda: mask.astype(np.uint8) * 255)
     return files
 
 

@@ -15,6 +15,8 @@ from roboref_core.visibility import Visibility
 from offline.eval.intervals import wilson
 
 _HIDDEN = (Visibility.OCCLUDED.value, Visibility.OUT_OF_FRUSTUM.value)
+# 95 % quantile of the chi-squared distribution with three degrees of freedom.
+_CHI2_95 = 7.814727903251179
 _POINTING = (Status.FOUND, Status.AMBIGUOUS, Status.FOUND_WITHOUT_POSITION)
 
 
@@ -47,11 +49,22 @@ def error_3d(record: dict) -> float | None:
     )
 
 
-def hits_mask(record: dict, folder: Path) -> bool | None:
-    """Whether the first target's pixel lies on the object's mask; None without a pixel or a mask."""
-    targets, name = record["answer"]["targets"], record["files"].get("mask")
-    if not targets or name is None:
+def inside_ellipsoid(record: dict) -> bool | None:
+    """Whether the true point lies in the 95 % ellipsoid of the stated covariance; None without a metric target."""
+    if error_3d(record) is None:
         return None
+    target = record["answer"]["targets"][0]
+    found = target["position"]
+    off = np.subtract([found["x"], found["y"], found["z"]], record["question"]["truth"]["point"])
+    covariance = np.reshape(target["position_covariance"], (3, 3))
+    return bool(off @ np.linalg.solve(covariance, off) <= _CHI2_95)
+
+
+def hits_mask(record: dict, folder: Path) -> bool:
+    """Whether the first target's pixel lies on the object's mask; not without a target."""
+    targets, name = record["answer"]["targets"], record["files"]["mask"]
+    if not targets:
+        return False
     mask = cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)
     if mask is None:
         raise ValueError(f"{folder / name}: mask of question {record['question']['question_id']} cannot be read")
@@ -88,7 +101,9 @@ def score(records: Sequence[dict], folder: Path) -> dict:
     visible = [r for r in decidable if r["question"]["truth"]["visibility"] == Visibility.VISIBLE.value]
     blind = [r for r in decidable if r["question"]["truth"]["visibility"] == Visibility.UNKNOWN.value]
     errors = [e for e in map(error_3d, visible) if e is not None]
-    masks = [h for h in (hits_mask(r, folder) for r in visible) if h is not None]
+    measured = [r for r in visible if error_3d(r) is not None]
+    masked = [r for r in visible if "mask" in r["files"]]
+    masks = [hits_mask(r, folder) for r in masked]
     refused = sum(r["answer"]["status"] == Status.NOT_VISIBLE for r in hidden)
     shown = sum(r["answer"]["status"] in _POINTING for r in visible)
     latencies = [r["latency"] for r in records]
@@ -105,9 +120,10 @@ def score(records: Sequence[dict], folder: Path) -> dict:
             "median": _percentile(errors, 50),
             "p90": _percentile(errors, 90),
             "below_5cm": Share(sum(e < 0.05 for e in errors), len(visible)).to_json(),
+            "inside_95": Share(sum(map(inside_ellipsoid, measured)), len(measured)).to_json(),
             "below_10cm": Share(sum(e < 0.10 for e in errors), len(visible)).to_json(),
         },
-        "hit_at_mask": Share(sum(masks), len(visible)).to_json(),
+        "hit_at_mask": Share(sum(masks), len(masked)).to_json(),
         "not_visible": {
             "recall": Share(refused, len(hidden)).to_json(),
             "false_refusals": Share(

@@ -16,6 +16,7 @@ def record(n, visibility="visible", decidable=True, status=Status.FOUND, off=0.0
         targets = [
             {
                 "position": {"x": 1.0 + off, "y": 2.0, "z": 3.0},
+                "position_covariance": [0.01, 0, 0, 0, 0.01, 0, 0, 0, 0.01],
                 "depth_source": int(source),
                 "pixel": {"u": pixel[0], "v": pixel[1]},
             }
@@ -90,6 +91,11 @@ def test_undecidable_cases_and_holes_are_counted_apart(folder):
 )
 def test_hit_at_the_edges_of_the_mask(folder, pixel, hit):
     assert score([record(0, pixel=pixel)], folder)["hit_at_mask"]["hits"] == hit
+
+
+@pytest.mark.parametrize(("off", "inside"), [(0.0, 1), (0.27, 1), (0.29, 0)])
+def test_stated_ellipsoid(folder, off, inside):
+    assert score([record(0, off=off)], folder)["error_3d"]["inside_95"]["hits"] == inside  # 0.1 * sqrt(7.81) = 0.2796
 
 
 def test_no_records_at_all(folder):

@@ -31,6 +31,8 @@ class LocateConfig:
         pixel_sigma: standard deviation of a pixel given without its own covariance [pixel].
         noise_base, noise_quadratic, noise_origin: sensor sigma = base + quadratic * (depth - origin)^2 [m];
             the defaults are the Kinect's axial noise (Nguyen, Izadi, Lovell 2012).
+        pose_translation_sigma, pose_rotation_sigma: standard deviation of camera poses, per axis [m, rad]. What a
+            position in the world owes to localisation; zero where poses are exact.
     """
 
     min_depth: float = 0.1
@@ -44,6 +46,8 @@ class LocateConfig:
     noise_base: float = 0.0012
     noise_quadratic: float = 0.0019
     noise_origin: float = 0.4
+    pose_translation_sigma: float = 0.0
+    pose_rotation_sigma: float = 0.0
 
     def gap(self, depth):
         return self.gap_base + self.gap_slope * depth
@@ -114,6 +118,9 @@ def locate(
     covariance = jacobian @ pixel_covariance @ jacobian.T + variance * np.outer(ray, ray)
     point, in_world = p[0], view.T_world_camera is not None
     if in_world:
+        # Turning the camera by a small rotation r moves the point by r x point.
+        lever = float(point @ point) * np.eye(3) - np.outer(point, point)
+        covariance = covariance + np.eye(3) * config.pose_translation_sigma**2 + lever * config.pose_rotation_sigma**2
         R = view.T_world_camera[:3, :3]
         point, covariance = transform(view.T_world_camera, point), R @ covariance @ R.T
     return Location(surface.source, point, covariance, depth, surface.spread, in_world)

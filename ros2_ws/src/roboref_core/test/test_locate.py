@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from roboref_core.answer import DepthSource
 from roboref_core.camera import Camera
 from roboref_core.locate import LocateConfig, locate, surface_at, surface_in_box
-from roboref_core.pose import look_at, transform
+from roboref_core.pose import inverse, look_at, transform
 from roboref_core.view import View
+from scipy.spatial.transform import Rotation
 
 CONFIG = LocateConfig()
 CAMERA = Camera(40, 40, 500.0, 500.0, 19.5, 19.5)
@@ -130,6 +131,19 @@ def test_covariance_matches_monte_carlo(slant):
     cloud = transform(T, camera.unproject(samples, depth))
     np.testing.assert_allclose(place.covariance, np.cov(cloud.T), atol=0.08 * np.trace(place.covariance))
     assert np.linalg.eigvalsh(place.covariance).min() > 0
+
+
+def test_pose_uncertainty_matches_monte_carlo(room, poses):
+    rng = np.random.default_rng(7)
+    view, pixel = room.view(poses[0]), (60.0, 80.0)
+    sigma_t, sigma_r = 0.02, np.radians(1.0)
+    plain = locate(view, pixel)
+    place = locate(view, pixel, config=LocateConfig(pose_translation_sigma=sigma_t, pose_rotation_sigma=sigma_r))
+    in_camera = transform(inverse(poses[0]), place.point)
+    turns = Rotation.from_rotvec(rng.normal(0, sigma_r, (20000, 3)))
+    cloud = transform(poses[0], turns.apply(in_camera)) + rng.normal(0, sigma_t, (20000, 3))
+    expected = np.cov(cloud.T) + plain.covariance
+    np.testing.assert_allclose(place.covariance, expected, atol=0.05 * np.trace(expected))
 
 
 def test_noise_shows_in_the_spread():

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from roboref_core.answer_text import NOT_VISIBLE
 from roboref_core.models.base import Prompt
 from roboref_core.models.roborefer import RoboReferBackend
-from roboref_core.models.roborefer.checkpoint import load_model
+from roboref_core.models.roborefer.checkpoint import load_model, save_checkpoint
 from roboref_core.models.roborefer.random_checkpoint import Shape, write_random_checkpoint
+from roboref_core.models.roborefer.training import build_example, collate
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CASES = sorted(file.stem.removeprefix("infer_") for file in FIXTURES.glob("infer_*.npz"))
@@ -82,7 +84,7 @@ def random_checkpoint(tmp_path_factory):
         if shape not in written:
             folder = tmp_path_factory.mktemp("random")
             # Larger weights than a training begins with: distinct answers to distinct prompts.
-            written[shape] = write_random_checkpoint(folder, shape, scale=0.15)
+            written[shape] = write_random_checkpoint(folder, shape, seed=4, scale=0.15)
         return written[shape]
 
     return path
@@ -96,13 +98,42 @@ def random_backend(random_checkpoint):
     return backend
 
 
-@pytest.fixture
+def picture(number: int, width: int = 120, height: int = 90, channels: int = 3) -> np.ndarray:
+    """A colour or depth picture, as numbered."""
+    small = np.random.default_rng(number).integers(0, 256, (6, 8, channels), dtype=np.uint8)
+    return small.repeat(-(-height // 6), axis=0).repeat(-(-width // 8), axis=1)[:height, :width]
+
+
+@pytest.fixture(scope="session")
 def pictures():
-    """A colour or depth picture of the given size, as numbered."""
-
-    def picture(number: int, width: int = 120, height: int = 90, channels: int = 3) -> np.ndarray:
-        rng = np.random.default_rng(number)
-        small = rng.integers(0, 256, (6, 8, channels), dtype=np.uint8)
-        return small.repeat(-(-height // 6), axis=0).repeat(-(-width // 8), axis=1)[:height, :width]
-
     return picture
+
+
+@pytest.fixture(scope="session")
+def trained_checkpoint(tmp_path_factory, random_checkpoint) -> tuple[Path, list[tuple[Prompt, str]]]:
+    """A tiny model that was taught, by the training code, to answer some prompts; and these answers."""
+    answers = ("[(0.123, 0.456)]", NOT_VISIBLE, "[(0.250, 0.031), (0.975, 0.602)]", "[(0.999, 0.000)]")
+    lessons = [(Prompt("Where is the cup?", (picture(i), picture(i + 10))), a) for i, a in enumerate(answers)]
+    source = random_checkpoint(aspect="resize", depth="none")
+    torch.manual_seed(0)
+    model = load_model(source, for_training=True)
+    examples = [
+        build_example(
+            [{"from": "human", "value": prompt.text}, {"from": "gpt", "value": answer}],
+            prompt.images, (), model.config, model.tokenizer,
+        )
+        for prompt, answer in lessons
+    ]  # fmt: skip
+    batch = collate(examples, model.tokenizer)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(200):
+        optimiser.zero_grad()
+        loss = model(batch)
+        loss.backward()
+        optimiser.step()
+        if float(loss.detach()) < 0.02:
+            break
+    assert float(loss.detach()) < 0.02
+    path = tmp_path_factory.mktemp("trained") / "checkpoint"
+    save_checkpoint(model, source, path)
+    return path, lessons

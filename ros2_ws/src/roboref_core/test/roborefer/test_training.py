@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from roboref_core.models.roborefer.checkpoint import load_model
 from roboref_core.models.roborefer.loss import batch_loss, embed_batch, pack
-from roboref_core.models.roborefer.training import IGNORE, build_example, collate
+from roboref_core.models.roborefer.prompt_text import render_chat
+from roboref_core.models.roborefer.training import IGNORE, build_example, collate, label_answers
 
 
 @pytest.fixture(scope="module")
@@ -114,15 +115,32 @@ def test_a_batch_without_pictures_reaches_every_part(examples, model):
     assert all(float(p.grad.abs().max()) == 0 for n, p in model.named_parameters() if "mm_projector" in n)
 
 
-def test_a_dialogue_that_cannot_be_matched_is_not_supervised(model):
-    """The user's text holds the sentinel: dropping it with its neighbour leaves a template that does not fit."""
-    turns = [{"from": "human", "value": "x <vila/sentinel> y z"}, {"from": "gpt", "value": "yes"}]
-    example = build_example(turns, [], [], model.config, model.tokenizer)
-    plain = build_example(
-        [{"from": "human", "value": "x y z"}, turns[1]], [], [], model.config, model.tokenizer
-    )
-    assert (plain.labels != IGNORE).any()
-    assert len(example.labels) == len(example.input_ids)
+def split_word(tokenizer) -> dict[int, tuple[str, str]]:
+    """Words that are one token, cut where the first part is one token, and where it is several."""
+    found = {}
+    for piece in sorted(tokenizer.get_vocab()):
+        word = piece.removeprefix("Ġ")
+        for cut in range(1, len(word)) if piece.startswith("Ġ") and word.isalpha() else ():
+            found.setdefault(min(2, len(tokenizer(" " + word[:cut]).input_ids)), (word[:cut], word[cut:]))
+    return found
+
+
+def test_answers_that_merge_with_what_is_before_them(model):
+    """A template's text may end in the middle of a token: one is allowed for, more mask the whole sample."""
+    tokenizer = model.tokenizer
+    words = split_word(tokenizer)
+    for tokens, (head, answer) in words.items():
+        messages = [("user", "x"), ("assistant", answer)]
+        template = "{% for m in messages %}{{ m.role }}: " + head + "{{ m.content }}<|im_end|>{% endfor %}"
+        tokenizer_own, tokenizer.chat_template = tokenizer.chat_template, template
+        try:
+            ids = torch.tensor(tokenizer(render_chat(tokenizer, messages, None, False)).input_ids)
+            labels = label_answers(ids, messages, None, tokenizer)
+        finally:
+            tokenizer.chat_template = tokenizer_own
+        supervised = tokenizer.decode(labels[labels != IGNORE])
+        assert supervised == (f" {head}{answer}<|im_end|>" if tokens == 1 else "")
+    assert set(words) == {1, 2}
 
 
 def test_what_is_refused(model, pictures):

@@ -56,6 +56,8 @@ class RoboReferBackend:
     ):
         if decoding not in ("pointing", "free"):
             raise ValueError(f"decoding must be pointing or free, found {decoding!r}")
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, found {max_new_tokens}")
         self.name = name
         self.model = model
         self.uses_depth = model.config.uses_depth
@@ -66,6 +68,8 @@ class RoboReferBackend:
         self._max_new_tokens = max_new_tokens
         self._calibration = fitted
         self._grammar = TokenGrammar(model.tokenizer)
+        # Refuses bad options here rather than at the first question.
+        PointingDecoder(self._grammar, max_points, candidates)
         self._stop_ids = stop_ids(model.tokenizer, model.config.root.chat_template)
 
     @classmethod

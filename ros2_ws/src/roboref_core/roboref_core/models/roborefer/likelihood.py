@@ -9,8 +9,8 @@ from roboref_core.models.roborefer.grammar import START, TokenGrammar
 from roboref_core.models.roborefer.tree import Decoder, Node
 
 POINTING = "[(0."
-# Spellings are followed until what is left could change neither mass by more than this share of it.
-_TOLERANCE = np.log(1e-3)
+# Spellings are followed until what is left could not change the probability of pointing by more than this.
+_TOLERANCE = 1e-3
 # New spellings per pass, and passes.
 _WIDTH, _ROUNDS = 8, 8
 
@@ -49,9 +49,15 @@ def pointing_log_odds(root: Node, grammar: TokenGrammar) -> Decoder[float]:
             goal: np.logaddexp.reduce([m for m, _, text, _ in waiting if goal.startswith(text)] or [-np.inf])
             for goal in mass
         }
-        if round_number == _ROUNDS or all(left[goal] <= mass[goal] + _TOLERANCE for goal in mass):
+        least = _share(mass[POINTING], np.logaddexp(mass[NOT_VISIBLE], left[NOT_VISIBLE]))
+        most = _share(np.logaddexp(mass[POINTING], left[POINTING]), mass[NOT_VISIBLE])
+        if round_number == _ROUNDS or most - least <= _TOLERANCE:
             break
         waiting.sort(key=lambda item: -item[0])
         yield [node for _, node, _, _ in waiting[:_WIDTH]]
         frontier = waiting
     return float(mass[POINTING] - mass[NOT_VISIBLE])
+
+
+def _share(log_mass: float, log_other: float) -> float:
+    return float(np.exp(log_mass - np.logaddexp(log_mass, log_other)))
