@@ -11,13 +11,22 @@ import numpy as np
 from roboref_core.camera import normalised_to_pixel
 
 from offline.data_engine.files import read_mask, read_picture, write_bytes
-from offline.data_engine.task_files import answer_points, picture_path, pictures_of, read_samples, turns
+from offline.data_engine.task_files import (
+    answer_points,
+    form_of,
+    mask_path,
+    picture_path,
+    pictures_of,
+    read_samples,
+    turns,
+)
 
 _HEIGHT = 300
 _STYLE = """
 body{font:14px system-ui,sans-serif;margin:16px;background:#f4f4f2;color:#222}
 article{background:#fff;border:1px solid #ddd;border-radius:6px;margin:12px 0;padding:10px}
-img{height:300px;margin-right:6px;border:1px solid #ccc} h2{font-size:14px;margin:0 0 6px} p{margin:4px 0;max-width:110em}
+img{height:300px;margin-right:6px;border:1px solid #ccc}
+h2{font-size:14px;margin:0 0 6px} p{margin:4px 0;max-width:110em}
 .no{color:#a40000;font-weight:600} .yes{color:#1a5d00;font-weight:600} .facts{color:#666;font-size:12px}
 """
 
@@ -43,10 +52,11 @@ def annotated(sample: dict, image_root: Path = Path("/")) -> list[np.ndarray]:
     if not images:
         return images
     query = images[-1]
-    if sample.get("mask"):
-        mask = read_mask(picture_path(sample["mask"], image_root))
+    path = mask_path(sample, image_root)
+    if path is not None:
+        mask = read_mask(path)
         h, w = mask.shape
-        if query.shape[1] > w and query.shape[0] >= h and sample.get("form") == "concat":
+        if query.shape[1] > w and query.shape[0] >= h and form_of(sample) == "concat":
             # A | B: the mask is of B, which stands at the right end.
             whole = np.zeros(query.shape[:2], dtype=bool)
             whole[:h, query.shape[1] - w :] = mask

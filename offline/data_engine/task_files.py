@@ -45,6 +45,28 @@ def picture_path(name: str, root: Path) -> Path:
     return path if path.is_absolute() else root / path
 
 
+def form_of(sample: dict) -> str:
+    """How a sample shows its views: "multi", "concat" or "single"; foreign files do not say it in so many words."""
+    if sample.get("form"):
+        return str(sample["form"])
+    if len(pictures_of(sample)) > 1:
+        return "multi"
+    return "concat" if sample.get("task") == "t1" else "single"
+
+
+def mask_path(sample: dict, root: Path) -> Path | None:
+    """A sample's mask: the one it names, else the one beside its query picture in a five_frames tree."""
+    if sample.get("mask"):
+        return picture_path(str(sample["mask"]), root)
+    pictures = pictures_of(sample)
+    query = picture_path(str(sample.get("query_original") or (pictures[-1] if pictures else "")), root)
+    for kind in ("original", "inpainted"):
+        if f"_{kind}" in query.name:
+            named = (query.with_name(query.name.replace(f"_{kind}", mask)) for mask in ("_mask_dialated", "_mask"))
+            return next((path for path in named if path.is_file()), None)
+    return None
+
+
 def turns(sample: dict, who: str) -> list[str]:
     """What "human" or "gpt" says in a sample, turn by turn."""
     return [turn["value"] for turn in sample["conversations"] if turn.get("from") == who]
