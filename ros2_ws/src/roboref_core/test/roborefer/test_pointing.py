@@ -1,0 +1,287 @@
+"""The pointing decoder against plain decoding of the same model, one full forward pass per token."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from roboref_core.answer_text import NOT_VISIBLE, parse
+from roboref_core.models.base import Prompt
+from roboref_core.models.roborefer import RoboReferBackend
+from roboref_core.models.roborefer.digits import Leaf, Number
+from roboref_core.models.roborefer.grammar import END, START, forced_text, walk
+from roboref_core.models.roborefer.pointing import PointingDecoder
+from roboref_core.models.roborefer.tiling import cut_tiles, to_picture
+from roboref_core.models.roborefer.tree import TokenTree, decode
+
+SINGLE, MERGED = {"digits_per_token": 1}, {"digits_per_token": 3}
+
+
+def is_beginning(text: str, max_points: int) -> bool:
+    """Whether an answer begins so: by matching against the answers written out, not by an automaton."""
+    if NOT_VISIBLE.startswith(text):
+        return True
+    for count in range(1, max_points + 1):
+        answer = "[" + ", ".join(["(0.###, 0.###)"] * count) + "]"
+        if len(text) <= len(answer) and all(
+            a.isdigit() if b == "#" else a == b for a, b in zip(text, answer, strict=False)
+        ):
+            return True
+    return False
+
+
+def is_whole(text: str) -> bool:
+    return text == NOT_VISIBLE or text.endswith("]")
+
+
+class Plain:
+    """The same model without tree, cache, drafts or grammar automaton."""
+
+    def __init__(self, backend: RoboReferBackend, prompt: Prompt):
+        self.model, tokenizer = backend.model, backend.model.tokenizer
+        plan = backend.prefiller.plan(prompt)
+        media = {}
+        for kind, arrays in (("image", prompt.images), ("depth", prompt.depths)):
+            if arrays:
+                config, aspect = self.model.config, backend.prefiller.aspect
+                tiles = [cut_tiles(to_picture(array, kind), config, kind, aspect) for array in arrays]
+                media[kind] = [tokens for features in self.model.encode(tiles, kind) for tokens in features]
+        self.prompt, _ = self.model.insert_media(plan.ids, media)
+        special = set(tokenizer.all_special_ids)
+        self.texts = {
+            token: tokenizer.decode([token]) for token in range(len(tokenizer)) if token not in special
+        }
+
+    def log_probabilities(self, tokens: list[int]) -> torch.Tensor:
+        embeddings = torch.cat([self.prompt, self.model.embed_ids(torch.tensor(tokens, dtype=torch.long))])
+        return torch.log_softmax(self.model.llm(inputs_embeds=embeddings[None]).logits[0, -1].double(), 0)
+
+    def allowed(self, text: str, max_points: int) -> dict[int, str]:
+        return {token: text + t for token, t in self.texts.items() if t and is_beginning(text + t, max_points)}
+
+    def greedy(self, max_points: int) -> str:
+        tokens, text = [], ""
+        while not is_whole(text):
+            allowed = self.allowed(text, max_points)
+            scores = self.log_probabilities(tokens)
+            tokens.append(max(allowed, key=lambda token: float(scores[token])))
+            text = allowed[tokens[-1]]
+        return text
+
+    def mass(self, goal: str) -> float:
+        """P(text begins with goal), over all token sequences that spell it, by recursion."""
+
+        def below(tokens: list[int], text: str) -> float:
+            scores = self.log_probabilities(tokens)
+            total = 0.0
+            for token, grown in self.allowed(text, 1).items():
+                p = math.exp(float(scores[token]))
+                if grown.startswith(goal):
+                    total += p
+                elif goal.startswith(grown):
+                    total += p * below([*tokens, token], grown)
+            return total
+
+        return below([], "")
+
+    def number(self, tokens: list[int], text: str) -> dict[int, float]:
+        """P(ddd | text), over all numbers and all their splits into tokens."""
+
+        def below(tokens: list[int], text: str, digits: int) -> dict[int, float]:
+            scores = self.log_probabilities(tokens)
+            allowed = self.allowed(text, 1)
+            shares = torch.softmax(scores[list(allowed)], 0).tolist()
+            found: dict[int, float] = {}
+            for (token, grown), share in zip(allowed.items(), shares, strict=True):
+                have = grown[start:]
+                if len(have) >= 3:
+                    found[int(have[:3])] = found.get(int(have[:3]), 0.0) + share
+                else:
+                    for value, p in below([*tokens, token], grown, len(have)).items():
+                        found[value] = found.get(value, 0.0) + share * p
+            return found
+
+        start = len(text)
+        return below(tokens, text, 0)
+
+
+@pytest.fixture
+def prompts(pictures):
+    texts = ("Where is the cup?", "Point to the red thing.", "The left one", "Where was it before?")
+    return [Prompt(text, (pictures(2 * i), pictures(2 * i + 1, 60, 100))) for i, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("dimensions", [SINGLE, MERGED], ids=["digits alone", "digits merged"])
+@pytest.mark.parametrize("max_points", [1, 3])
+@torch.inference_mode()
+def test_equals_greedy_decoding_token_by_token(random_backend, prompts, dimensions, max_points):
+    backend = random_backend(dimensions, max_points=max_points)
+    prompts += [Prompt("Which cup?"), Prompt("Where is it?")]
+    answers = [backend.generate(prompt) for prompt in prompts]
+    for prompt, answer in zip(prompts, answers, strict=True):
+        assert answer.text == Plain(backend, prompt).greedy(max_points)
+        assert answer.visible == (answer.text != NOT_VISIBLE)
+        if answer.visible:
+            np.testing.assert_allclose(answer.points, parse(answer.text).points)
+    assert len({answer.text for answer in answers}) > 1
+
+
+@torch.inference_mode()
+def test_on_every_recording(recording):
+    """Random weights leave the grammar at once: then the answer is the best one within it."""
+    free = RoboReferBackend.load(recording.checkpoint, decoding="free", aspect=recording.aspect, max_new_tokens=16)
+    pointing = RoboReferBackend.load(recording.checkpoint, aspect=recording.aspect, max_points=2)
+    text, answer = free.generate(recording.prompt).text, pointing.generate(recording.prompt)
+    assert answer.text == text if is_beginning(text, 2) and is_whole(text) else answer.text != text
+    assert answer.text == Plain(pointing, recording.prompt).greedy(2)
+
+
+@pytest.mark.parametrize("dimensions", [SINGLE, MERGED], ids=["digits alone", "digits merged"])
+@torch.inference_mode()
+def test_p_visible_is_the_mass_of_all_spellings(random_backend, dimensions):
+    backend = random_backend(dimensions)
+    for text in ("Where?", "Which cup is it?"):
+        prompt = Prompt(text)
+        plain = Plain(backend, prompt)
+        pointing, refusing = plain.mass("[(0."), plain.mass(NOT_VISIBLE)
+        answer = backend.generate(prompt)
+        assert answer.p_visible == pytest.approx(pointing / (pointing + refusing), abs=2e-3)
+        assert not answer.p_visible_calibrated
+
+
+@pytest.mark.parametrize("dimensions", [SINGLE, MERGED], ids=["digits alone", "digits merged"])
+@torch.inference_mode()
+def test_covariance_is_that_of_the_digits(random_backend, dimensions):
+    backend = random_backend(dimensions, max_points=1)
+    answers = {text: backend.generate(Prompt(text)) for text in ("Which cup?", "The left one")}
+    visible = {text: answer for text, answer in answers.items() if answer.visible}
+    assert visible
+    for text, answer in visible.items():
+        plain = Plain(backend, Prompt(text))
+        # The distribution follows the tokens of the greedy answer.
+        tokens, grown = [], ""
+        spreads = []
+        while len(spreads) < 2:
+            if grown.endswith("0."):
+                spreads.append(plain.number(tokens, grown))
+                end = len(grown) + 3
+            allowed = plain.allowed(grown, 1)
+            scores = plain.log_probabilities(tokens)
+            tokens.append(max(allowed, key=lambda token: float(scores[token])))
+            grown = allowed[tokens[-1]]
+        assert end <= len(answer.text)
+        for axis, spread in enumerate(spreads):
+            values, masses = np.array(list(spread)) / 1000, np.array(list(spread.values()))
+            variance = masses @ (values - masses @ values) ** 2
+            found = answer.point_covariance[0][axis, axis]
+            # Branches of little mass are not followed to their last digit.
+            assert math.sqrt(found) == pytest.approx(math.sqrt(variance), rel=0.05, abs=2e-3)
+        assert answer.point_covariance[0][0, 1] == 0
+        x, y = (round(value * 1000) for value in answer.points[0])
+        # Rare ways to split the same digits into tokens are left out.
+        exact = spreads[0][x] * spreads[1][y]
+        assert 0.9 * exact <= answer.scores[0] <= exact * (1 + 1e-4)
+
+
+def test_a_trained_model(trained_checkpoint):
+    """Its free answers are in the grammar: the constrained ones equal them, and it is sure of them."""
+    path, lessons = trained_checkpoint
+    free = RoboReferBackend.load(path, decoding="free", training_form=True)
+    pointing = RoboReferBackend.load(path, training_form=True)
+    for prompt, answer in lessons:
+        assert free.generate(prompt).text == answer
+        found = pointing.generate(prompt)
+        assert found.text == answer
+        assert found.visible == (found.p_visible > 0.9) == (answer != NOT_VISIBLE) == (not found.p_visible < 0.1)
+        if found.visible:
+            np.testing.assert_allclose(found.points, parse(answer).points)
+            assert (found.scores > 0.5).all()
+            spreads = np.sqrt(np.diagonal(found.point_covariance, axis1=1, axis2=2))
+            assert (spreads < 0.1).all() and (spreads > 1e-4).all()
+
+
+def test_passes_of_the_model(trained_checkpoint):
+    """One point takes three passes after the prompt's, and no answer one per token."""
+    path, lessons = trained_checkpoint
+    backend = RoboReferBackend.load(path, max_points=1, training_form=True)
+    for prompt, answer in lessons:
+        with torch.inference_mode():
+            plan = backend.prefiller.plan(prompt)
+            tree = TokenTree(backend.model, backend.prefiller.compute([plan]))
+            decoder = PointingDecoder(backend._grammar, max_points=1)
+            decode(tree, [decoder.decode(backend.prefiller.tail_nodes(plan, 0))])
+        assert tree.passes == (1 if answer == NOT_VISIBLE else 4)
+
+
+@torch.inference_mode()
+def test_candidates(random_backend, prompts):
+    alone = random_backend(max_points=1)
+    several = random_backend(max_points=1, candidates=4)
+    compared = 0
+    for prompt in prompts:
+        one, more = alone.generate(prompt), several.generate(prompt)
+        assert one.text == more.text and one.p_visible == pytest.approx(more.p_visible)
+        if not more.visible:
+            assert len(more.points) == 0
+            continue
+        compared += 1
+        assert 1 < len(more.points) <= 4 and len(more.scores) == len(more.point_covariance) == len(more.points)
+        np.testing.assert_array_equal(more.points[0], one.points[0])
+        assert more.scores[0] == pytest.approx(one.scores[0])
+        assert list(more.scores[1:]) == sorted(more.scores[1:], reverse=True)
+        for a, b in itertools.combinations(more.points, 2):
+            assert np.abs(a - b).max() >= 0.05 - 1e-9
+        # A candidate has its own part of the distribution, the only point of an answer all of it.
+        assert (np.diagonal(more.point_covariance[0]) <= np.diagonal(one.point_covariance[0]) + 1e-12).all()
+    assert compared
+
+
+class TestGrammar:
+    @given(st.text(alphabet="[](), .0123456789NOT_VISIBLE", max_size=40))
+    def test_walk_accepts_beginnings_only(self, text):
+        assert (walk(START, text) is not None) == is_beginning(text, 3)
+
+    @given(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999)), min_size=1, max_size=4))
+    def test_walk_ends_with_whole_answers(self, points):
+        answer = "[" + ", ".join(f"(0.{x:03}, 0.{y:03})" for x, y in points) + "]"
+        for cut in range(len(answer)):
+            state = walk(START, answer[:cut])
+            assert state not in (None, END)
+            forced = forced_text(state, may_open=True)
+            assert answer[cut:].startswith(forced)
+        assert walk(START, answer) == END and walk(START, answer + "]") is None
+
+    def test_every_token_is_judged_by_its_text(self, random_backend):
+        for dimensions in (SINGLE, MERGED):
+            backend = random_backend(dimensions)
+            grammar, tokenizer = backend._grammar, backend.model.tokenizer
+            for text in ("", "[", "[(0.1", "[(0.12", "[(0.123", "[(0.123, 0.45", "NOT", "[(0.123, 0.456)"):
+                state = walk(START, text)
+                found = {t.token for t in grammar.transitions(state)}
+                special = set(tokenizer.all_special_ids)
+                for token in range(len(tokenizer)):
+                    piece = tokenizer.decode([token])
+                    expected = token not in special and piece != "" and is_beginning(text + piece, 4)
+                    assert (token in found) == expected, (text, piece)
+
+
+class TestNumber:
+    def test_neighbours_across_a_carry_are_near(self):
+        """0.299 and 0.300 differ in every digit; taken digit by digit their spread would be hundred times too large."""
+        node = object()
+        low, high = Leaf("299", 0.5, node), Leaf("300", 0.5, node)
+        number = Number(low, [low, high])
+        assert math.sqrt(number.variance_around(low, [low])) == pytest.approx(0.5e-3, rel=0.3)
+
+    @given(st.text("0123456789", min_size=0, max_size=3))
+    def test_a_leaf_is_the_uniform_distribution_over_its_numbers(self, digits):
+        numbers = np.array([n for n in range(1000) if f"{n:03}".startswith(digits)]) / 1000
+        leaf = Leaf(digits, 1.0)
+        assert leaf.value == pytest.approx(numbers.mean())
+        # Each number stands for the interval that rounds to it.
+        assert leaf.variance == pytest.approx(numbers.var() + 1e-6 / 12)
