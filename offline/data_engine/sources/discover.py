@@ -14,11 +14,13 @@ from offline.data_engine.sources.layouts import (
     read_tum,
 )
 from offline.data_engine.sources.scannet import ScanNetPaths, ScanNetScene
+from offline.data_engine.sources.scannetpp import ScanNetPPScene
 from offline.data_engine.sources.sens import SensScene
 
 LOOKED_FOR = (
     "<name>.sens (ScanNet)",
     "color/ depth/ pose/ with intrinsic/ (ScanNet export)",
+    "iphone/ and scans/ (ScanNet++)",
     "frame-000000.color.*, .depth.*, .pose.txt (7-Scenes, BundleFusion)",
     "rgb.txt depth.txt groundtruth.txt (TUM RGB-D)",
     "color/ depth/ pose.txt (slambook)",
@@ -57,6 +59,10 @@ def open_scene(
             raise ValueError(f"{sens}: a .sens file has its own intrinsics and depth unit; none can be given")
         frames: Scene = SensScene(sens, salvage=salvage)
         paths = ScanNetPaths(sens.parent, sens.stem)
+    elif (path / "iphone").is_dir():
+        if overrides != Overrides():
+            raise ValueError(f"{path}: ScanNet++ has its own intrinsics and depth unit; none can be given")
+        return ScanNetPPScene(path)
     else:
         frames = _open_folder(path, overrides)
         paths = ScanNetPaths(path, path.resolve().name)

@@ -1,4 +1,4 @@
-"""Object annotations over a mesh: `segs.json` names a segment per vertex, an aggregation groups segments to objects."""
+"""Object annotations over a mesh: one file names a segment per vertex, another groups segments to objects."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ _MAX_ABSENT_SEGMENTS = 0.1
 _FULL_RESOLUTION = "_vh_clean.segs.json"
 
 
-def read_instances(segments: Path, aggregation: Path, num_vertices: int) -> tuple[Instances, dict[str, int]]:
-    """Read a ScanNet segmentation and its aggregation.
+def read_instances(
+    segments: Path, aggregation: Path, num_vertices: int, *, id_offset: int = 1, smallest_wins: bool = False
+) -> tuple[Instances, dict[str, int]]:
+    """Read a segmentation and the objects made of its segments.
 
     Args:
-        segments: `<scan>_vh_clean_2.0.010000.segs.json`.
-        aggregation: `<scan>.aggregation.json`.
+        segments: ScanNet's `<scan>_vh_clean_2.0.010000.segs.json`, ScanNet++'s `segments.json`.
+        aggregation: ScanNet's `<scan>.aggregation.json`, ScanNet++'s `segments_anno.json`.
         num_vertices: vertices of the mesh that the two belong to.
+        id_offset: instance id = objectId + id_offset (ScanNet numbers objects from 0, ScanNet++ from 1).
+        smallest_wins: where objects share a segment, the one with the fewest vertices has it (ScanNet++, where a
+            cushion belongs to its sofa too); otherwise the later one (ScanNet's readers).
 
     Returns:
-        instances: ids are objectId + 1; where objects share segments the later one has them.
+        instances: one id per vertex.
         defects: counts of "duplicate_objects" (same segments as an earlier object, dropped) and "absent_segments"
             (named by an object, borne by no vertex), absent where zero.
 
@@ -38,8 +43,9 @@ def read_instances(segments: Path, aggregation: Path, num_vertices: int) -> tupl
             "these segments belong to another mesh"
         )
     names, index_of_vertex = np.unique(segment_of_vertex, return_inverse=True)
-    instance_of_segment = np.zeros(len(names), dtype=np.int32)
+    vertices_of_segment = np.bincount(index_of_vertex.reshape(-1), minlength=len(names))
     labels: dict[int, str] = {}
+    members_of: dict[int, np.ndarray] = {}
     seen: set[frozenset[int]] = set()
     listed = absent = duplicates = 0
     for object_id, members, label in _groups(aggregation):
@@ -47,19 +53,27 @@ def read_instances(segments: Path, aggregation: Path, num_vertices: int) -> tupl
             duplicates += 1
             continue
         seen.add(members)
-        if object_id + 1 in labels:
+        instance = object_id + id_offset
+        if instance < 1:
+            raise ValueError(f"{aggregation}: objectId {object_id}, expected at least {1 - id_offset}")
+        if instance in labels:
             raise ValueError(f"{aggregation}: objectId {object_id} is used by two objects with different segments")
+        labels[instance] = label
         wanted = np.fromiter(members, dtype=np.int64, count=len(members))
-        at = np.searchsorted(names, wanted)
-        present = (at < len(names)) & (names[np.minimum(at, len(names) - 1)] == wanted) if len(names) else wanted < 0
-        instance_of_segment[at[present]] = object_id + 1
-        labels[object_id + 1] = label
+        present = np.isin(wanted, names)
+        members_of[instance] = np.searchsorted(names, wanted[present])
         listed += len(wanted)
         absent += int((~present).sum())
     if absent > _MAX_ABSENT_SEGMENTS * listed:
         raise ValueError(
             f"{aggregation}: {absent} of its {listed} segments are not in {segments.name}: it belongs to another mesh"
         )
+    order = list(members_of)
+    if smallest_wins:
+        order.sort(key=lambda instance: -int(vertices_of_segment[members_of[instance]].sum()))
+    instance_of_segment = np.zeros(len(names), dtype=np.int32)
+    for instance in order:
+        instance_of_segment[members_of[instance]] = instance
     defects = {"duplicate_objects": duplicates, "absent_segments": absent}
     return (
         Instances(instance_of_segment[index_of_vertex.reshape(-1)], labels),
