@@ -204,7 +204,7 @@ def view_to_message(view: View, pinned: bool, coverage: bool) -> msg.ReferenceVi
 
 def _depth_coverage(view: View) -> float:
     try:
-        return float(valid_depth(view.depth).mean()) if view.has_depth else 0.0
+        return np.count_nonzero(valid_depth(view.depth)) / view.depth.size if view.has_depth else 0.0
     except ValueError:
         return 0.0
 

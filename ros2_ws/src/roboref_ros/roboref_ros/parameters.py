@@ -94,6 +94,14 @@ PARAMETERS = (
         [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0],
         "Pose of the camera's optical frame in the frame whose pose odom or pose gives: x y z [m] qx qy qz qw.",
     ),
+    Parameter(
+        "pose.translation_sigma",
+        _LOCATE.pose_translation_sigma,
+        "Standard deviation of camera poses per axis, for covariances [m].",
+        (0, 10),
+        True,
+    ),
+    Parameter("pose.rotation_sigma", _LOCATE.pose_rotation_sigma, "The same of their rotation [rad].", (0, 1), True),
     Parameter("fixed_frame", "odom", "World frame of camera poses from TF; odom and pose messages name their own."),
     Parameter("tf.cache_time", 30.0, "How long transforms are kept [s].", (1, 3600)),
     Parameter("tf.timeout", 0.2, "Longest wait of a question for a transform [s, steady].", (0, 10)),
@@ -187,7 +195,11 @@ def refer_config(node: Node) -> ReferConfig:
     return ReferConfig(
         **_group(node, "refer."),
         target_frame=node.get_parameter("target_frame").value,
-        locate=LocateConfig(**depth),
+        locate=LocateConfig(
+            **depth,
+            pose_translation_sigma=node.get_parameter("pose.translation_sigma").value,
+            pose_rotation_sigma=node.get_parameter("pose.rotation_sigma").value,
+        ),
         tolerance=tolerance,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,41 @@ def test_defaults_are_the_cores(make_node):
     node = make_node()
     assert parameters.refer_config(node) == ReferConfig()
     assert parameters.buffer_config(node) == ViewBufferConfig()
+
+
+def leaves(config) -> dict:
+    """Values of a nested dataclass by path."""
+    found = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        inner = leaves(value) if dataclasses.is_dataclass(value) else {"": value}
+        found |= {f"{field.name}.{name}": leaf for name, leaf in inner.items()}
+    return found
+
+
+def other(parameter):
+    """An allowed value that is not the default."""
+    if isinstance(parameter.default, str):
+        return "elsewhere"
+    low, high = parameter.allowed
+    changed = type(parameter.default)(high if parameter.default * 2 > high else parameter.default * 2 or high / 2)
+    assert changed != parameter.default and low <= changed <= high
+    return changed
+
+
+def test_every_setting_of_the_core_is_a_parameter(make_node):
+    overrides = {
+        p.name: other(p)
+        for p in parameters.PARAMETERS
+        if p.changeable or p.name.startswith("views.") or p.name == "sync.max_backwards"
+    }
+    node = make_node(**overrides)
+    for default, configured in (
+        (ReferConfig(), parameters.refer_config(node)),
+        (ViewBufferConfig(), parameters.buffer_config(node)),
+    ):
+        same = [name for name, value in leaves(configured).items() if value == leaves(default)[name]]
+        assert not same, f"cannot be set: {same}"
 
 
 def test_every_parameter_is_described_with_its_range(make_node):
