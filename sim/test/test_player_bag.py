@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from sim.player_bag import Bag
 from sim.recorder import RecordOptions, record
-from sim.test.test_recorder import TESTBAGS, MemoryScene
+from sim.test.test_recorder import MemoryScene
 
 COLOR = "/camera/color/image_raw/compressed"
+TESTBAGS = Path(__file__).parents[3] / "shared" / "data" / "rosbag2_testbags"
 OWN_STAMPS = 50 * 10**9 + np.arange(5) * 40_000_000
 
 

@@ -268,15 +268,3 @@ def test_metadata_lets_ros2_bag_play_it(tmp_path, storage):
             assert {s.encoding for s in summary.schemas.values()} == {"ros2msg"}
             times = [message.log_time for _, _, message in reader.iter_messages()]
             assert len(times) == 33 and times == sorted(times)
-
-
-TESTBAGS = Path(__file__).parents[3] / "shared" / "data" / "rosbag2_testbags"
-
-
-@pytest.mark.skipif(not TESTBAGS.is_dir(), reason="no official rosbag2 recordings here")
-def test_the_same_reader_reads_official_recordings():
-    bags = [path.parent for path in TESTBAGS.rglob("metadata.yaml")]
-    assert len(bags) == 4
-    for bag in bags:
-        with Reader(bag) as reader:
-            assert sum(1 for _ in reader.messages(reader.connections)) == reader.message_count > 0
