@@ -131,7 +131,7 @@ def _progress(player: BagPlayer, bag: Bag) -> Iterator[None]:
 @contextmanager
 def _keys(player: BagPlayer) -> Iterator[None]:
     """Keys steer the player while the terminal belongs to us."""
-    if not sys.stdin.isatty() or os.getpgrp() != os.tcgetpgrp(sys.stdin.fileno()):
+    if not _in_foreground():
         yield
         return
     fd = sys.stdin.fileno()
@@ -159,3 +159,11 @@ def _keys(player: BagPlayer) -> Iterator[None]:
         done.set()
         thread.join()
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+def _in_foreground() -> bool:
+    """Whether standard input is a terminal, and ours to read."""
+    try:
+        return sys.stdin.isatty() and os.getpgrp() == os.tcgetpgrp(sys.stdin.fileno())
+    except OSError:  # a terminal, but of another session
+        return False
