@@ -6,6 +6,7 @@ import heapq
 import itertools
 import threading
 import time
+import weakref
 from concurrent.futures import Future, InvalidStateError
 
 import rclpy.task
@@ -46,7 +47,8 @@ class Deadlines:
     """One thread that gives every watched future a TimeoutError when its time has come."""
 
     def __init__(self):
-        self._heap: list[tuple[float, int, Future, str]] = []
+        # Weak: an answer, with the images of its view, must not live on until its deadline.
+        self._heap: list[tuple[float, int, weakref.ref[Future], str]] = []
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
@@ -56,7 +58,7 @@ class Deadlines:
     def watch(self, future: Future, deadline: float, message: str) -> None:
         """Fail ``future`` with TimeoutError(message) at ``deadline`` (time.monotonic(), [s]) unless it is done."""
         with self._changed:
-            heapq.heappush(self._heap, (deadline, next(self._order), future, message))
+            heapq.heappush(self._heap, (deadline, next(self._order), weakref.ref(future), message))
             self._changed.notify()
 
     def close(self) -> None:
@@ -69,8 +71,6 @@ class Deadlines:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while self._heap and self._heap[0][2].done():
-                    heapq.heappop(self._heap)
                 if not self._closed:
                     remaining = self._heap[0][0] - time.monotonic() if self._heap else None
                     if remaining is None or remaining > 0:
@@ -78,6 +78,8 @@ class Deadlines:
                         continue
                 elif not self._heap:
                     return
-                _, _, future, message = heapq.heappop(self._heap)
-            # Outside the lock: the future's callbacks run here.
-            complete(future, exception=TimeoutError(message))
+                _, _, watched, message = heapq.heappop(self._heap)
+            future = watched()
+            if future is not None:
+                # Outside the lock: the future's callbacks run here.
+                complete(future, exception=TimeoutError(message))

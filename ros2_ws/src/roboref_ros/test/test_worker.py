@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 import time
+import weakref
 from concurrent.futures import Future
 
 import pytest
@@ -111,6 +113,21 @@ def test_closing_fails_what_is_watched():
     deadlines.close()
     with pytest.raises(TimeoutError):
         future.result(0)
+
+
+def test_a_result_does_not_live_until_its_deadline(deadlines):
+    """It may hold images, and there may be many questions within one timeout."""
+
+    class Picture:
+        pass
+
+    future = Future()
+    deadlines.watch(future, time.monotonic() + 1000, "never")
+    complete(future, Picture())
+    picture = weakref.ref(future.result())
+    del future
+    gc.collect()
+    assert picture() is None
 
 
 def test_a_future_has_one_outcome():
