@@ -120,6 +120,7 @@ class BagPlayer:
         self._condition = threading.Condition()
         self._paused = self._stopped = self._started = False
         self._seek_to: int | None = bag.start_ns
+        self._now_ns = bag.start_ns
         self._messages = iter(())
         self._next: BagMessage | None = None
 
@@ -242,7 +243,7 @@ class BagPlayer:
     def seek(self, time_ns: int) -> None:
         """Go to bag time ``time_ns``: the next message is the first at or after it."""
         with self._condition:
-            self._seek_to = time_ns
+            self._seek_to = max(int(time_ns), self.bag.start_ns)
             self._condition.notify_all()
 
     def pause(self) -> None:
@@ -294,6 +295,7 @@ class BagPlayer:
             if self._seek_to is not None:
                 self._publish_latched(self._seek_to)
                 self._messages = self.bag.messages(self._publishers.keys(), self._seek_to)
+                self._now_ns = self._seek_to
                 self._next = next(self._messages, None)
                 self._seek_to = None
             return self._next
@@ -318,7 +320,7 @@ class BagPlayer:
                     return None
                 now = time.monotonic()
                 if anchor is None:
-                    anchor = now, time_ns
+                    anchor = now, min(self._now_ns, time_ns)
                 due_in = anchor[0] + (time_ns - anchor[1]) / 1e9 / self.options.rate - now
                 if due_in <= 0:
                     break
@@ -328,6 +330,7 @@ class BagPlayer:
         return (now, time_ns) if due_in < -_MAX_LAG_S else anchor
 
     def _tick(self, time_ns: int) -> None:
+        self._now_ns = time_ns
         if self._clock is not None:
             message = Clock()
             message.clock.sec, message.clock.nanosec = divmod(time_ns, 10**9)

@@ -201,6 +201,22 @@ def test_topics_and_remaps(participants, bag_path):
     np.testing.assert_array_equal(np.array(heard[1].data).view("<u2").reshape(24, 32), scene.depth_raw(1)[0])
 
 
+def test_the_clock_goes_on_where_playing_stopped(participants, tmp_path):
+    slow = 50 * 10**9 + np.arange(5) * 10**9
+    path = record(MemoryScene(slow), tmp_path / "slow").path
+    listener, me = participants(Listener), participants(Participant, "player")
+    with Bag(path) as bag:
+        player = BagPlayer(me.node, bag, PlayOptions(rate=5.0))
+        between = int(slow[0]) + 300_000_000
+        player.play_until(between)
+        assert wait_until(lambda: listener.clock and listener.clock[-1] == between)
+        count = len(listener.clock)
+        player.play_until(bag.end_ns)
+        assert wait_until(lambda: listener.clock[-1] == bag.end_ns)
+    # Not at once at the next message, which is 0.7 s away.
+    assert between <= listener.clock[count] < between + 400_000_000
+
+
 def test_pause_seek_loop_and_stop(participants, tmp_path):
     slow = 50 * 10**9 + np.arange(5) * 10**9
     path = record(MemoryScene(slow), tmp_path / "slow").path
