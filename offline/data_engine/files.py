@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from isal import isal_zlib
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -42,12 +45,39 @@ def read_json(path: Path) -> Any:
 
 def write_picture(path: Path, image: np.ndarray) -> None:
     """Write (H, W, 3) RGB or (H, W) uint8 or uint16 in the format of the name's ending; JPEG at quality 95."""
-    pixels = image[..., ::-1] if image.ndim == 3 else image
-    options = {
-        ".png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
-        ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95],
-    }[path.suffix]
-    write_bytes(path, cv2.imencode(path.suffix, np.ascontiguousarray(pixels), options)[1].tobytes())
+    if path.suffix == ".png":
+        write_bytes(path, encode_png(image))
+    elif path.suffix == ".jpg":
+        pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
+        write_bytes(path, cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+    else:
+        raise ValueError(f"{path}: pictures are written as .png or .jpg")
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """A PNG (ISO/IEC 15948): each row less its left neighbour, deflated by ISA-L. Several times faster than OpenCV's.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, or (H, W) uint8 or uint16.
+    """
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        raise ValueError(f"expected an 8-bit RGB or an 8- or 16-bit grey picture, found {image.dtype} {image.shape}")
+    height, width = image.shape[:2]
+    depth, color_type = 8 * image.dtype.itemsize, 2 if image.ndim == 3 else 0
+    # PNG is big-endian; its Sub filter works on bytes at the distance of one pixel.
+    raw = np.ascontiguousarray(image.astype(image.dtype.newbyteorder(">"), copy=False)).view(np.uint8)
+    raw = raw.reshape(height, -1)
+    step = raw.shape[1] // width
+    rows = np.empty((height, raw.shape[1] + 1), np.uint8)
+    rows[:, 0] = 1
+    rows[:, 1 : step + 1] = raw[:, :step]
+    np.subtract(raw[:, step:], raw[:, :-step], out=rows[:, step + 1 :])
+    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", isal_zlib.compress(rows, 1)), (b"IEND", b""))
+    body = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -16,6 +16,7 @@ from roboref_core.camera import Camera, map_pixels
 from roboref_core.pose import inverse, transform
 from roboref_core.visibility import DepthTolerance
 
+from offline.data_engine.five_frames import mask_box
 from offline.data_engine.visibility import FrameVisibility
 from offline.data_engine.zbuffer import Projection
 
@@ -100,9 +101,14 @@ class Inpainted:
 def dilate(mask: np.ndarray, fraction: float) -> np.ndarray:
     """(H, W) bool grown by a radius of ``fraction`` of the picture's diagonal."""
     radius = fraction * float(np.hypot(*mask.shape))
-    if not mask.any():
-        return mask.copy()
-    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= radius
+    grown = mask.copy()
+    if mask.any():
+        u0, v0, u1, v1 = mask_box(mask)
+        reach = int(np.ceil(radius))
+        part = (slice(max(0, v0 - reach), v1 + reach + 1), slice(max(0, u0 - reach), u1 + reach + 1))
+        outside = (~mask[part]).astype(np.uint8)
+        grown[part] = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= radius
+    return grown
 
 
 def paint_hole(frame: FrameVisibility, mask: np.ndarray, fraction: float, others: Sequence[int]) -> np.ndarray:
@@ -273,6 +279,10 @@ def _gain(wanted: np.ndarray, given: np.ndarray) -> np.ndarray:
 
 
 def _feather(color: np.ndarray, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    inside = cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3)
+    u0, v0, u1, v1 = mask_box(hole)
+    part = (slice(max(0, v0 - 1), v1 + 2), slice(max(0, u0 - 1), u1 + 2))
+    inside = cv2.distanceTransform(hole[part].astype(np.uint8), cv2.DIST_L2, 3)
     weight = np.clip(inside / _FEATHER, 0, 1)[..., None]
-    return np.rint(color + weight * (image.astype(np.float32) - color)).astype(np.uint8)
+    out = color.copy()
+    out[part] = np.rint(color[part] + weight * (image[part].astype(np.float32) - color[part])).astype(np.uint8)
+    return out

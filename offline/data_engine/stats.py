@@ -25,7 +25,7 @@ def describe(out: Path) -> str:
     inpainting = manifest["inpainting"]
     lines += [
         "",
-        f"inpainted views: {inpainting['views']}, {inpainting['from_other_views']:.1%} of their pixels from other views, "
+        f"inpainted views: {inpainting['views']}; pixels from other views {inpainting['from_other_views']:.1%}, "
         f"{inpainting['by_inpainter']:.1%} by {', '.join(inpainting['inpainters']) or 'none'}",
         f"scenes: {len(manifest['scenes']['train'])} train, {len(manifest['scenes']['validation'])} validation, "
         f"{len(manifest['failed'])} failed; unreadable frames: {manifest['bad_frames']}",

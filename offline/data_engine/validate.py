@@ -78,7 +78,7 @@ def check_sample(sample: dict, where: str, image_root: Path = Path("/")) -> Iter
     said = turns(sample, "human") + turns(sample, "gpt")
     found = sum(text.count("<image>") for text in said)
     if pointing and any(token in text for token in _PLACEHOLDERS for text in said):
-        yield Finding("placeholder_in_text", where, "the loader adds <image>; one in the text trains on another picture")
+        yield Finding("placeholder_in_text", where, "the loader adds <image>: with one in the text pictures shift")
     elif not pointing and found not in (0, len(pictures)):
         # Records of other programs write their placeholders themselves: then there is one for each picture.
         yield Finding("placeholder_count", where, f"{found} <image> for {len(pictures)} pictures")
@@ -86,7 +86,8 @@ def check_sample(sample: dict, where: str, image_root: Path = Path("/")) -> Iter
         form = form_of(sample)
         expected = _PICTURES.get((sample["task"], form))
         if len(pictures) != expected:
-            yield Finding("image_count", where, f"{sample['task']} {form} has {expected} pictures, found {len(pictures)}")
+            detail = f"{sample['task']} {form} has {expected} pictures, found {len(pictures)}"
+            yield Finding("image_count", where, detail)
     sizes = []
     for name in pictures:
         size, problem = _size_of(picture_path(name, image_root))

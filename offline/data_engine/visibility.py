@@ -12,6 +12,7 @@ never reconstructed or has moved. Two steps:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numba
@@ -39,8 +40,9 @@ class VisibilityConfig:
     Attributes:
         tolerance: |sensor - mesh| that still counts as the same surface.
         min_pixels: fewer visible pixels leave an object UNKNOWN, not VISIBLE.
-        margin_px: NOT_VISIBLE is certain only if it also holds for a picture displaced by this many pixels
-            of a 640 pixel wide image (pose and registration errors move silhouettes).
+        margin_px, margin_m: NOT_VISIBLE is certain only if it also holds for a picture displaced by this many pixels
+            of a 640 pixel wide image, plus what this shift of the camera makes of it at the object's distance: errors
+            of orientation, registration and position move silhouettes.
         speckle_px: contradictions by the sensor narrower than this (at 640 pixels) are noise of single
             pixels, not an occluder.
     """
@@ -48,6 +50,7 @@ class VisibilityConfig:
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)
     min_pixels: int = 30
     margin_px: float = 3.0
+    margin_m: float = 0.015
     speckle_px: float = 3.0
 
 
@@ -59,7 +62,7 @@ class ObjectView:
         object_id: id in the scene's instances.
         state: the verdict.
         counts: (5,) silhouette pixels by ``STATES``; OUT_OF_FRUSTUM counts those that the picture's border cuts off
-            (within one picture size around it).
+            (within half a picture's size around it).
         fraction: visible share of the whole silhouette, [0, 1].
         area: visible pixels of the picture.
         box: (u0, v0, u1, v1) of the visible pixels, ends inclusive; None if there are none.
@@ -162,13 +165,9 @@ class FrameVisibility:
         self.depth = np.ascontiguousarray(depth, dtype=np.float32)
         self.depth_camera = depth_camera
         self._scale = camera.width / 640
-        self._margin = max(1, round(self.config.margin_px * self._scale))
-        # Farthest surface within the margin: what is behind all of it stays hidden when the picture shifts.
-        far_mesh = np.where(self.zbuffer.depth > 0, self.zbuffer.depth, np.float32(np.inf))
-        self._far_mesh = _dilate(far_mesh, self._margin)
-        known = np.isfinite(self.depth) & (self.depth > 0)
-        margin = max(1, round(self.config.margin_px * depth_camera.width / 640))
-        self._far_sensor = _dilate(np.where(known, self.depth, np.float32(0)), margin)
+        # Colour and depth share centre and axes: pixels map by scale and offset, (su, ou, sv, ov).
+        su, sv = depth_camera.fx / camera.fx, depth_camera.fy / camera.fy
+        self._depth_map = (su, depth_camera.cx - camera.cx * su, sv, depth_camera.cy - camera.cy * sv)
 
     def view(self, object_id: int) -> ObjectView:
         """Judge one object."""
@@ -200,12 +199,13 @@ class FrameVisibility:
     def _judge(self, object_id: int) -> tuple[ObjectView, np.ndarray | None, tuple[int, int]]:
         w, h = self.camera.width, self.camera.height
         faces = self.surface.object_faces(object_id)
-        window = self.projection.window(faces, (-w, -h, 2 * w, 2 * h))
+        window = self.projection.window(faces, (-w // 2, -h // 2, w + w // 2, h + h // 2))
         counts = np.zeros(5, np.int64)
-        states, origin, near_border, uncertain, residual = None, (0, 0), 0, 0, np.nan
+        states, origin, residual, certainly_hidden = None, (0, 0), np.nan, True
         if window is not None:
             alone = self.projection.render(faces, window)
-            states, origin, near_border, uncertain, residual = self._compare(alone, object_id, counts)
+            states, origin, residual = self._compare(alone, object_id, counts)
+            certainly_hidden = self._certainly_hidden(alone, counts)
         inside = int(counts[[_VISIBLE, _OCCLUDED, _UNKNOWN, _CONFLICT]].sum())
         box, border = None, 0
         if counts[_VISIBLE]:
@@ -213,7 +213,6 @@ class FrameVisibility:
             columns = np.flatnonzero((states == _VISIBLE).any(axis=0)) + origin[0]
             box = (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1]))
             border = min(box[0], box[1], w - 1 - box[2], h - 1 - box[3])
-        certainly_hidden = uncertain == 0 and near_border == 0
         if inside == 0 and certainly_hidden:
             # Surface too small to cover a pixel centre may still be in the picture.
             certainly_hidden = not _any_inside(self, object_id)
@@ -242,27 +241,55 @@ class FrameVisibility:
         )
 
     def _compare(self, alone: ZBuffer, object_id: int, counts: np.ndarray):
-        """Judge every silhouette pixel; fills ``counts``. See ``_compare_pixels``."""
+        """Judge every silhouette pixel; fills ``counts``. Returns the states, their origin and the residual."""
         w, h = self.camera.width, self.camera.height
         u0, v0 = alone.origin
         silhouette = np.ascontiguousarray(_crop(alone, 0, w, h))
-        cut = np.count_nonzero(alone.depth) - np.count_nonzero(silhouette)
-        near_border = np.count_nonzero(_crop(alone, self._margin, w, h)) - np.count_nonzero(silhouette)
-        counts[_OUT] = cut
+        counts[_OUT] = _summary(alone.depth)[0] - _summary(silhouette)[0]
         origin = (max(0, u0), max(0, v0))
         if silhouette.size == 0:
-            return None, origin, near_border, 0, np.nan
+            return None, origin, np.nan
         states = np.full(silhouette.shape, _BEYOND, np.uint8)
         residuals = np.empty(silhouette.size, np.float32)
-        d, c = self.depth_camera, self.camera
-        uncertain, n = _compare_pixels(
-            silhouette, *origin, self.zbuffer.depth, self.zbuffer.ids, self._far_mesh, object_id,
-            self.depth, self._far_sensor,
-            d.fx / c.fx, d.cx - c.cx * d.fx / c.fx, d.fy / c.fy, d.cy - c.cy * d.fy / c.fy,
+        n = _compare_pixels(
+            silhouette, *origin, self.zbuffer.depth, self.zbuffer.ids, object_id, self.depth, *self._depth_map,
             np.float32(self.config.tolerance.a), np.float32(self.config.tolerance.b), states, counts, residuals,
         )
-        residual = float(np.median(residuals[:n])) if n else float("nan")
-        return states, origin, near_border, uncertain, residual
+        return states, origin, float(np.median(residuals[:n])) if n else float("nan")
+
+    def _certainly_hidden(self, alone: ZBuffer, counts: np.ndarray) -> bool:
+        """Is every pixel of a silhouette behind all that lies within the margin, in the mesh and for the sensor?"""
+        if counts[[_VISIBLE, _UNKNOWN, _CONFLICT]].any():
+            return False
+        w, h = self.camera.width, self.camera.height
+        drawn, nearest = _summary(alone.depth)
+        if drawn == 0:
+            return True
+        shift = self.config.margin_px * self._scale + self.camera.fx * self.config.margin_m / float(nearest)
+        margin = int(np.ceil(min(shift, w)))
+        silhouette = _crop(alone, 0, w, h)
+        inside = _summary(silhouette)[0]
+        if _summary(_crop(alone, margin, w, h))[0] > inside:
+            return False
+        if inside == 0:
+            return True
+        v, u = np.nonzero(silhouette)
+        z = silhouette[v, u]
+        v, u = v + max(0, alone.origin[1]), u + max(0, alone.origin[0])
+        nearest_allowed = z - self.config.tolerance.at(z)
+        # No surface at all is infinitely far: the object would be seen there.
+        if not (_farthest(self._mesh_or_infinity, u, v, margin) < nearest_allowed).all():
+            return False
+        su, ou, sv, ov = self._depth_map
+        column = np.rint(su * u + ou).astype(np.int64).clip(0, self.depth_camera.width - 1)
+        row = np.rint(sv * v + ov).astype(np.int64).clip(0, self.depth_camera.height - 1)
+        known = np.where(np.isfinite(self.depth), self.depth, np.float32(0))
+        margin = int(np.ceil(margin * su))
+        return bool((_farthest(known, column, row, margin) < nearest_allowed).all())
+
+    @cached_property
+    def _mesh_or_infinity(self) -> np.ndarray:
+        return np.where(self.zbuffer.depth > 0, self.zbuffer.depth, np.float32(np.inf))
 
     def _verdict(self, counts: np.ndarray, inside: int, certainly_hidden: bool) -> Visibility:
         if inside == 0:
@@ -283,13 +310,29 @@ def _crop(window: ZBuffer, margin: int, width: int, height: int) -> np.ndarray:
     return window.depth[rows, max(0, -margin - u0) : max(0, width + margin - u0)]
 
 
-def _dilate(image: np.ndarray, radius: int) -> np.ndarray:
-    return cv2.dilate(image, np.ones((2 * radius + 1, 2 * radius + 1), np.uint8))
+def _farthest(depth: np.ndarray, u: np.ndarray, v: np.ndarray, radius: int) -> np.ndarray:
+    """(n,) largest value of an image within ``radius`` (a square) of each pixel."""
+    v0, v1, u0, u1 = v.min() - radius, v.max() + radius + 1, u.min() - radius, u.max() + radius + 1
+    v0, u0 = max(0, v0), max(0, u0)
+    part = cv2.dilate(depth[v0:v1, u0:u1], np.ones((2 * radius + 1, 2 * radius + 1), np.uint8))
+    return part[v - v0, u - u0]
 
 
 def _any_inside(frame: FrameVisibility, object_id: int) -> bool:
     points = frame.surface.object_points(object_id).astype(np.float64) - frame.T_world_camera[:3, 3]
     return bool(frame.camera.contains(frame.camera.project(points @ frame.T_world_camera[:3, :3])).any())
+
+
+@numba.njit(cache=True)
+def _summary(depth):
+    """Number of pixels with a surface, and the nearest one's depth."""
+    n, nearest = 0, np.float32(np.inf)
+    for y in range(depth.shape[0]):
+        for x in range(depth.shape[1]):
+            if depth[y, x] > 0:
+                n += 1
+                nearest = min(nearest, depth[y, x])
+    return n, nearest
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -330,15 +373,14 @@ def _count_points(points, starts, wanted, R, centre, fx, fy, cx, cy, near, a, b,
 
 @numba.njit(cache=True, error_model="numpy")
 def _compare_pixels(
-    silhouette, u0, v0, mesh, ids, far_mesh, object_id, depth, far_sensor, su, ou, sv, ov, a, b,
+    silhouette, u0, v0, mesh, ids, object_id, depth, su, ou, sv, ov, a, b,
     states, counts, residuals,
 ):
     """State of each pixel of an object's silhouette (its depth when drawn alone, 0 = none).
 
-    Returns the number of pixels that could show it after all, and of ``residuals`` filled.
+    Returns how many of ``residuals`` were filled.
     """
     h, w = depth.shape
-    uncertain = 0
     n = 0
     for y in range(silhouette.shape[0]):
         dv = sv * (y + v0) + ov
@@ -370,8 +412,6 @@ def _compare_pixels(
                     state = 0
                     residuals[n] = abs(difference)
                     n += 1
-                # Without the mesh's agreement a sensor reading alone does not prove that it is hidden.
-                uncertain += 1
             else:
                 if known and difference > limit:
                     state = 4
@@ -380,10 +420,6 @@ def _compare_pixels(
                     state = 4 if known and difference >= -limit else 2
                 else:
                     state = 2 if known and difference < -limit else 3
-                sr = min(max(np.int64(np.rint(dv)), 0), h - 1)
-                sc = min(max(np.int64(np.rint(du)), 0), w - 1)
-                if not (far_mesh[y + v0, x + u0] < z - limit and far_sensor[sr, sc] < z - limit):
-                    uncertain += 1
             states[y, x] = state
             counts[state] += 1
-    return uncertain, n
+    return n

@@ -9,15 +9,23 @@ _LEVEL = 0.95
 """Cosine of the steepest slope that still is level (18 degrees)."""
 
 
-def level_pixels(depth: np.ndarray, camera: Camera, T_world_camera: np.ndarray) -> np.ndarray:
+def level_pixels(
+    depth: np.ndarray, camera: Camera, T_world_camera: np.ndarray, box: tuple[int, int, int, int]
+) -> np.ndarray:
     """(H, W) bool: where the rendered surface faces up, from differences between neighbouring pixels.
 
     Args:
         depth: (H, W) rendered depth [m], 0 = no surface.
         T_world_camera: of the picture, world z up.
+        box: (u0, v0, u1, v1), ends inclusive, of the part that is asked for; False elsewhere.
     """
+    whole = np.zeros(depth.shape, dtype=bool)
+    u0, v0, u1, v1 = box
+    depth = depth[v0 : v1 + 1, u0 : u1 + 1]
     h, w = depth.shape
-    v, u = np.mgrid[:h, :w]
+    if min(h, w) < 3:
+        return whole
+    v, u = np.mgrid[v0 : v1 + 1, u0 : u1 + 1]
     points = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones((h, w))], axis=-1)
     points = ((points * depth[..., None]) @ T_world_camera[:3, :3].T).astype(np.float32)
     right, down = points[1:-1, 2:] - points[1:-1, :-2], points[2:, 1:-1] - points[:-2, 1:-1]
@@ -26,7 +34,8 @@ def level_pixels(depth: np.ndarray, camera: Camera, T_world_camera: np.ndarray) 
     level = np.zeros((h, w), dtype=bool)
     around = (depth[1:-1, 2:] > 0) & (depth[1:-1, :-2] > 0) & (depth[2:, 1:-1] > 0) & (depth[:-2, 1:-1] > 0)
     level[1:-1, 1:-1] = (up > _LEVEL) & around & (depth[1:-1, 1:-1] > 0)
-    return level
+    whole[v0 : v1 + 1, u0 : u1 + 1] = level
+    return whole
 
 
 def vacant(mask: np.ndarray, level: np.ndarray, confirmed: np.ndarray, clearance: int) -> np.ndarray:

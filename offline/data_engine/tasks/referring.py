@@ -8,6 +8,7 @@ from roboref_core.pose import transform
 from roboref_core.visibility import Visibility
 
 from offline.data_engine.filters import is_named
+from offline.data_engine.five_frames import mask_box
 from offline.data_engine.seeds import rng_of
 from offline.data_engine.surface import Surface
 from offline.data_engine.tasks import expressions as ex
@@ -162,9 +163,10 @@ def _free_space(frame, objects, masks, confirmed, config, rng):
     supports = [a for a in ex.nameable_anchors(objects) if a.label in SUPPORTS]
     if not supports:
         return
-    level = level_pixels(frame.zbuffer.depth, frame.camera, frame.T_world_camera)
     clearance = max(2, round(config.clearance * frame.camera.width))
     for support in supports:
+        box = mask_box(masks[support.uid])
+        level = level_pixels(frame.zbuffer.depth, frame.camera, frame.T_world_camera, box)
         free = vacant(masks[support.uid], level, confirmed[support.uid], clearance)
         if not free.any():
             continue
