@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
 
-from sim.player_bag import Bag, BagMessage, Topic
+from sim.player_bag import Bag, BagMessage, Topic, header_stamp_ns
+from sim.player_options import PlayOptions
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 _INFO_TYPE = "sensor_msgs/msg/CameraInfo"
@@ -47,32 +45,6 @@ class NoSubscriber(RuntimeError):
 
 class ViewNotTaken(RuntimeError):
     """The node did not take a view in time."""
-
-
-@dataclass(frozen=True)
-class PlayOptions:
-    """How a bag is played."""
-
-    rate: float = 1.0
-    """Speed, relative to the recording."""
-    topics: tuple[str, ...] = ()
-    """Play only these topics (as recorded); none: all."""
-    remaps: dict[str, str] = field(default_factory=dict)
-    """Recorded topic -> topic to publish on."""
-    clock: bool = True
-    """Publish /clock."""
-    share_clock: bool = False
-    """Play although somebody else publishes /clock."""
-    wait_for: tuple[str, ...] | None = None
-    """Recorded topics that need a subscriber before the first message; none given: the images and camera infos."""
-    discovery_seconds: float = 20.0
-    """How long to wait for those."""
-    attempts: int = 3
-    """Stepped: how often a view is sent before it counts as not taken (a best-effort subscriber may miss it)."""
-
-    def __post_init__(self):
-        if not self.rate > 0 or self.attempts < 1:
-            raise ValueError(f"rate must be above 0 and attempts at least 1, found {self.rate} and {self.attempts}")
 
 
 class Step(NamedTuple):
@@ -207,7 +179,7 @@ class BagPlayer:
             self._publish(message)
             sent.append(message)
             missing.discard(message.topic)
-        stamps = [_header_stamp_ns(m.data) for m in sent if m.topic == self._stamp_topic]
+        stamps = [header_stamp_ns(m.data) for m in sent if m.topic == self._stamp_topic]
         if not stamps or missing:
             return None
         step = Step(stamps[-1], not self._has_poses or any(self._is_pose(m.topic) for m in sent))
@@ -283,7 +255,7 @@ class BagPlayer:
 
     def _publish_latched(self, before_ns: int) -> None:
         """What a late joiner would have been given."""
-        latched = [name for name in self._publishers if _is_latched(self.bag.topics[name])]
+        latched = [name for name in self._publishers if self.bag.topics[name].latched]
         for message in self.bag.messages(latched):
             if message.time_ns >= before_ns:
                 break
@@ -357,7 +329,7 @@ class BagPlayer:
         return self.options.remaps.get(topic, topic)
 
     def _is_pose(self, topic: str) -> bool:
-        return self.bag.topics[topic].type in _POSE_TYPES and not _is_latched(self.bag.topics[topic])
+        return self.bag.topics[topic].type in _POSE_TYPES and not self.bag.topics[topic].latched
 
     def _refuse_other_clocks(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -412,22 +384,10 @@ class ViewWaiter:
             self._condition.notify_all()
 
 
-def _header_stamp_ns(cdr: bytes) -> int:
-    """Stamp of a message that begins with a std_msgs/Header: after CDR's 4-byte encapsulation, whose second byte is
-    1 for little endian."""
-    sec, nanosec = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)
-    return sec * 10**9 + nanosec
-
-
-def _is_latched(topic: Topic) -> bool:
-    return any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in topic.qos)
-
-
 def _qos(topic: Topic) -> QoSProfile:
     """Reliable, which serves best-effort subscribers too; latched topics keep all of their messages."""
-    latched = _is_latched(topic)
     return QoSProfile(
-        depth=max(10, topic.count) if latched else 10,
+        depth=max(10, topic.count) if topic.latched else 10,
         reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if topic.latched else DurabilityPolicy.VOLATILE,
     )

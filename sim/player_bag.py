@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import apsw
 from backports.zstd import ZstdError
-from rosbags.interfaces import Connection, Qos
+from rosbags.interfaces import Connection, Qos, QosDurability
 from rosbags.rosbag2 import Reader, ReaderError
 
 _DAMAGED = (ReaderError, ZstdError, apsw.Error, struct.error, OSError, EOFError, UnicodeDecodeError)
@@ -23,6 +23,11 @@ class Topic(NamedTuple):
     type: str
     count: int
     qos: list[Qos]
+
+    @property
+    def latched(self) -> bool:
+        """Whether late subscribers get what was sent before (/tf_static)."""
+        return any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in self.qos)
 
 
 class BagMessage(NamedTuple):
@@ -98,6 +103,13 @@ class Bag:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def header_stamp_ns(cdr: bytes) -> int:
+    """Stamp of a message that begins with a std_msgs/Header: after CDR's 4-byte encapsulation, whose second byte is
+    1 for little endian."""
+    sec, nanosec = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)
+    return sec * 10**9 + nanosec
 
 
 def _check_length(path: Path) -> None:

@@ -20,8 +20,9 @@ import tyro
 from rclpy.executors import SingleThreadedExecutor
 from tqdm import tqdm
 
-from sim.player import AnotherClock, BagPlayer, NoSubscriber, PlayOptions, ViewNotTaken, ViewWaiter
+from sim.player import AnotherClock, BagPlayer, NoSubscriber, ViewNotTaken, ViewWaiter
 from sim.player_bag import Bag
+from sim.player_options import PlayOptions
 
 _JUMP_NS = 5 * 10**9
 _POLL_S = 0.1
