@@ -25,7 +25,9 @@ def upright_boxes(bounds, T: np.ndarray) -> np.ndarray:
     for low, high in bounds:
         centre = T[:3, :3] @ ((low + high) / 2) + T[:3, 3]
         half = (high - low) / 2
-        rows.append((centre[0], centre[1], half[0], half[1], T[0, 0], T[1, 0], centre[2] - half[2], centre[2] + half[2]))
+        rows.append(
+            (centre[0], centre[1], half[0], half[1], T[0, 0], T[1, 0], centre[2] - half[2], centre[2] + half[2])
+        )
     return np.array(rows)
 
 

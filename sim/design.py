@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from roboref_core.pose import pose
+
 from sim.materials import Material, shade
 from sim.shapes import Box, Lathe, Part, Solid, Tube, cylinder, ellipsoid
 

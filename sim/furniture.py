@@ -118,7 +118,11 @@ def office_chair(rng: np.random.Generator) -> Design:
     kit.box((0.06, 0.45, 0.5), (-0.24, 0, z + 0.12), cloth, 0.028)
     if kit.chance(0.7):
         for side in (-1, 1):
-            kit.bar([(0.02, side * 0.23, z - 0.03), (0.02, side * 0.28, z + 0.02), (0.02, side * 0.28, z + 0.18)], 0.014, BLACK)
+            kit.bar(
+                [(0.02, side * 0.23, z - 0.03), (0.02, side * 0.28, z + 0.02), (0.02, side * 0.28, z + 0.18)],
+                0.014,
+                BLACK,
+            )
             kit.box((0.26, 0.06, 0.03), (0.02, side * 0.28, z + 0.18), BLACK, 0.012)
     return Design("office chair", "office chair", color, tuple(kit.parts))
 
@@ -149,7 +153,7 @@ def _sofa(rng: np.random.Generator, kind: str, label: str, seats: int) -> Design
     for side in (-1, 1):
         kit.box((depth - 0.02, arm, 0.62 - 0.1), (0, side * (y / 2 - arm / 2), 0.1), cloth, 0.055)
     for k in range(seats):
-        at = ((0.1, (k - (seats - 1) / 2) * seat_w, z - 0.16))
+        at = (0.1, (k - (seats - 1) / 2) * seat_w, z - 0.16)
         kit.box((depth - 0.24, seat_w - 0.015, 0.17), at, cushion, 0.05)
         lean = about("y", -12)
         kit.box((0.14, seat_w - 0.03, 0.36), (-depth / 2 + 0.26, at[1], z), cushion, 0.055, lean)
@@ -216,7 +220,9 @@ def wardrobe(rng: np.random.Generator) -> Design:
 
 
 def dresser(rng: np.random.Generator) -> Design:
-    return _chest(rng, "dresser", "dresser", rng.uniform((0.42, 0.9, 0.75), (0.5, 1.3, 0.95)), int(rng.integers(3, 5)), 2)
+    return _chest(
+        rng, "dresser", "dresser", rng.uniform((0.42, 0.9, 0.75), (0.5, 1.3, 0.95)), int(rng.integers(3, 5)), 2
+    )
 
 
 def nightstand(rng: np.random.Generator) -> Design:
@@ -254,13 +260,16 @@ def refrigerator(rng: np.random.Generator) -> Design:
     body = Material(tone)
     x, y, z = kit.uniform(0.6, 0.66), kit.uniform(0.58, 0.7), kit.uniform(1.5, 1.8)
     split = z * kit.uniform(0.3, 0.38)
+    kit.box((x - 0.1, y - 0.04, 0.03), (-0.03, 0, 0), BLACK)
     kit.box((x - 0.05, y, z - 0.02), (-0.025, 0, 0.02), body)
     for low, high in ((0.05, split), (split + 0.012, z)):
         kit.box((0.045, y, high - low), (x / 2 - 0.0225, 0, low), body, 0.015)
         grip = 0.3 if high - low > 0.6 else 0.18
         middle = low + 0.12 if low > 0.1 else high - 0.12 - grip
         kit.box((0.03, 0.02, grip), (x / 2 + 0.01, -y / 2 + 0.07, middle), METAL, 0.008)
-    return Design("refrigerator", "refrigerator", color, tuple(kit.parts), (Place((-0.02, 0, z), (x - 0.1, y - 0.08), 0.5),))
+    return Design(
+        "refrigerator", "refrigerator", color, tuple(kit.parts), (Place((-0.02, 0, z), (x - 0.1, y - 0.08), 0.5),)
+    )
 
 
 def floor_lamp(rng: np.random.Generator) -> Design:
@@ -275,9 +284,11 @@ def floor_lamp(rng: np.random.Generator) -> Design:
 
 def floor_plant(rng: np.random.Generator) -> Design:
     kit = Kit(rng)
-    color, tone = kit.colored(("white", "orange", "black", "blue", "gray"))
+    _, tone = kit.colored(("white", "orange", "black", "blue", "gray"))
     r, h = kit.uniform(0.13, 0.19), kit.uniform(0.24, 0.34)
-    kit.turned([(0, 0), (r * 0.75, 0), (r, h), (r - 0.02, h), (r - 0.03, h - 0.03), (0, h - 0.03)], (0, 0, 0), Material(tone))
+    kit.turned(
+        [(0, 0), (r * 0.75, 0), (r, h), (r - 0.02, h), (r - 0.03, h - 0.03), (0, h - 0.03)], (0, 0, 0), Material(tone)
+    )
     green = (kit.uniform(0.12, 0.25), kit.uniform(0.38, 0.55), kit.uniform(0.12, 0.22))
     leaf = Material(green, shade(green, 0.7), "stripes", 0.05)
     kit.bar([(0, 0, h - 0.05), (0.02, 0.01, h + 0.4)], 0.015, Material((0.35, 0.25, 0.15)))
@@ -293,7 +304,9 @@ def trash_can(rng: np.random.Generator) -> Design:
     kit = Kit(rng)
     color, tone = kit.colored(("gray", "black", "white", "blue", "green", "red"))
     r, h = kit.uniform(0.12, 0.17), kit.uniform(0.28, 0.5)
-    kit.turned([(0, 0), (r * 0.8, 0), (r, h), (r - 0.008, h), (r * 0.8 - 0.008, 0.01), (0, 0.01)], (0, 0, 0), Material(tone))
+    kit.turned(
+        [(0, 0), (r * 0.8, 0), (r, h), (r - 0.008, h), (r * 0.8 - 0.008, 0.01), (0, 0.01)], (0, 0, 0), Material(tone)
+    )
     return Design("trash can", "trash can", color, tuple(kit.parts))
 
 
@@ -304,7 +317,13 @@ def bench(rng: np.random.Generator) -> Design:
     kit.box((x, y, 0.04), (0, 0, z - 0.04), wood)
     for side in (-1, 1):
         kit.box((x - 0.06, 0.05, z - 0.04), (0, side * (y / 2 - 0.12), 0), wood)
-    return Design("bench", "bench", color, tuple(kit.parts), (Place((0, 0, z), (x, y)), Place((0, 0, 0), (x - 0.1, y - 0.4), z - 0.05)))
+    return Design(
+        "bench",
+        "bench",
+        color,
+        tuple(kit.parts),
+        (Place((0, 0, z), (x, y)), Place((0, 0, 0), (x - 0.1, y - 0.4), z - 0.05)),
+    )
 
 
 def ottoman(rng: np.random.Generator) -> Design:
@@ -313,7 +332,9 @@ def ottoman(rng: np.random.Generator) -> Design:
     r, z = kit.uniform(0.22, 0.3), kit.uniform(0.36, 0.44)
     cloth = kit.fabric(tone)
     if kit.chance(0.5):
-        kit.turned([(0, 0.0), (r * 0.97, 0.0), (r, 0.05), (r, z - 0.05), (r * 0.95, z - 0.01), (0, z)], (0, 0, 0), cloth)
+        kit.turned(
+            [(0, 0.0), (r * 0.97, 0.0), (r, 0.05), (r, z - 0.05), (r * 0.95, z - 0.01), (0, z)], (0, 0, 0), cloth
+        )
     else:
         kit.box((2 * r, 2 * r, z), (0, 0, 0), cloth, 0.05)
     return Design("ottoman", "ottoman", color, tuple(kit.parts), (Place((0, 0, z), (r, r)),))

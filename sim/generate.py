@@ -1,6 +1,6 @@
 """Generate simulated scans in ScanNet's formats.
 
-    python -m sim.generate --seed 7 --scenes 2 --frames 300 --out scans
+python -m sim.generate --seed 7 --scenes 2 --frames 300 --out scans
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class GenerateConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, found {getattr(self, name)}")
         if self.seed < 0 or self.seed + self.scenes > 10_000:
-            raise ValueError(f"seeds must lie in 0..9999 (scan names have four digits), found {self.seed} + {self.scenes}")
+            raise ValueError(
+                f"seeds must lie in 0..9999 (scan names have four digits), found {self.seed} + {self.scenes}"
+            )
 
 
 def generate(config: GenerateConfig) -> list[Path]:
@@ -96,8 +98,12 @@ def contact_sheet(source: SimSource, columns: int = 4, rows: int = 3) -> np.ndar
     for i in picks:
         depth = np.clip(source.depth(i) / 5.0 * 255, 0, 255).astype(np.uint8)
         depth = cv2.applyColorMap(depth, cv2.COLORMAP_TURBO)[..., ::-1] * (depth > 0)[..., None]
-        small = [cv2.resize(image, (160, 120), interpolation=cv2.INTER_NEAREST) for image in (depth, palette[source.ids(i)])]
-        tiles.append(np.vstack([cv2.resize(source.color(i), (320, 240), interpolation=cv2.INTER_AREA), np.hstack(small)]))
+        small = [
+            cv2.resize(image, (160, 120), interpolation=cv2.INTER_NEAREST) for image in (depth, palette[source.ids(i)])
+        ]
+        tiles.append(
+            np.vstack([cv2.resize(source.color(i), (320, 240), interpolation=cv2.INTER_AREA), np.hstack(small)])
+        )
     return np.vstack([np.hstack(tiles[r * columns : (r + 1) * columns]) for r in range(rows)])
 
 

@@ -106,8 +106,14 @@ def book_row(rng: np.random.Generator) -> Design:
     while y < width:
         color, tone = kit.colored(FABRICS)
         thick, x, z = kit.uniform(0.02, 0.05), kit.uniform(0.15, 0.19), kit.uniform(0.19, 0.26)
-        kit.box((x, thick - 0.002, z), (x / 2 - 0.09, y + thick / 2 - width / 2, 0), Material(tone, shade(tone, 1.5), "plain"))
-        kit.box((0.002, thick * 0.7, 0.05), (x - 0.089, y + thick / 2 - width / 2, z * 0.65), Material(shade(tone, 1.7)))
+        kit.box(
+            (x, thick - 0.002, z),
+            (x / 2 - 0.09, y + thick / 2 - width / 2, 0),
+            Material(tone, shade(tone, 1.5), "plain"),
+        )
+        kit.box(
+            (0.002, thick * 0.7, 0.05), (x - 0.089, y + thick / 2 - width / 2, z * 0.65), Material(shade(tone, 1.7))
+        )
         y += thick
     return Design("books", "books", color, tuple(kit.parts))
 
@@ -166,12 +172,21 @@ def potted_plant(rng: np.random.Generator) -> Design:
     kit = Kit(rng)
     _, tone = kit.colored(("white", "orange", "blue", "yellow", "gray"))
     r, h = kit.uniform(0.055, 0.08), kit.uniform(0.09, 0.13)
-    kit.turned([(0, 0), (r * 0.75, 0), (r, h), (r - 0.01, h), (r - 0.012, h - 0.015), (0, h - 0.015)], (0, 0, 0), Material(tone))
+    kit.turned(
+        [(0, 0), (r * 0.75, 0), (r, h), (r - 0.01, h), (r - 0.012, h - 0.015), (0, h - 0.015)],
+        (0, 0, 0),
+        Material(tone),
+    )
     green = (kit.uniform(0.12, 0.3), kit.uniform(0.4, 0.6), kit.uniform(0.12, 0.25))
     for k in range(int(rng.integers(8, 13))):
         R = about("z", 137.5 * k) @ about("y", kit.uniform(10, 60))
         length = kit.uniform(0.07, 0.12)
-        kit.blob((0.007, 0.024, length), np.array((0, 0, h)) + R @ (0, 0, length * 0.85), Material(green, shade(green, 0.7), "stripes", 0.03), R)
+        kit.blob(
+            (0.007, 0.024, length),
+            np.array((0, 0, h)) + R @ (0, 0, length * 0.85),
+            Material(green, shade(green, 0.7), "stripes", 0.03),
+            R,
+        )
     return Design("potted plant", "potted plant", "green", tuple(kit.parts))
 
 
@@ -180,7 +195,16 @@ def table_lamp(rng: np.random.Generator) -> Design:
     color, tone = kit.colored(("white", "beige", "yellow", "red", "teal", "pink"))
     h = kit.uniform(0.32, 0.46)
     base = Material(kit.colored(BRIGHT)[1])
-    profile = [(0, 0), (0.075, 0), (0.075, 0.015), (0.03, 0.05), (0.055, h * 0.35), (0.015, h * 0.55), (0.012, h * 0.7), (0, h * 0.7)]
+    profile = [
+        (0, 0),
+        (0.075, 0),
+        (0.075, 0.015),
+        (0.03, 0.05),
+        (0.055, h * 0.35),
+        (0.015, h * 0.55),
+        (0.012, h * 0.7),
+        (0, h * 0.7),
+    ]
     kit.turned(profile, (0, 0, 0), base)
     kit.post(kit.uniform(0.11, 0.14), h * 0.45, (0, 0, h * 0.55), Material(tone, glow=0.55), 0.08)
     return Design("table lamp", "table lamp", color, tuple(kit.parts))
@@ -224,7 +248,11 @@ def backpack(rng: np.random.Generator) -> Design:
     for side in (-1, 1):
         y = side * 0.08
         kit.bar([(-0.085, y, h * 0.85), (-0.13, y, h * 0.6), (-0.12, y, h * 0.3), (-0.085, y, 0.08)], 0.014, dark)
-    kit.bar([(-0.03, -0.03, h - 0.01), (-0.03, -0.02, h + 0.03), (-0.03, 0.02, h + 0.03), (-0.03, 0.03, h - 0.01)], 0.008, dark)
+    kit.bar(
+        [(-0.03, -0.03, h - 0.01), (-0.03, -0.02, h + 0.03), (-0.03, 0.02, h + 0.03), (-0.03, 0.03, h - 0.01)],
+        0.008,
+        dark,
+    )
     return Design("backpack", "backpack", color, tuple(kit.parts))
 
 
@@ -309,7 +337,11 @@ def printer(rng: np.random.Generator) -> Design:
 
 def globe(rng: np.random.Generator) -> Design:
     kit = Kit(rng)
-    kit.turned([(0, 0), (0.08, 0), (0.07, 0.02), (0.015, 0.03), (0.012, 0.08), (0, 0.08)], (0, 0, 0), Material((0.45, 0.3, 0.18)))
+    kit.turned(
+        [(0, 0), (0.08, 0), (0.07, 0.02), (0.015, 0.03), (0.012, 0.08), (0, 0.08)],
+        (0, 0, 0),
+        Material((0.45, 0.3, 0.18)),
+    )
     kit.blob((0.115, 0.115, 0.115), (0, 0, 0.19), Material((0.15, 0.38, 0.72), (0.35, 0.6, 0.25), "noise", 0.06))
     return Design("globe", "globe", "blue", tuple(kit.parts))
 
@@ -321,7 +353,9 @@ def picture(rng: np.random.Generator) -> Design:
     y, z = kit.uniform(0.35, 0.9), kit.uniform(0.35, 0.7)
     _, frame = kit.wood()
     kit.box((0.025, y, z), (0.0125, 0, 0), frame)
-    art = Material(tone, kit.colored(BRIGHT)[1], kit.choose(("noise", "checker", "dots", "stripes")), kit.uniform(0.08, 0.2))
+    art = Material(
+        tone, kit.colored(BRIGHT)[1], kit.choose(("noise", "checker", "dots", "stripes")), kit.uniform(0.08, 0.2)
+    )
     kit.box((0.004, y - 0.07, z - 0.07), (0.026, 0, 0.035), art)
     return Design("picture", "picture", color, tuple(kit.parts))
 

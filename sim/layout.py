@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
 from roboref_core.pose import pose
+
 from sim import furniture, items
 from sim.collision import any_overlap, outside, upright_boxes
 from sim.design import Design, Kit, Place, about, seeded
@@ -26,13 +26,28 @@ class Theme:
 
 
 THEMES = (
-    Theme("Living room / Lounge", ("couch", "tv_stand", "bookshelf", "armchair", "floor_lamp", "floor_plant", "cabinet"),
-          ("coffee_table", "ottoman")),
-    Theme("Bedroom / Hotel", ("bed", "nightstand", "wardrobe", "dresser", "armchair", "floor_lamp", "desk"), ("ottoman",)),
-    Theme("Office", ("desk", "desk", "bookshelf", "file_cabinet", "floor_plant", "cabinet", "couch"), ("round_table",)),
-    Theme("Dining Room", ("refrigerator", "cabinet", "cabinet", "bench", "floor_plant", "bookshelf"), ("table", "stool")),
+    Theme(
+        "Living room / Lounge",
+        ("couch", "tv_stand", "bookshelf", "armchair", "floor_lamp", "floor_plant", "cabinet"),
+        ("coffee_table", "ottoman"),
+    ),
+    Theme(
+        "Bedroom / Hotel",
+        ("bed", "nightstand", "wardrobe", "dresser", "armchair", "floor_lamp", "desk"),
+        ("ottoman",),
+    ),
+    Theme(
+        "Office",
+        ("desk", "desk", "bookshelf", "file_cabinet", "floor_plant", "cabinet", "couch"),
+        ("round_table",),
+    ),
+    Theme(
+        "Dining Room",
+        ("refrigerator", "cabinet", "cabinet", "bench", "floor_plant", "bookshelf"),
+        ("table", "stool"),
+    ),
     Theme("Apartment", ("bed", "couch", "desk", "bookshelf", "refrigerator", "tv_stand"), ("table",)),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -159,7 +174,9 @@ class _Layout:
         couches = [p for p in self.placed if p.design.kind == "couch"]
         for _ in range(_TRIES):
             if design.kind == "coffee table" and couches:
-                T = couches[0].T_room_object @ pose(np.eye(3), (self.kit.uniform(0.95, 1.2), self.kit.uniform(-0.3, 0.3), 0))
+                T = couches[0].T_room_object @ pose(
+                    np.eye(3), (self.kit.uniform(0.95, 1.2), self.kit.uniform(-0.3, 0.3), 0)
+                )
             else:
                 margin = 1.1
                 xy = [self.kit.uniform(margin, s - margin) for s in self.size[:2]]
@@ -201,7 +218,7 @@ class _Layout:
     def _seats(self, host: Placed, design_of, count: int, objects: int) -> None:
         design = design_of(self.rng)
         low, high = host.design.bounds
-        d_low, d_high = design.bounds
+        reach = design.bounds[1][0]
         for side in self.rng.permutation(4)[:count]:
             if self.full(objects):
                 return
@@ -209,7 +226,7 @@ class _Layout:
             axis = 0 if side < 2 else 1
             for _ in range(_TRIES):
                 # Pushed under the top by up to the seat's depth; the far side of the seat faces the table.
-                out = (high[axis] - low[axis]) / 2 + d_high[0] + self.kit.uniform(-0.3, 0.25)
+                out = (high[axis] - low[axis]) / 2 + reach + self.kit.uniform(-0.3, 0.25)
                 slide = self.kit.uniform(-0.3, 0.3) * (high[1 - axis] - low[1 - axis])
                 R = about("z", facing)
                 at = R @ (-out, slide, 0)
@@ -219,7 +236,9 @@ class _Layout:
 
     # Things ---------------------------------------------------------------------------------------------------
 
-    def _on(self, index: int, design: Design, place: Place | None = None, back: bool = False, spin: float = 180) -> bool:
+    def _on(
+        self, index: int, design: Design, place: Place | None = None, back: bool = False, spin: float = 180
+    ) -> bool:
         """Put a design on a place of a piece, anywhere it fits."""
         host = self.placed[index]
         low, high = design.bounds
@@ -283,8 +302,16 @@ class _Layout:
         x, y = self.kit.uniform(0.9, 1.6), self.kit.uniform(1.2, 2.2)
         second = self.kit.colored()[1]
         kit = Kit(self.rng)
-        kit.box((x, y, 0.01), (0, 0, 0), Material(tone, second, self.kit.choose(("stripes", "checker", "noise", "dots")), 0.15))
-        kit.box((x - 0.16, y - 0.16, 0.001), (0, 0, 0.01), Material(second, tone, self.kit.choose(("checker", "noise")), 0.2))
+        kit.box(
+            (x, y, 0.01),
+            (0, 0, 0),
+            Material(tone, second, self.kit.choose(("stripes", "checker", "noise", "dots")), 0.15),
+        )
+        kit.box(
+            (x - 0.16, y - 0.16, 0.001),
+            (0, 0, 0.01),
+            Material(second, tone, self.kit.choose(("checker", "noise")), 0.2),
+        )
         place = Place((0, 0, 0.011), (x - 0.2, y - 0.2), 0.6)
         design = Design("rug", "rug", color, tuple(kit.parts), (place,))
         for _ in range(_TRIES):

@@ -91,7 +91,7 @@ def blend(pattern, scale, x, y, z):
         dx, dy = x - math.floor(x), y - math.floor(y)
         if dx < 0.03 or dy < 0.03:
             return 1.0
-        return 0.18 * _hash(int(math.floor(x)), int(math.floor(y)), 7)
+        return 0.18 * _hash(math.floor(x), math.floor(y), 7)
     if pattern == _PLANKS:
         row = math.floor(y)
         along = x * 0.15 + _hash(int(row), 3, 11)

@@ -8,12 +8,12 @@ ragged (both: Nguyen, Izadi and Lovell, "Modeling Kinect sensor noise for improv
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numba
 import numpy as np
-
 from roboref_core.camera import Camera
+
+from sim.rays import cached_ray_table
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,16 @@ class DepthNoise:
         shift = rng.standard_normal((*shape, 2), dtype=np.float32) * np.float32(self.lateral * camera.width / 640)
         axial = rng.standard_normal(shape, dtype=np.float32) * np.float32(self.axial)
         luck = rng.random(shape, dtype=np.float32)
-        ray_x, ray_y = _rays(camera)
+        ray_x, ray_y = cached_ray_table(camera)
         out = np.empty(shape, dtype=np.float32)
-        _measure(
-            np.ascontiguousarray(depth, dtype=np.float32), ray_x, ray_y, shift, axial, luck, self.edge_loss, self.grazing,
-            self.min_range, self.max_range, self.step, out,
-        )  # fmt: skip
+        limits = (self.edge_loss, self.grazing, self.min_range, self.max_range, self.step)
+        _measure(np.ascontiguousarray(depth, dtype=np.float32), ray_x, ray_y, shift, axial, luck, limits, out)
         return out
 
 
-@lru_cache(maxsize=8)
-def _rays(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-    rays = camera.rays(np.stack([u.ravel(), v.ravel()], axis=1)).reshape(camera.height, camera.width, 3)
-    return rays[..., 0].copy(), rays[..., 1].copy()
-
-
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _measure(depth, ray_x, ray_y, shift, axial, luck, edge_loss, grazing, nearest, farthest, step, out):
+def _measure(depth, ray_x, ray_y, shift, axial, luck, limits, out):
+    edge_loss, grazing, nearest, farthest, step = limits
     height, width = depth.shape
     for v in range(height):
         for u in range(width):
@@ -78,10 +70,9 @@ def _measure(depth, ray_x, ray_y, shift, axial, luck, edge_loss, grazing, neares
             if (bend > 0.04 * z or min(left, right, above, below) <= 0.0) and luck[v, u] < edge_loss:
                 continue
             # Surface normal from the flatter of the two one-sided differences in each direction.
-            a, b = (su + 1, su) if abs(right - z) <= abs(left - z) else (su, su - 1)
-            a, b = (min(a, width - 1), b) if b >= 0 else (su + 1, su)
-            c, d = (sv + 1, sv) if abs(below - z) <= abs(above - z) else (sv, sv - 1)
-            c, d = (min(c, height - 1), d) if d >= 0 else (sv + 1, sv)
+            a = su if su == width - 1 or (su > 0 and abs(left - z) < abs(right - z)) else su + 1
+            c = sv if sv == height - 1 or (sv > 0 and abs(above - z) < abs(below - z)) else sv + 1
+            b, d = a - 1, c - 1
             za, zb, zc, zd = depth[sv, a], depth[sv, b], depth[c, su], depth[d, su]
             ux, uy, uz = ray_x[sv, a] * za - ray_x[sv, b] * zb, ray_y[sv, a] * za - ray_y[sv, b] * zb, za - zb
             wx, wy, wz = ray_x[c, su] * zc - ray_x[d, su] * zd, ray_y[c, su] * zc - ray_y[d, su] * zd, zc - zd

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-
 from roboref_core.camera import Camera
 from roboref_core.pose import inverse, look_at, pose, transform
+
 from sim.collision import upright_boxes
 from sim.design import seeded
 from sim.renderer import Renderer
@@ -216,7 +216,12 @@ def _pick(targets, seen, eye, yaw, rng) -> int:
         turn = 0.0
         if yaw is not None:
             turn = abs((np.arctan2(away[1], away[0]) - yaw + np.pi) % (2 * np.pi) - np.pi)
-        return 0.7 * seen[object_id] + 0.8 * turn + (3.0 if distance < 0.7 else 0.25 * distance) + float(rng.uniform(0, 1.5))
+        return (
+            0.7 * seen[object_id]
+            + 0.8 * turn
+            + (3.0 if distance < 0.7 else 0.25 * distance)
+            + float(rng.uniform(0, 1.5))
+        )
 
     return min(sorted(targets), key=cost)
 

@@ -35,7 +35,7 @@ def to_camera(vertices, T, lens, points, pixels):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def clusters_in_view(spheres, T, half_angle):
-    """Indices of the bounding spheres (C, 4: x, y, z, radius) that meet a cone about the optical axis, nearest first."""
+    """Indices of the spheres (C, 4: x, y, z, radius) that meet a cone about the optical axis, nearest first."""
     cos_field, sin_field = np.cos(half_angle), np.sin(half_angle)
     distance = np.empty(len(spheres))
     index = np.empty(len(spheres), dtype=np.int64)

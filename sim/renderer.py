@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
-
 from roboref_core.camera import Camera
 from roboref_core.pose import inverse, pose, transform
+
 from sim.raster import clusters_in_view, rasterise, to_camera
+from sim.rays import ray_table
 from sim.scene import Geometry, SimScene
 from sim.shading import resolve, shade_pixels
 
-_SHADOW_SIZE = 768
+_SHADOW_SIZE = 1024
 _SHADOW_FOV = np.radians(150)
 
 
@@ -34,7 +35,14 @@ class Rendering:
 
 @dataclass(frozen=True)
 class _Lens:
-    """What the rasteriser needs to know of a camera, computed once per camera."""
+    """What the rasteriser needs to know of a camera.
+
+    Attributes:
+        ray_x, ray_y: (H, W) viewing directions with z = 1.
+        half_angle: of the cone about the optical axis that holds all rays [rad].
+        intrinsics: fx, fy, cx, cy.
+        bulge: see ``rasterise``, pad.
+    """
 
     ray_x: np.ndarray
     ray_y: np.ndarray
@@ -44,13 +52,11 @@ class _Lens:
 
 
 def _make_lens(camera: Camera) -> _Lens:
-    u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-    rays = camera.rays(np.stack([u.ravel(), v.ravel()], axis=1)).reshape(camera.height, camera.width, 3)
-    off_axis = np.hypot(rays[..., 0], rays[..., 1])
+    ray_x, ray_y = ray_table(camera)
     return _Lens(
-        np.ascontiguousarray(rays[..., 0]),
-        np.ascontiguousarray(rays[..., 1]),
-        float(np.arctan(np.nanmax(off_axis))) + 1e-6,
+        ray_x,
+        ray_y,
+        float(np.arctan(np.nanmax(np.hypot(ray_x, ray_y)))) + 1e-6,
         (camera.fx, camera.fy, camera.cx, camera.cy),
         0.0 if camera.distortion_model == "none" else 0.1,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-
 from roboref_core.pose import pose
+
 from sim.design import about, seeded
 from sim.labels import LABELS
 from sim.layout import furnish
@@ -25,7 +25,9 @@ def make_scene(seed: int, *, triangles: int = 200_000, objects: int | None = Non
     """
     room = furnish(seed, objects)
     rng = seeded("world", seed)
-    T_world_room = pose(about("z", float(rng.uniform(-180, 180))), (*rng.uniform(-4, 4, 2), float(rng.uniform(-0.2, 0.2))))
+    T_world_room = pose(
+        about("z", float(rng.uniform(-180, 180))), (*rng.uniform(-4, 4, 2), float(rng.uniform(-0.2, 0.2)))
+    )
     made: list[SimObject] = []
     for design, T in room.structure:
         made.append(SimObject(0, "", design.label, design.color, design.parts, T_world_room @ T))

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
+from roboref_core.pose import inverse, transform
 
 from offline.data_engine.sources.base import Instances, Mesh
-from roboref_core.pose import inverse, transform
 from sim.materials import paint
 from sim.shapes import Part, join
 
@@ -217,11 +218,10 @@ def _cluster_starts(face_counts: np.ndarray) -> np.ndarray:
 
 def _spheres(vertices: np.ndarray, faces: np.ndarray, starts: np.ndarray) -> np.ndarray:
     spheres = np.empty((len(starts) - 1, 4))
-    for c, (a, b) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+    for c, (a, b) in enumerate(pairwise(starts)):
         points = vertices[faces[a:b].ravel()].astype(np.float64)
         centre = (points.min(axis=0) + points.max(axis=0)) / 2
         spheres[c, :3] = centre
         # Slack for the rounding of float32 vertices.
         spheres[c, 3] = np.linalg.norm(points - centre, axis=1).max() + 1e-6
     return spheres
-

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-
-from offline.data_engine.sources.base import Scene
 from roboref_core.camera import Camera
 from roboref_core.pose import interpolate
+
+from offline.data_engine.sources.base import Scene
 from sim.files import replacing
 
 VERSION = 4
@@ -114,7 +114,9 @@ def _imu(scene: Scene) -> np.ndarray:
     samples["acceleration"] = np.einsum("nji,nj->ni", R, acceleration) / _GRAVITY
     samples["magnetic_field"] = np.einsum("nji,j->ni", R, (0.0, 20.0, -44.0))
     roll = np.arctan2(R[:, 2, 1], R[:, 2, 2])
-    samples["attitude"] = np.stack([roll, np.arcsin(np.clip(-R[:, 2, 0], -1, 1)), np.arctan2(R[:, 1, 0], R[:, 0, 0])], 1)
+    samples["attitude"] = np.stack(
+        [roll, np.arcsin(np.clip(-R[:, 2, 0], -1, 1)), np.arctan2(R[:, 1, 0], R[:, 0, 0])], 1
+    )
     samples["gravity"] = np.einsum("nji,j->ni", R, (0.0, 0.0, -1.0))
     samples["stamp"] = np.round(times * 1e6)
     return samples

@@ -37,8 +37,7 @@ def _lit(shadow, T_map_world, lens, x, y, z):
         return 1.0
     i, j = int(u), int(v)
     s, t = u - i, v - j
-    # A texel covers more of a surface the flatter the light falls: the bias grows with the distance off the axis.
-    limit = 1.0 / (c - 0.02 - 0.02 * math.sqrt(a * a + b * b) / c)
+    limit = 1.0 / (c - 0.01)
     p00 = 1.0 if shadow[j, i] <= limit else 0.0
     p01 = 1.0 if shadow[j, i + 1] <= limit else 0.0
     p10 = 1.0 if shadow[j + 1, i] <= limit else 0.0
@@ -106,7 +105,11 @@ def shade_pixels(
             bright = 0.50 + 0.14 * nz / length
             if facing > 0.0:
                 lamp = 0.62 * facing * 1.6 / (0.6 + 0.16 * far2)
-                bright += min(lamp, 0.55) * _lit(shadow, T_map_world, map_lens, px, py, pz)
+                # Looked up beside the surface, by more than a texel of the map: else it would shadow itself.
+                off = (0.01 + 2.2 * math.sqrt(far2) / map_lens[0]) / length
+                bright += min(lamp, 0.55) * _lit(
+                    shadow, T_map_world, map_lens, px + off * nx, py + off * ny, pz + off * nz
+                )
             glow = materials[m, 2]
             bright = 255.0 * (glow + (1.0 - glow) * bright)
             for c in range(3):

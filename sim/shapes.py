@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -63,7 +64,8 @@ class Box:
 
     def mesh(self, edge: float) -> Surface:
         half = np.array(self.size, dtype=np.float64) / 2
-        radius = min(self.rounding, half.min())
+        # A rounding that nobody could see would only make needles.
+        radius = min(self.rounding, half.min()) if self.rounding > 1e-4 else 0.0
         sides = []
         for axis in range(3):
             for sign in (-1.0, 1.0):
@@ -216,7 +218,7 @@ class Panel:
         for k in range(2):
             half = self.size[k] / 2
             breaks = sorted({-half, half, *(h[k] for h in self.holes), *(h[k + 2] for h in self.holes)})
-            pieces = [a + _ticks(b - a, edge)[:-1] for a, b in zip(breaks[:-1], breaks[1:], strict=True)]
+            pieces = [a + _ticks(b - a, edge)[:-1] for a, b in pairwise(breaks)]
             axes.append(np.concatenate([*pieces, [half]]))
         x, y = np.meshgrid(*axes, indexing="ij")
         vertices = np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-
-from offline.data_engine.sources.base import EncodedImage, Instances, Mesh
 from roboref_core.camera import Camera
 from roboref_core.pose import inverse
+
+from offline.data_engine.sources.base import EncodedImage, Instances, Mesh
 from sim.design import seeded
 from sim.noise import DepthNoise
 from sim.path import CameraPath, make_path
@@ -38,6 +38,7 @@ class SimSource:
     Attributes beyond the protocol:
         scene: the SimScene.
         renderer: of it, for ground truth.
+        path: the walk.
         true_poses: (N, 4, 4) T_world_camera, of lost frames too.
     """
 
@@ -64,6 +65,7 @@ class SimSource:
         self.frame_ids = np.arange(len(path), dtype=np.int64)
         self.axis_alignment = inverse(self.scene.T_world_room)
         self.defects = {"lost_tracking": len(set(lost))} if lost else {}
+        self.path = path
         self._noise = depth_noise
         self._seed = seed
         self._rendered = lru_cache(maxsize=4)(self._render)

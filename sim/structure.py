@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
 from roboref_core.pose import pose
+
 from sim.design import METAL, Design, Kit
 from sim.materials import Material, shade
 from sim.shapes import Panel, Part
@@ -70,14 +70,14 @@ def make_walls(rng: np.random.Generator, size: np.ndarray) -> list[Wall]:
         elif k in windows:
             width = kit.uniform(1.0, min(1.9, length - 1.2))
             left, sill = kit.uniform(0.5, length - 0.5 - width), kit.uniform(0.85, 1.0)
-            openings.append(Opening("window", (left, sill, left + width, min(size[2] - 0.3, sill + kit.uniform(1.0, 1.3)))))
+            openings.append(
+                Opening("window", (left, sill, left + width, min(size[2] - 0.3, sill + kit.uniform(1.0, 1.3))))
+            )
         walls.append(Wall(length, pose(R, start), tuple(openings)))
     return walls
 
 
-def make_structure(
-    rng: np.random.Generator, size: np.ndarray, walls: list[Wall]
-) -> list[tuple[Design, np.ndarray]]:
+def make_structure(rng: np.random.Generator, size: np.ndarray, walls: list[Wall]) -> list[tuple[Design, np.ndarray]]:
     """Floor, walls, doors, windows, perhaps a ceiling and trim -> (design, T_room_object). An empty label is trim."""
     kit = Kit(rng)
     x, y, z = (float(s) for s in size)
@@ -139,7 +139,10 @@ def _opening(kit: Kit, opening: Opening) -> list[Design]:
         slab = [((width, height, 0.04), (middle, height / 2, -0.05), wood)]
         panel = Material(shade(wood.color, 0.9), shade(wood.second, 0.9), wood.pattern, wood.scale)
         slab += [((width - 0.3, 0.7, 0.012), (middle, at, -0.027), panel) for at in (0.55, 1.45)]
-        slab += [((0.12, 0.02, 0.02), (x1 - 0.12, 1.0, 0.012), METAL), ((0.02, 0.02, 0.05), (x1 - 0.07, 1.0, -0.012), METAL)]
+        slab += [
+            ((0.12, 0.02, 0.02), (x1 - 0.12, 1.0, 0.012), METAL),
+            ((0.02, 0.02, 0.05), (x1 - 0.07, 1.0, -0.012), METAL),
+        ]
         return [design("door", slab), design("doorframe", frame)]
     # What is outside: a bright sky over something green, as one patterned pane.
     sky = Material((0.72, 0.84, 0.95), (0.93, 0.96, 0.98), "noise", 0.6, glow=0.9)
@@ -165,4 +168,10 @@ def _baseboard(kit: Kit, wall: Wall) -> None:
     R = wall.T_room_wall[:3, :3]
     for a, b in zip(edges[::2], edges[1::2], strict=True):
         if b - a > 0.05:
-            kit.box((b - a, 0.07, 0.012), wall.at((a + b) / 2, 0.006, 0.035) - (0, 0, 0.006), Material((0.92, 0.92, 0.9)), 0, R)
+            kit.box(
+                (b - a, 0.07, 0.012),
+                wall.at((a + b) / 2, 0.006, 0.035) - (0, 0, 0.006),
+                Material((0.92, 0.92, 0.9)),
+                0,
+                R,
+            )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
 from roboref_core.camera import Camera
 from roboref_core.pose import inverse, transform
+
 from sim.renderer import Renderer
 
 
