@@ -10,7 +10,6 @@ COMMANDS = {
     "demo": ("offline.eval.demo", "scene, bag, node, questions and report, end to end"),
     "sim": ("sim.cli", "make indoor scenes, record them as bags, play bags"),
     "data": ("offline.data_engine.cli", "turn posed RGB-D scenes into training examples"),
-    "train": ("offline.train.cli", "train a model on them"),
     "eval": ("offline.eval.cli", "ask questions over a bag and score the answers"),
     "serve": ("roboref_core.serve.cli", "put a model behind HTTP"),
 }
