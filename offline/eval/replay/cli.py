@@ -45,8 +45,10 @@ class ReplayConfig:
     """Procedural rooms to replay; their figures are pooled."""
     scene: Path | None = None
     """Replay this recording instead: a ScanNet scan, or a folder of frames with poses (7-Scenes, TUM)."""
-    intrinsics: tuple[float, float, float, float] | None = None
-    """fx fy cx cy of a recording's colour and depth, where its folder does not tell [pixel]."""
+    color_intrinsics: tuple[float, float, float, float] | None = None
+    """fx fy cx cy of a recording's colour camera, where its folder does not tell [pixel]."""
+    depth_intrinsics: tuple[float, float, float, float] | None = None
+    """The same of its depth camera."""
     frames: int = 300
     """Length of a procedural walk; at most so many frames of a recording."""
     rate: float = 10.0
@@ -83,7 +85,9 @@ def run_replay(config: ReplayConfig) -> Run:
     """Replay every sequence of ``config``, pool the records, write the report."""
     config.out.mkdir(parents=True, exist_ok=True)
     if config.scene is not None:
-        opened = open_scene(config.scene, color_intrinsics=config.intrinsics, depth_intrinsics=config.intrinsics)
+        opened = open_scene(
+            config.scene, color_intrinsics=config.color_intrinsics, depth_intrinsics=config.depth_intrinsics
+        )
         sequences = {config.scene.name: RecordedScene(opened)}
         description = f"{config.scene.name}: marked points against the recording's own depth and poses"
     else:

@@ -99,7 +99,8 @@ def score(records: Sequence[dict], folder: Path) -> dict:
     decidable = [r for r in records if r["question"]["truth"]["decidable"]]
     hidden = [r for r in decidable if r["question"]["truth"]["visibility"] in _HIDDEN]
     visible = [r for r in decidable if r["question"]["truth"]["visibility"] == Visibility.VISIBLE.value]
-    blind = [r for r in decidable if r["question"]["truth"]["visibility"] == Visibility.UNKNOWN.value]
+    # Most sensor holes lie on outlines, where nothing is decidable: all of them count here.
+    blind = [r for r in records if r["question"]["truth"]["visibility"] == Visibility.UNKNOWN.value]
     errors = [e for e in map(error_3d, visible) if e is not None]
     measured = [r for r in visible if error_3d(r) is not None]
     masked = [r for r in visible if "mask" in r["files"]]

@@ -1,0 +1,81 @@
+"""The whole chain on real DDS: a small room, its bag, the node as its own process, questions, scores, report."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+pytest.importorskip("rclpy", reason="no ROS in this environment")
+pytest.importorskip("roboref_ros", reason="ros2_ws is not built")
+
+from roboref_core.answer import Status
+
+from offline.eval import demo
+from offline.eval.replay.cli import ReplayConfig, main, run_replay
+from offline.eval.replay.record import digest
+
+
+@pytest.fixture(autouse=True)
+def own_domain(monkeypatch):
+    """Nobody else's topics; pytest workers and other programs on this machine each have their own."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+
+
+def small(out, **changes) -> ReplayConfig:
+    return ReplayConfig(out, **({"seeds": (3,), "frames": 60, "questions": 24, "rate": 5.0} | changes))
+
+
+def test_exact_room_is_answered_exactly(tmp_path):
+    run = run_replay(small(tmp_path))
+    assert len(run.records) == 24
+    assert run.scores["error_codes"] == {}
+    assert run.scores["error_3d"]["count"] >= 5
+    assert run.scores["error_3d"]["median"] < 0.01
+    assert run.scores["not_visible"]["accuracy"]["value"] >= 0.98
+    assert run.scores["hit_at_mask"]["value"] >= 0.95
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2 * 24
+    assert json.loads((tmp_path / "report.json").read_text())["runs"]["replay"]["questions"] == 24
+    assert "Traceback" not in (tmp_path / "seed-3" / "node.log").read_text()
+    # Each answer is about the frame at which it was asked.
+    stamps = [r["answer"]["view"]["header"]["stamp"] for r in run.records]
+    order = [s["sec"] + 1e-9 * s["nanosec"] for s in stamps]
+    assert order == sorted(order)
+
+
+@pytest.mark.slow
+def test_two_replays_answer_alike_to_the_last_bit(tmp_path):
+    runs = [run_replay(small(tmp_path / name, depth="sensor")) for name in ("first", "second")]
+    assert digest(runs[0].records) == digest(runs[1].records)
+
+
+@pytest.mark.slow
+def test_pose_noise_shows(tmp_path):
+    exact = run_replay(small(tmp_path / "exact", questions=40))
+    noisy = run_replay(small(tmp_path / "noisy", questions=40, pose_noise=(0.02, 1.0)))
+    assert noisy.scores["error_3d"]["median"] > 5 * exact.scores["error_3d"]["median"]
+
+
+@pytest.mark.slow
+def test_demo_command(tmp_path, capsys):
+    assert demo.main(["--out", str(tmp_path), "--frames", "60", "--questions", "12"]) == 0
+    printed = capsys.readouterr().out
+    assert "3D error, median" in printed
+    assert (tmp_path / "report.html").exists()
+    for name in ("exact", "sensor-noise", "pose-noise"):
+        lines = (tmp_path / name / "questions.jsonl").read_text().splitlines()
+        assert len(lines) == 12
+        assert all(json.loads(line)["answer"]["status"] != Status.UNKNOWN for line in lines)
+
+
+def test_a_model_that_cannot_load_is_named(tmp_path, capsys):
+    arguments = ["--out", str(tmp_path), "--frames", "20", "--questions", "4", "--seeds", "3"]
+    assert main([*arguments, "--model", "backend", "oracle"]) == 1
+    assert "oracle" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_recording_is_refused(tmp_path, capsys):
+    assert main(["--out", str(tmp_path / "out"), "--scene", str(tmp_path)]) == 1
+    assert str(tmp_path) in capsys.readouterr().err
