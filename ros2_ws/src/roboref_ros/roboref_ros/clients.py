@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -11,6 +12,8 @@ from roboref_msgs.msg import ReferAnswer, ReferQuery
 from roboref_msgs.srv import ReferPoint
 
 from roboref_ros.conversions import query_to_message
+
+_NO_QUESTION = Query(text="", timeout=-1.0)
 
 
 class ReferClient:
@@ -41,8 +44,21 @@ class ReferClient:
         self._lock = threading.Lock()
 
     def wait(self, timeout: float) -> bool:
-        """Whether the service has appeared within ``timeout`` [s]."""
-        return self._client.wait_for_service(timeout)
+        """Wait until the node answers, at most ``timeout`` [s]. Returns whether it does.
+
+        More than that the service exists: DDS matches requests and responses one after the other, and a
+        response before its turn is lost, which a busy machine shows at start. So something is asked that
+        is no question, which costs the node nothing, until it is refused.
+        """
+        deadline = time.monotonic() + timeout
+        while (remaining := deadline - time.monotonic()) > 0:
+            if self._client.wait_for_service(remaining):
+                try:
+                    self.refer(_NO_QUESTION, min(1.0, remaining))
+                    return True
+                except TimeoutError:
+                    continue
+        return False
 
     def refer(self, query: Query | ReferQuery, timeout: float = 60.0) -> ReferAnswer:
         """Ask, and wait at most ``timeout`` [s, steady]. Raises TimeoutError naming the service."""

@@ -16,7 +16,7 @@ from roboref_core.marks import FrameLookup
 from roboref_core.models.base import PointingModel
 from roboref_core.query import Query
 from roboref_core.view_buffer import ViewBuffer
-from roboref_msgs.msg import ReferAnswer, ReferQuery
+from roboref_msgs.msg import ReferAnswer
 from roboref_msgs.srv import ReferPoint
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import MarkerArray
@@ -73,14 +73,18 @@ class Questions:
         return self._worker.close(timeout)
 
     async def _serve(self, request: ReferPoint.Request, response: ReferPoint.Response) -> ReferPoint.Response:
-        response.answer = await self._ask(request.query)
-        self._answers.publish(response.answer)
+        try:
+            query = query_from_message(request.query)
+        except ValueError as error:
+            response.answer = self._refusal(ErrorCode.INVALID_QUERY, str(error))
+        else:
+            response.answer = await self._ask(query)
+            self._answers.publish(response.answer)
         return response
 
-    async def _ask(self, message: ReferQuery) -> ReferAnswer:
+    async def _ask(self, query: Query) -> ReferAnswer:
         asked, now_ns = time.monotonic(), self._node.get_clock().now().nanoseconds
         try:
-            query = query_from_message(message)
             timeout = query.timeout or self._node.get_parameter("inference.timeout").value
             deadline = asked + timeout
             future = self._worker.submit(lambda waited: self._answer(query, now_ns, deadline, waited))
@@ -88,8 +92,6 @@ class Questions:
             future.add_done_callback(self._show)
             self._deadlines.watch(future, deadline, f"no answer within {timeout:g} s")
             return (await outcome).message
-        except ValueError as error:
-            return self._refusal(ErrorCode.INVALID_QUERY, str(error))
         except queue.Full:
             size = self._node.get_parameter("inference.queue_size").value
             return self._refusal(ErrorCode.BUSY, f"{size} questions are waiting already")

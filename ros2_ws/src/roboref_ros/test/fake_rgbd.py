@@ -96,6 +96,7 @@ class FakeCamera:
         }
         self.client = ReferClient(self.node, service)
         self._service = service
+        self._clients = {}
         self.views: dict[int, ReferenceView] = {}
         self._arrived = threading.Condition()
         self.node.create_subscription(ReferenceView, f"{service}/view", self._on_view, 10)
@@ -128,7 +129,7 @@ class FakeCamera:
         while not all(p.get_subscription_count() for p in self.publishers.values()):
             assert time.monotonic() < deadline, "the node's subscriptions did not appear"
             time.sleep(0.05)
-        assert self.client.wait(30), "the node's service did not appear"
+        assert self.client.wait(30), "the node does not answer"
 
     def stamp(self) -> int:
         """Now, and later than all stamps before [ns]."""
@@ -168,13 +169,21 @@ class FakeCamera:
         return view
 
     def call(self, kind: type, name: str, **request):
-        """Response of one of the node's services."""
-        client = self.node.create_client(kind, f"{self._service}/{name}")
-        try:
-            assert client.wait_for_service(10)
-            return client.call(kind.Request(**request), timeout_sec=20)
-        finally:
-            self.node.destroy_client(client)
+        """Response of one of the node's services; asked again if it is lost (see ReferClient.wait)."""
+        for _ in range(10):
+            future = self.service(kind, name).call_async(kind.Request(**request))
+            done = threading.Event()
+            future.add_done_callback(lambda _, done=done: done.set())
+            if done.wait(3):
+                return future.result()
+        raise AssertionError(f"{name} does not answer")
+
+    def service(self, kind: type, name: str):
+        """Client of one of the node's services."""
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, f"{self._service}/{name}")
+            assert self._clients[name].wait_for_service(10)
+        return self._clients[name]
 
     def wait_for_view(self, messages: dict) -> ReferenceView:
         stamp = stamp_ns(messages["color"].header.stamp)

@@ -246,9 +246,7 @@ def test_views_are_captured_served_listed_and_released(camera):
     late = camera.call(CaptureView, "capture_view", timeout=Duration(nanosec=50_000_000))
     assert not late.success and "0.05 s" in late.message
 
-    capture = camera.node.create_client(CaptureView, "/roboref/capture_view")
-    assert capture.wait_for_service(10)
-    future = capture.call_async(CaptureView.Request())
+    future = camera.service(CaptureView, "capture_view").call_async(CaptureView.Request())
     # The request may overtake the image or not: whichever view comes next is the one.
     view = camera.eventually(lambda: (camera.see(AHEAD), future)[1], lambda f: f.done()).result().view
     assert view.pinned and view.depth_coverage == 1.0
