@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import rclpy
+from builtin_interfaces.msg import Duration
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from roboref_msgs.msg import MarkedRegion, ReferQuery
@@ -100,9 +101,22 @@ class ReplaySession:
         self._capture = self._node.create_client(CaptureView, f"{_NODE}/capture_view")
         self._list = self._node.create_client(ListViews, f"{_NODE}/list_views")
         waiter = ViewWaiter(self._node, f"{_NODE}/view")
-        for client in (self._refer, self._capture, self._list):
-            self._process.wait_until(client.service_is_ready, _START_SECONDS, client.srv_name)
+        # No question, no time to capture in, any list: these cost nothing and change nothing.
+        self._probe(self._refer, ReferPoint.Request(query=ReferQuery(timeout=Duration(sec=-1))))
+        self._probe(self._capture, CaptureView.Request(timeout=Duration(nanosec=1_000_000)))
+        self._probe(self._list, ListViews.Request())
         self._player = BagPlayer(self._node, self._bag, PlayOptions(), wait_for_taken=waiter)
+
+    def _probe(self, client, request) -> None:
+        """Ask until answered: DDS matches the two directions one after the other, and an early response is lost."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            self._process.wait_until(client.service_is_ready, _START_SECONDS, client.srv_name)
+            answered = threading.Event()
+            client.call_async(request).add_done_callback(lambda _, answered=answered: answered.set())
+            if answered.wait(1.0):
+                return
+        raise TimeoutError(f"{client.srv_name} did not answer within {_START_SECONDS:.0f} s of the node's start")
 
     def _spin(self) -> None:
         try:
