@@ -207,6 +207,34 @@ class Shrink:
 
 
 @dataclass(frozen=True)
+class Convert:
+    """Read or write the data of other programs.
+
+    "from-grounding": manipulation records (box, point, trajectory, choice) to our training JSON. "to-grounding":
+    views of a five_frames tree to such records. "from-refspatial": a RefSpatial tree to training JSON.
+    "to-refspatial": one of our task files to a RefSpatial tree.
+    """
+
+    how: tyro.conf.Positional[Literal["from-grounding", "to-grounding", "from-refspatial", "to-refspatial"]]
+    source: Path
+    """File or folder to read."""
+    target: Path
+    """File (folder for to-refspatial) to write."""
+    image_root: Path = Path("/")
+    """from-grounding: what picture paths start from."""
+    split: Literal["train", "validation"] = "train"
+    """to-grounding: of the tree."""
+    seed: int = 0
+    """to-grounding: of the points."""
+
+    def __call__(self) -> int:
+        from offline.data_engine.convert import convert
+
+        print(convert(self.how, self.source, self.target, self.image_root, self.split, self.seed))
+        return 0
+
+
+@dataclass(frozen=True)
 class Slurm:
     """Build on a cluster: one job array per phase, failed shards again, then the files are joined.
 
@@ -248,6 +276,7 @@ COMMANDS: dict[str, Callable] = {
     "show": Show,
     "validate": Validate,
     "shrink": Shrink,
+    "convert": Convert,
     "slurm": Slurm,
 }
 

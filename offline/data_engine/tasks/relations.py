@@ -13,6 +13,8 @@ import numpy as np
 _TOUCH = 0.05
 """A gap or an overlap up to this still is contact [m]: meshes are smoothed and objects sink into each other."""
 
+_AROUND = 0.12
+
 
 @dataclass(frozen=True)
 class SeenObject:
@@ -114,8 +116,12 @@ def under(a: SeenObject, b: SeenObject) -> bool | None:
 
 
 def _over(a: SeenObject, points: np.ndarray) -> np.ndarray:
-    """(n,) bool: which points lie within the footprint of ``a``, seen from above."""
-    return ((points[:, :2] >= a.lower[:2]) & (points[:, :2] <= a.upper[:2])).all(axis=1)
+    """(n,) bool: which points lie within the footprint of ``a`` and a little around it, seen from above.
+
+    Surfaces are sampled every few centimetres: right under a cup there may be no sample at all.
+    """
+    inside = (points[:, :2] >= a.lower[:2] - _AROUND) & (points[:, :2] <= a.upper[:2] + _AROUND)
+    return inside.all(axis=1)
 
 
 def _footprint_share(a: SeenObject, b: SeenObject) -> float:

@@ -1,0 +1,112 @@
+"""A build on a cluster: submitit job arrays, one task per shard, failed shards again."""
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import submitit
+
+from offline.data_engine.assemble import assemble
+from offline.data_engine.runner import run_scenes, run_tasks
+
+if TYPE_CHECKING:
+    from offline.data_engine.cli import Build, Slurm
+
+_POLL = 2.0
+
+
+class ShardFailed(RuntimeError):
+    """Shards that failed more often than they may."""
+
+
+def run_shard(build: Build, phase: str, index: int, count: int) -> list[str]:
+    """What one job of an array does; returns the scans that failed in it."""
+    work = {"scenes": run_scenes, "tasks": run_tasks}[phase]
+    return work(build.run(), build.workers, (index, count))
+
+
+def run_on_slurm(settings: Slurm) -> int:
+    """Submit the phases one after the other and wait for each. Returns 0, or 1 if scans failed.
+
+    Raises ValueError if a shard fails on every try.
+    """
+    build = dataclasses.replace(settings.build, workers=settings.cpus)
+    run = build.run()
+    run.check_output()
+    for phase in ("scenes", "tasks"):
+        try:
+            _run_array(settings, build, phase)
+        except ShardFailed as error:
+            raise ValueError(str(error)) from error
+    manifest = assemble(run)
+    for name, facts in manifest["files"].items():
+        print(f"{facts['samples']:9d}  {run.layout.tasks / name}")
+    return 1 if manifest["failed"] else 0
+
+
+def _run_array(settings: Slurm, build: Build, phase: str) -> None:
+    executor = submitit.AutoExecutor(folder=settings.logs / phase, cluster=settings.executor)
+    executor.update_parameters(
+        name=f"roboref-{phase}",
+        timeout_min=settings.minutes,
+        cpus_per_task=settings.cpus,
+        **({"mem_gb": settings.memory_gb} if settings.executor == "slurm" else {}),
+        **({"slurm_partition": settings.partition} if settings.partition else {}),
+    )
+    waiting = list(range(settings.shards))
+    for attempt in range(settings.retries + 1):
+        jobs = executor.map_array(
+            run_shard, *zip(*((build, phase, index, settings.shards) for index in waiting), strict=True)
+        )
+        print(f"{phase}: {len(jobs)} jobs submitted ({settings.executor}), {jobs[0].job_id} and on", flush=True)
+        failed = []
+        for index, job in zip(waiting, jobs, strict=True):
+            error = _wait(job)
+            if error:
+                failed.append(index)
+                print(f"{phase}: shard {index}/{settings.shards} failed: {error}", file=sys.stderr, flush=True)
+        if not failed:
+            return
+        waiting = failed
+        print(f"{phase}: {len(failed)} shards failed at try {attempt + 1}", file=sys.stderr, flush=True)
+    raise ShardFailed(
+        f"{phase}: shards {', '.join(map(str, waiting))} of {settings.shards} failed {settings.retries + 1} times; "
+        f"logs are in {settings.logs / phase}"
+    )
+
+
+def _wait(job: submitit.Job) -> str:
+    """Wait for a job; returns what went wrong, or ""."""
+    while not job.done():
+        time.sleep(_POLL)
+    try:
+        job.result()
+    except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError, OSError, ValueError) as error:
+        return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return ""
+
+
+def batch_script(settings: Slurm) -> str:
+    """A plain batch script that does the same, for clusters where jobs are submitted by hand."""
+    build = settings.build
+    options = ["--scans", str(build.scans), "--out", str(build.out), "--workers", str(settings.cpus)]
+    for name in ("train_list", "validation_list", "label_table"):
+        if getattr(build, name):
+            options += [f"--{name.replace('_', '-')}", str(getattr(build, name))]
+    command = "roboref data build " + shlex.join(options)
+    partition = f"#SBATCH --partition={settings.partition}\n" if settings.partition else ""
+    return (
+        "#!/bin/bash\n"
+        "#SBATCH --job-name=roboref-data\n"
+        f"#SBATCH --array=0-{settings.shards - 1}\n"
+        f"#SBATCH --cpus-per-task={settings.cpus}\n"
+        f"#SBATCH --mem={settings.memory_gb}G\n"
+        f"#SBATCH --time={settings.minutes}\n"
+        f"{partition}"
+        "# sbatch --export=ALL,PHASE=scenes, then the same with PHASE=tasks --dependency=afterok:<job>, then once:\n"
+        f"#   {command} --phase assemble\n"
+        f'srun {command} --phase "$PHASE" --shard "$SLURM_ARRAY_TASK_ID/{settings.shards}"'
+    )

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offline.data_engine.tasks import relations as rel
+from offline.data_engine.tasks.expressions import FrameObjects, absent_labels, could_be_meant, expressions
+from offline.data_engine.tasks.relations import SeenObject
+
+
+def thing(uid, label, box, depth=(2.0, 2.2, 2.4), lower=(0, 0, 0), upper=(0.4, 0.4, 0.4)) -> SeenObject:
+    grid = np.stack(np.meshgrid(*(np.linspace(0, 1, 6) for _ in range(3)), indexing="ij"), axis=-1).reshape(-1, 3)
+    on_surface = ((grid == 0) | (grid == 1)).any(axis=1)
+    points = np.asarray(lower) + grid[on_surface] * (np.asarray(upper) - lower)
+    return SeenObject(uid, label, box, depth, points)
+
+
+def phrases(*seen, undecided=(), hidden=(), seed=0) -> dict[tuple[str, str], tuple[int, ...]]:
+    frame = FrameObjects(tuple(seen), tuple(undecided), tuple(hidden), 640)
+    found = list(expressions(frame, np.random.default_rng(seed)))
+    return {(e.relation, e.text): e.uids for e in found}
+
+
+def relations_of(found) -> dict[str, set]:
+    out: dict[str, set] = {}
+    for (relation, _), uids in found.items():
+        out.setdefault(relation, set()).add(uids)
+    return out
+
+
+boxes = st.tuples(st.integers(0, 500), st.integers(5, 140)).map(lambda b: (b[0], 0, b[0] + b[1], 50))
+
+
+@given(boxes, boxes)
+def test_left_and_right_are_mirror_images_and_exclude_each_other(a, b):
+    x, y = thing(1, "cup", a), thing(2, "box", b)
+    assert rel.left_of(x, y) == rel.right_of(
+        thing(1, "cup", (640 - a[2], 0, 640 - a[0], 50)), thing(2, "box", (640 - b[2], 0, 640 - b[0], 50))
+    )
+    assert not (rel.left_of(x, y) and rel.right_of(x, y))
+    if rel.left_of(x, y):
+        assert rel.right_of(x, y) is False and rel.left_of(y, x) is False
+
+
+def test_depth_relations_need_clear_order_and_overlap():
+    near = thing(1, "chair", (100, 0, 200, 50), (1.0, 1.2, 1.4), (0, 0, 0), (0.4, 0.4, 0.8))
+    far = thing(2, "table", (120, 0, 260, 50), (2.0, 2.4, 2.8), (0, 1.0, 0), (1, 1.6, 0.7))
+    assert rel.in_front_of(near, far) is True and rel.behind(far, near) is True
+    assert rel.in_front_of(far, near) is False
+    aside = thing(3, "chair", (500, 0, 600, 50), (1.0, 1.2, 1.4), (3, 0, 0), (3.4, 0.4, 0.8))
+    assert rel.in_front_of(aside, far) is None
+    below = thing(4, "cup", (120, 0, 160, 50), (1.5, 1.6, 1.7), (0.2, 1.1, 0), (0.3, 1.2, 0.1))
+    assert rel.in_front_of(below, far) is None
+
+
+def test_on_and_under():
+    table = thing(1, "table", (0, 0, 300, 100), lower=(0, 0, 0), upper=(1.2, 0.8, 0.7))
+    cup = thing(2, "cup", (0, 0, 30, 30), lower=(0.4, 0.3, 0.7), upper=(0.5, 0.4, 0.8))
+    floor_cup = thing(3, "cup", (0, 0, 30, 30), lower=(0.4, 0.3, 0.0), upper=(0.5, 0.4, 0.1))
+    away = thing(4, "cup", (0, 0, 30, 30), lower=(2.4, 0.3, 0.7), upper=(2.5, 0.4, 0.8))
+    floating = thing(5, "cup", (0, 0, 30, 30), lower=(0.4, 0.3, 1.3), upper=(0.5, 0.4, 1.4))
+    assert [rel.on(o, table) for o in (cup, floor_cup, away, floating)] == [True, False, False, False]
+    assert [rel.under(o, table) for o in (floor_cup, cup, away)] == [True, False, False]
+    assert rel.on(table, cup) is False
+
+
+def test_between():
+    a = thing(1, "chair", (0, 0, 100, 50), lower=(0, 0, 0), upper=(0.4, 0.4, 0.8))
+    c = thing(3, "cabinet", (400, 0, 500, 50), lower=(3, 0, 0), upper=(3.4, 0.4, 0.8))
+    middle = thing(2, "bag", (200, 0, 260, 50), lower=(1.5, 0, 0), upper=(1.8, 0.4, 0.4))
+    outside = thing(4, "bag", (520, 0, 600, 50), lower=(4.2, 0, 0), upper=(4.5, 0.4, 0.4))
+    assert rel.between(middle, a, c) is True and rel.between(outside, a, c) is False
+
+
+def test_nothing_ambiguous_is_named():
+    left, right = thing(1, "chair", (50, 0, 100, 50)), thing(2, "chair", (400, 0, 450, 50), (3.0, 3.2, 3.4))
+    found = relations_of(phrases(left, right))
+    assert found["leftmost"] == {(1,)} and found["rightmost"] == {(2,)} and found["all"] == {(1, 2)}
+    assert found["nearest"] == {(1,)} and found["farthest"] == {(2,)}
+    assert "unique" not in found and "nth" not in found
+    # A third chair that may be in the picture: none of that can be said any more.
+    assert phrases(left, right, undecided=("office chair",)) == {}
+    # Nor if something there could be called a chair.
+    assert phrases(left, thing(3, "armchair", (400, 0, 450, 50))) == {}
+
+
+def test_an_unclear_candidate_spoils_a_relation():
+    table = thing(9, "table", (300, 0, 400, 50), (2.0, 2.2, 2.4), (0, 2, 0), (1, 3, 0.7))
+    left, right = thing(1, "cup", (100, 0, 140, 50)), thing(2, "cup", (500, 0, 540, 50))
+    assert relations_of(phrases(table, left, right))["left"] == {(1,)}
+    overlapping = thing(3, "cup", (280, 0, 330, 50))
+    assert "left" not in {r for (r, text) in phrases(table, left, overlapping) if text.endswith("table.")}
+
+
+def test_nth_from_left_counts_from_the_left():
+    row = [thing(uid, "cup", (60 * k, 0, 60 * k + 30, 50)) for k, uid in enumerate((7, 3, 5))]
+    found = phrases(*row)
+    nth = {text: uids for (relation, text), uids in found.items() if relation == "nth"}
+    assert {uids for text, uids in nth.items() if "second" in text} == {(3,)}
+    assert next(uids for (relation, _), uids in found.items() if relation == "all") == (7, 3, 5)
+
+
+def test_absent_labels_have_no_double_in_the_picture():
+    frame = FrameObjects((thing(1, "couch", (0, 0, 9, 9)),), ("mug",), ("sofa", "cup", "bicycle", "chair"), 640)
+    assert absent_labels(frame) == ["bicycle", "chair"]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [("chair", "office chair", True), ("trash can", "recycling bin", True), ("books", "book", True),
+     ("monitor", "tv", True), ("chair", "couch", False), ("lamp", "table", False), ("glass", "glasses", False)],
+)  # fmt: skip
+def test_names_that_could_be_confused(a, b, same):
+    assert could_be_meant(a, b) == could_be_meant(b, a) == same
