@@ -6,7 +6,7 @@ import numpy as np
 
 from sim.design import BLACK, BRIGHT, DARK_METAL, FABRICS, METAL, Design, Kit, about
 from sim.materials import Material, shade
-from sim.shapes import Box, vessel
+from sim.shapes import Box, cylinder, vessel
 
 
 def _screen(rng: np.random.Generator) -> Material:
@@ -214,7 +214,8 @@ def alarm_clock(rng: np.random.Generator) -> Design:
     kit = Kit(rng)
     color, tone = kit.colored(BRIGHT)
     kit.add(vessel(0.055, 0.05, 0.008), (-0.025, 0, 0.065), Material(tone), about("y", 90))
-    kit.box((0.002, 0.008, 0.034), (-0.013, 0, 0.065), BLACK)
+    kit.add(cylinder(0.046, 0.012), (-0.02, 0, 0.065), Material((0.95, 0.95, 0.92)), about("y", 90))
+    kit.box((0.002, 0.006, 0.034), (-0.008, 0, 0.065), BLACK)
     for side in (-1, 1):
         kit.bar([(0, side * 0.03, 0.0), (0, side * 0.02, 0.03)], 0.006, METAL)
         kit.blob((0.02, 0.02, 0.015), (0, side * 0.03, 0.122), Material(tone))
@@ -380,7 +381,7 @@ def clock(rng: np.random.Generator) -> Design:
     r = kit.uniform(0.13, 0.18)
     turn = about("y", 90)
     kit.add(vessel(r, 0.04, 0.02), (0, 0, r), Material(tone), turn)
-    kit.add(vessel(r - 0.022, 0.024, 0.002), (0, 0, r), Material((0.95, 0.95, 0.92)), turn)
+    kit.add(cylinder(r - 0.022, 0.024), (0, 0, r), Material((0.95, 0.95, 0.92)), turn)
     for degrees, length in ((kit.uniform(0, 360), r * 0.5), (kit.uniform(0, 360), r * 0.75)):
         R = about("x", degrees)
         kit.add(Box((0.004, 0.012, length)), np.array((0.03, 0, r)) + R @ (0, 0, length / 2), BLACK, R)
