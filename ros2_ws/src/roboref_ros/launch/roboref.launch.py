@@ -6,7 +6,7 @@ from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 from launch.conditions import IfCondition
-from launch.substitutions import EqualsSubstitution, LaunchConfiguration, NotEqualsSubstitution
+from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -69,7 +69,7 @@ def generate_launch_description() -> LaunchDescription:
                 parameters=[{"use_sim_time": use_sim_time}],
                 remappings=tf,
                 arguments=["-d", str(share / "rviz" / "roboref.rviz")],
-                condition=IfCondition(EqualsSubstitution(LaunchConfiguration("rviz"), "true")),
+                condition=IfCondition(LaunchConfiguration("rviz")),
             ),
         ]
     )

@@ -67,7 +67,7 @@ class Intake:
     Attributes:
         problem: why the newest pair became no view; None if it did.
         pose_problem: why the newest view has no pose; empty if it has.
-        overflowed: messages and pairs dropped because they came faster than they could be handled.
+        overflowed: images dropped because they came faster than they could be handled.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class Intake:
         self._depth_info_expected = depth_info_expected
         self._timeout = timeout
         self._infos: list[CameraInfo | None] = [None, None]
-        self._inbox: deque[tuple[int, Image | CompressedImage] | None] = deque()
+        self._inbox: deque[tuple[int, Image | CompressedImage]] = deque()
         self._pending: deque[_Pair] = deque()
         self._changed = threading.Condition()
-        self._closed = False
+        self._cleared = self._closed = False
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
     def start(self) -> None:
@@ -129,7 +129,7 @@ class Intake:
         """Drop every message handed over before this call: the clock jumped."""
         with self._changed:
             self._inbox.clear()
-            self._inbox.append(None)
+            self._cleared = True
             self._changed.notify()
 
     def close(self) -> None:
@@ -156,22 +156,29 @@ class Intake:
             f"{self.pairer.slop_ns * 1e-9:g} s of each other (sync.slop)"
         )
 
+    def summary(self) -> str:
+        """What has become of all images, for a person."""
+        color, depth = self.pairer.dropped
+        return (
+            f"{self.pairer.paired} pairs; without partner: {color} colour and {depth} depth images; "
+            f"dropped because too many came at once: {self.overflowed}"
+        )
+
     def _run(self) -> None:
         while True:
             with self._changed:
-                if not self._inbox and not self._closed:
+                if not (self._inbox or self._cleared or self._closed):
                     self._changed.wait(self._next_wait())
                 if self._closed:
                     return
                 inbox, self._inbox = self._inbox, deque()
+                cleared, self._cleared = self._cleared, False
+            if cleared:
+                self.pairer.clear()
+                self._pending.clear()
+                self._on_clear()
             now = time.monotonic()
-            for entry in inbox:
-                if entry is None:
-                    self.pairer.clear()
-                    self._pending.clear()
-                    self._on_clear()
-                    continue
-                stream, message = entry
+            for stream, message in inbox:
                 self._received[stream] += 1
                 self._enqueue(self.pairer.add(stream, stamp_ns(message.header.stamp), message, now), now)
             self._enqueue(self.pairer.poll(now), now)

@@ -12,7 +12,7 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from roboref_core.answer import ErrorCode, ReferError
+from roboref_core.answer import ReferError
 from roboref_core.models.registry import load_model
 from roboref_core.view import View
 from roboref_core.view_buffer import SECOND, ViewBuffer
@@ -48,6 +48,7 @@ class RoborefNode(Node):
         parameters.declare(self)
         self._warned: dict[object, float] = {}
         self._last_view = time.monotonic()
+        self._overflowed = 0
         self._buffer = ViewBuffer(parameters.buffer_config(self))
         model = load_model(*(self._value(f"model.{name}") for name in ("backend", "path", "url", "device", "dtype")))
         self._deadlines = Deadlines()
@@ -90,6 +91,7 @@ class RoborefNode(Node):
     def close(self) -> None:
         """Stop all threads; the node is of no use afterwards."""
         self._intake.close()
+        self.get_logger().info(self._intake.summary())
         self._poses.close()
         self._view_services.close()
         if not self._questions.close(_SHUTDOWN):
@@ -143,6 +145,9 @@ class RoborefNode(Node):
         silent = time.monotonic() - self._last_view
         if silent > self._value("sync.warn_after"):
             self._warn("silent", f"no view for {silent:.0f} s: {self._intake.diagnosis()}")
+        if self._intake.overflowed > self._overflowed:
+            self._overflowed = self._intake.overflowed
+            self._warn("overflow", f"images come faster than they are handled: {self._intake.summary()}")
         for topics in self._topics:
             publishers = self.count_publishers(topics.image)
             if publishers > 1:
@@ -150,8 +155,8 @@ class RoborefNode(Node):
 
     def _report(self, problem: ReferError) -> None:
         """In the intake's thread."""
-        without_pose = problem.code == ErrorCode.TF_ERROR
-        self._warn(problem.code, f"{'view without pose' if without_pose else 'images not used'}: {problem}")
+        taken = problem is not self._intake.problem
+        self._warn(problem.code, f"{'view taken, but' if taken else 'images not used:'} {problem}")
 
     def _warn(self, kind: object, text: str) -> None:
         now = time.monotonic()

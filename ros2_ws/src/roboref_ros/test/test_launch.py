@@ -36,7 +36,7 @@ TOPICS = {
 }
 
 
-@launch_pytest.fixture(scope="module")
+@launch_pytest.fixture
 def roboref(domain):
     arguments = {
         "namespace": "r2d2",
@@ -44,7 +44,7 @@ def roboref(domain):
         "color_info": TOPICS["color_info"],
         "depth_image": TOPICS["depth"],
         "depth_info": TOPICS["depth_info"],
-        "log_level": "debug",
+        "log_level": "info",
     }
     return LaunchDescription(
         [
@@ -58,7 +58,7 @@ def roboref(domain):
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def camera(domain):
     camera = FakeCamera(domain, TOPICS, "/r2d2/roboref", {"color": Image, "depth": Image, "tf": TFMessage})
     yield camera
