@@ -190,7 +190,7 @@ class _Layout:
         """Chairs at tables, a nightstand at the bed, a screen on the desk, pillows."""
         host = self.placed[index]
         kind, (low, high) = host.design.kind, host.design.bounds
-        if kind in ("table",):
+        if kind == "table":
             seat = self.kit.choose((furniture.chair, furniture.chair, furniture.stool))
             self._seats(host, seat, int(self.rng.integers(1, 4)), objects)
         elif kind == "desk":
@@ -250,11 +250,10 @@ class _Layout:
             R = about("z", yaw)
             reach = np.abs(R[:2, :2]) @ (np.array(high - low)[:2] / 2)
             slack = np.array(spot.size) / 2 - reach - 0.01
-            if (slack < 0).any():
-                if back or len(host.design.places) == 1:
-                    slack = np.maximum(slack, 0.0) if (slack > -0.06).all() else slack
-                if (slack < 0).any():
-                    continue
+            # What belongs there (a screen on its desk) may stand out by a few centimetres.
+            if (slack < (-0.06 if back else 0.0)).any():
+                continue
+            slack = np.maximum(slack, 0.0)
             offset = self.rng.uniform(-slack, slack)
             if back:
                 offset[0] = -slack[0] * self.kit.uniform(0.5, 0.9)
@@ -269,26 +268,24 @@ class _Layout:
         """Small things on, in and under the pieces and on the floor until there are ``objects``."""
         if self.kit.chance(0.6) and not self.full(objects):
             self._rug()
-        repeat = None
+        last = None
         for _ in range(objects * 20):
             if self.full(objects):
                 return
             # Now and then another of the same kind: a scene needs duplicates to tell apart.
-            if repeat is not None and self.kit.chance(0.2):
-                pool = (repeat,)
-            else:
-                pool = None
+            again = (last,) if last is not None and self.kit.chance(0.2) else None
             hosts = [i for i, p in enumerate(self.placed) if p.design.places]
             if not hosts or self.kit.chance(0.22):
-                make = self.kit.choose(pool or (*items.FLOOR, furniture.trash_can, furniture.ottoman, furniture.stool))
+                on_floor = (*items.FLOOR, furniture.trash_can, furniture.ottoman, furniture.stool)
+                make = self.kit.choose(again or on_floor)
                 done = self._on_floor(make(self.rng))
             else:
                 index = self.kit.choose(hosts)
-                make = self.kit.choose(pool or _things_for(self.placed[index].design))
-                front = make in (items.book_row, items.laptop, items.monitor, items.printer, items.microwave)
-                done = self._on(index, make(self.rng), spin=20 if front else 180)
+                make = self.kit.choose(again or _things_for(self.placed[index].design))
+                has_front = make in (items.book_row, items.laptop, items.printer, items.microwave)
+                done = self._on(index, make(self.rng), spin=20 if has_front else 180)
             if done:
-                repeat = make
+                last = make
 
     def _on_floor(self, design: Design) -> bool:
         for _ in range(_TRIES // 2):
@@ -325,6 +322,8 @@ class _Layout:
             if len(self.placed) >= objects * 0.75:
                 return
             design = self.kit.choose((items.picture, items.picture, items.clock, items.whiteboard))(self.rng)
+            if design.kind != "picture" and any(p.design.kind == design.kind for p in self.placed):
+                continue
             half = design.bounds[1][1]
             for _ in range(_TRIES):
                 wall = self.walls[int(self.rng.integers(4))]
