@@ -45,10 +45,13 @@ class PackedBatch:
 def embed_batch(model: RoboReferModel, batch: Batch, max_length: int | None = None) -> list[EmbeddedRow]:
     """Embeds a batch row by row; rows are cut at ``max_length`` positions (default: the tokenizer's)."""
     limit = max_length or model.tokenizer.model_max_length
-    queues = {}
+    queues, idle = {}, 0.0
     for kind, pictures in (("image", batch.images), ("depth", batch.depths)):
         features = model.encode(pictures, kind, model.config.image_processor) if pictures else []
         queues[kind] = [tensor for tensors in features for tensor in tensors]
+        # Here, not later: sharded ranks fetch each module's weights together, so they must run them in one order.
+        if not pictures and (kind == "image" or model.config.uses_depth):
+            idle = idle + 0.0 * _idle_features(model, kind)
     ids_of = {kind: model.tokenizer.convert_tokens_to_ids(PLACEHOLDERS[kind]) for kind in PLACEHOLDERS}
     rows = []
     for ids, labels, mask in zip(batch.input_ids, batch.labels, batch.attention_mask, strict=True):
@@ -60,7 +63,7 @@ def embed_batch(model: RoboReferModel, batch: Batch, max_length: int | None = No
         embeddings, source = model.insert_media(ids, media)
         labels = labels.to(source.device)
         spread = torch.where(source < 0, IGNORE, labels[source.clamp(min=0)])
-        rows.append(EmbeddedRow(embeddings[:limit], spread[:limit]))
+        rows.append(EmbeddedRow(embeddings[:limit] + idle, spread[:limit]))
     if unused := {kind: len(queue) for kind, queue in queues.items() if queue}:
         raise ValueError(f"features without a placeholder in the batch: {unused}")
     return rows
@@ -93,12 +96,8 @@ def batch_loss(model: RoboReferModel, batch: Batch, num_items: torch.Tensor | in
             this batch alone.
     """
     packed = pack(embed_batch(model, batch))
-    embeddings = packed.embeddings
-    for kind, pictures in (("image", batch.images), ("depth", batch.depths)):
-        if not pictures and (kind == "image" or model.config.uses_depth):
-            embeddings = embeddings + 0.0 * _idle_features(model, kind)
     hidden = model.llm.model(
-        inputs_embeds=embeddings, position_ids=packed.position_ids, use_cache=False
+        inputs_embeds=packed.embeddings, position_ids=packed.position_ids, use_cache=False
     ).last_hidden_state[0, :-1]
     labels = packed.labels[0, 1:]
     supervised = labels != IGNORE
