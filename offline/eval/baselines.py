@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,10 +20,9 @@ from roboref_core.view import LazyImage, View
 
 from offline.data_engine.files import read_mask
 from offline.data_engine.five_frames import mask_box
-from offline.data_engine.seeds import rng_of
 from offline.data_engine.sources import Scene, open_scene
-from offline.eval.predictions import Predictions, collect, digest, prediction_line
-from offline.eval.predictors import BASELINES, Predictor, Question
+from offline.eval.predictions import Predictions, collect, digest
+from offline.eval.predictors import BASELINES, Question
 from offline.eval.samples import Sample, read_samples, side_by_side
 
 # Masks from which the prior of sizes is taken: enough for its shape, at a bounded cost.
@@ -29,7 +30,7 @@ _PRIOR_MASKS = 500
 _OPEN_SCENES = 4
 
 
-def make(name: str, samples: Sequence[Sample], prior: Path | None = None) -> Predictor:
+def make(name: str, samples: Sequence[Sample], prior: Path | None = None) -> _Baseline:
     """One of ``predictors.BASELINES``.
 
     Args:
@@ -46,15 +47,16 @@ def floor(samples: Sequence[Sample]) -> list[Predictions]:
     return [answers(make(name, samples), samples) for name in BASELINES]
 
 
-def answers(predictor: Predictor, samples: Sequence[Sample]) -> Predictions:
-    """Predictions of a predictor that needs no pictures; what it cannot answer is missing."""
+def answers(predictor: _Baseline, samples: Sequence[Sample]) -> Predictions:
+    """Predictions of a baseline, made on the spot; what it cannot answer is missing."""
     lines = []
     for sample in samples:
         try:
-            (generation,) = predictor.predict([Question(sample, sample.prompt, _no_pictures)])
+            point = _in_form(sample, predictor.point(sample))
         except ReferError:
             continue
-        lines.append(prediction_line(sample.id, "", digest(sample.prompt), predictor.name, generation))
+        lines.append({"kind": "prediction", "id": sample.id, "points": [] if point is None else [list(point)],
+                      "visible": point is not None})  # fmt: skip
     return collect(lines, predictor.name)
 
 
@@ -122,20 +124,21 @@ class RandomInSizePrior(_Baseline):
     name = "random_prior"
 
     def __init__(self, sizes: np.ndarray, seed: int = 0):
-        self._sizes, self._seed = sizes, seed
+        self._sizes, self._seed = sizes.tolist(), seed
 
     @property
     def identity(self) -> dict:
-        return {"baseline": self.name, "seed": self._seed, "sizes": digest(self._sizes.tolist())}
+        return {"baseline": self.name, "seed": self._seed, "sizes": digest(self._sizes)}
 
     def point(self, sample: Sample) -> tuple[float, float]:
-        rng = rng_of("random baseline", self._seed, sample.id)
-        size = self._sizes[rng.integers(len(self._sizes))]
-        x, y = size / 2 + rng.random(2) * (1 - size)
-        return float(x), float(y)
+        # A generator of its own for each sample would cost more than the rest of its scoring.
+        digest = hashlib.sha256(f"random baseline {self._seed} {sample.id}".encode()).digest()
+        which, x, y = (number / 2**64 for number in struct.unpack("<3Q", digest[:24]))
+        width, height = self._sizes[int(which * len(self._sizes))]
+        return width / 2 + x * (1 - width), height / 2 + y * (1 - height)
 
 
-class Reprojection:
+class Reprojection(_Baseline):
     """Carries the mark by depth and pose, where the scenes that the samples come from are at hand.
 
     It does not see the pictures: what was moved or painted out it points at all the same. In the picture of another
@@ -146,50 +149,37 @@ class Reprojection:
     """
 
     name = "reprojection"
-    needs_pictures = uses_depth = False
-    workers = 1
 
     def __init__(self, scenes: Path):
         self._root = scenes
         self._model = ReprojectionModel()
         self._locate = LocateConfig()
-        self.identity = {"baseline": self.name}
-        self._open = lru_cache(_OPEN_SCENES)(self._open)
+        self._open = lru_cache(_OPEN_SCENES)(lambda scene_id: open_scene(self._root / scene_id))
 
-    def predict(self, questions: Sequence[Question]) -> list[Generation]:
+    def point(self, sample: Sample) -> tuple[float, float] | None:
         """Raises ReferError: INVALID_QUERY for samples without a mark, or whose frames the scenes lack."""
-        return [self._answer(question.sample) for question in questions]
-
-    def _answer(self, sample: Sample) -> Generation:
         entry = sample.extra
-        mark = entry.get("ref_point")
-        if mark is None:
+        if entry.get("ref_point") is None:
             raise ReferError(ErrorCode.INVALID_QUERY, f"sample {sample.id} states no ref_point to carry over")
-        facts = entry.get("visibility") or {}
-        if facts.get("query_scene", sample.scene) != sample.scene:
-            return _generation(sample, None)
+        if (entry.get("visibility") or {}).get("query_scene", sample.scene) != sample.scene:
+            return None
         try:
-            scene = self._open(sample.scene)
+            scene: Scene = self._open(sample.scene)
             reference, query = (_view(scene, str(entry.get(name))) for name in ("ref_frame", "query_frame"))
-            pixel = normalised_to_pixel(np.array(mark), reference.camera.width, reference.camera.height)
-            place = locate(reference, tuple(pixel), None, self._locate)
-            known = place.source != DepthSource.NONE and place.in_world
-            found = self._model.predict(
-                PointingRequest(
-                    text="",
-                    view=query,
-                    marks=(Mark(reference, tuple(pixel), position=place.point, covariance=place.covariance)
-                           if known else Mark(reference, tuple(pixel)),),
-                )
-            )  # fmt: skip
+            found = self._model.predict(PointingRequest("", query, (self._mark(reference, entry["ref_point"]),)))
         except ValueError as error:
             raise ReferError(ErrorCode.INVALID_QUERY, f"sample {sample.id}: {error}") from error
         if not found.visible:
-            return _generation(sample, None)
-        return _generation(sample, pixel_to_normalised(found.points[0], query.camera.width, query.camera.height))
+            return None
+        x, y = pixel_to_normalised(found.points[0], query.camera.width, query.camera.height)
+        return float(np.clip(x, 0.0, 1.0)), float(np.clip(y, 0.0, 1.0))
 
-    def _open(self, scene_id: str) -> Scene:
-        return open_scene(self._root / scene_id)
+    def _mark(self, view: View, xy: Sequence[float]) -> Mark:
+        u, v = normalised_to_pixel(np.array(xy, dtype=np.float64), view.camera.width, view.camera.height)
+        place = locate(view, (u, v), None, self._locate)
+        if place.source == DepthSource.NONE or not place.in_world:
+            return Mark(view, (u, v))
+        return Mark(view, (u, v), position=place.point, covariance=place.covariance)
 
 
 def _view(scene: Scene, frame: str) -> View:
@@ -211,18 +201,19 @@ def _view(scene: Scene, frame: str) -> View:
     )
 
 
-def _generation(sample: Sample, point: Sequence[float] | None) -> Generation:
-    """An answer in the sample's own form, from a place in the queried picture."""
-    if point is None:
+def _generation(sample: Sample, point: tuple[float, float] | None) -> Generation:
+    xy = _in_form(sample, point)
+    if xy is None:
         return Generation(format_answer(None), np.zeros((0, 2)), visible=False)
-    xy = np.clip(np.array(point, dtype=np.float64), 0.0, 1.0)
-    if sample.form is Form.CONCAT:
-        try:
-            xy = side_by_side(sample).right_to_whole(xy)
-        except ValueError as error:
-            raise ReferError(ErrorCode.INVALID_QUERY, str(error)) from error
-    return Generation(format_answer([xy]), xy[None], visible=True)
+    return Generation(format_answer([xy]), np.array([xy]), visible=True)
 
 
-def _no_pictures(sample: Sample, text: str):
-    raise AssertionError(f"sample {sample.id}: this predictor needs no pictures")
+def _in_form(sample: Sample, point: tuple[float, float] | None) -> tuple[float, float] | None:
+    """A place in the queried picture in the coordinates of the sample's answers."""
+    if point is None or sample.form is Form.MULTI:
+        return point
+    try:
+        x, y = side_by_side(sample).right_to_whole(np.array(point))
+    except ValueError as error:
+        raise ReferError(ErrorCode.INVALID_QUERY, str(error)) from error
+    return float(x), float(y)

@@ -81,17 +81,18 @@ class Judged:
         decision_only = np.array([sample.task == "t2a" for sample in self.samples], dtype=bool)
         return np.where(self.visible & ~decision_only, self.hit, self.right_decision)
 
-    def outcome(self, i: int) -> str:
-        """One word for what came of sample ``i``, for people."""
-        if self.answer[i] == Answer.MISSING:
-            return "missing"
-        if self.answer[i] == Answer.UNPARSABLE:
-            return "unparsable"
-        if self.answer[i] == Answer.NOT_VISIBLE:
-            return "false refusal" if self.visible[i] else "right refusal"
-        if not self.visible[i]:
-            return "false point"
-        return "hit" if self.hit[i] else "miss" if self.has_mask[i] else "pointed, no mask"
+    @property
+    def outcomes(self) -> np.ndarray:
+        """(N,) one of OUTCOMES for each sample: what came of it, for people."""
+        pointed, refused, visible = self.pointed, self.refused, self.visible
+        return np.select(
+            [
+                self.answer == Answer.MISSING, self.answer == Answer.UNPARSABLE, refused & visible, refused,
+                pointed & ~visible, self.hit, self.has_mask,
+            ],
+            ["missing", "unparsable", "false refusal", "right refusal", "false point", "hit", "miss"],
+            "pointed, no mask",
+        )  # fmt: skip
 
 
 OUTCOMES = (
@@ -266,8 +267,11 @@ def _measure(mask_path: Path | None, samples: Sequence[Sample], raw: np.ndarray)
     """(k, R) columns for k samples that share one mask (or, without one, the queried picture)."""
     notes: list[tuple[str, str]] = []
     mask, size = _mask_and_size(mask_path, samples, notes)
-    point, off = raw.copy(), np.empty_like(raw)
+    point = raw.copy()
+    off = raw - np.array([sample.truth[0] for sample in samples], dtype=np.float64)[:, None]
     for i, sample in enumerate(samples):
+        if sample.form is Form.MULTI and len(sample.truth) == 1:
+            continue
         truth = np.array(sample.truth, dtype=np.float64)
         if sample.form is Form.CONCAT:
             try:
@@ -291,7 +295,7 @@ def _measure(mask_path: Path | None, samples: Sequence[Sample], raw: np.ndarray)
     # The outer half of an edge pixel belongs to the picture: x = 1 is its last pixel.
     pixels = np.minimum(np.floor(np.where(inside[..., None], point, 0.0) * size), np.subtract(size, 1)).astype(int)
     columns["hit"] = inside & mask[pixels[..., 1], pixels[..., 0]]
-    return _Measured(columns, True, float(mask.mean()), notes)
+    return _Measured(columns, True, np.count_nonzero(mask) / mask.size, notes)
 
 
 def _mask_and_size(

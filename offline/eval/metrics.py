@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from offline.eval.intervals import ClusterBootstrap, wilson
 from offline.eval.judge import Answer, Judged
@@ -168,7 +167,7 @@ def auroc(p: np.ndarray, positive: np.ndarray) -> float | None:
     above, below = int(positive.sum()), int((~positive).sum())
     if above == 0 or below == 0:
         return None
-    ranks = rankdata(p)
+    ranks = _ranks(p)
     return float((ranks[positive].sum() - above * (above + 1) / 2) / (above * below))
 
 
@@ -188,9 +187,15 @@ def calibration(p: np.ndarray, positive: np.ndarray, bins: int = _CALIBRATION_BI
 
 
 def _auroc_interval(p, visible, clusters, bootstrap: ClusterBootstrap) -> tuple[float, float] | None:
-    levels = np.minimum((rankdata(p) / (len(p) + 1) * _BOOTSTRAP_LEVELS).astype(int), _BOOTSTRAP_LEVELS - 1)
+    levels = np.minimum((_ranks(p) / (len(p) + 1) * _BOOTSTRAP_LEVELS).astype(int), _BOOTSTRAP_LEVELS - 1)
     counts = np.zeros((2, bootstrap.count, _BOOTSTRAP_LEVELS))
     np.add.at(counts, (np.where(visible, 0, 1), clusters, levels), 1.0)
     positive, negative = bootstrap.replicate(counts[0]), bootstrap.replicate(counts[1])
     concordant = (positive * (np.cumsum(negative, axis=1) - negative / 2)).sum(axis=1)
     return bootstrap.interval(_ratio(concordant, positive.sum(axis=1) * negative.sum(axis=1)))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """(N,) 1-based ranks; equal values share the mean of theirs."""
+    _, index, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[index]

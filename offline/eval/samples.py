@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -131,7 +132,7 @@ def parse_sample(entry: dict, folder: Path) -> Sample:
     if depths and len(depths) != len(images):
         raise BadSample("depth count", f"sample {entry['id']}: {len(images)} images but {len(depths)} depth pictures")
     prompt, truth = _turns(entry)
-    task, form = _task(entry, len(images))
+    task, form = _task(str(entry.get("task", "")), str(entry.get("form", "")), len(images))
     expected = _PICTURES.get((task, form))
     if expected is not None and len(images) != expected:
         raise BadSample(
@@ -200,9 +201,10 @@ def select(samples: Sequence[Sample], limit: int | None) -> tuple[Sample, ...]:
     return tuple(samples if limit is None else samples[:limit])
 
 
-def _task(entry: dict, num_images: int) -> tuple[str, Form]:
-    words = re.split(r"[\s_/-]+", str(entry.get("task", "")).lower())
-    stated = next((form for form in Form if form.value in (*words, str(entry.get("form", "")).lower())), None)
+@lru_cache
+def _task(stated_task: str, stated_form: str, num_images: int) -> tuple[str, Form]:
+    words = re.split(r"[\s_/-]+", stated_task.lower())
+    stated = next((form for form in Form if form.value in (*words, stated_form.lower())), None)
     task = next((word for word in words if word in TASKS), None) or "_".join(words) or "pointing"
     if stated is None:
         # Only a pair is ever asked about in T1: one picture holds both views.
@@ -233,11 +235,17 @@ def _paths(entry: dict, key: str, folder: Path) -> tuple[Path, ...]:
     names = [] if value is None else value if isinstance(value, list) else [value]
     if not all(isinstance(name, str) and name for name in names):
         raise BadSample(f"no {key}", f"sample {entry['id']}: {key} must hold paths, found {names!r}")
-    return tuple(folder / name for name in names)
+    return tuple(_join(folder, name) for name in names)
 
 
 def _path(value: object, folder: Path) -> Path | None:
-    return folder / value if isinstance(value, str) and value else None
+    return _join(folder, value) if isinstance(value, str) and value else None
+
+
+@lru_cache(2**18)
+def _join(folder: Path, name: str) -> Path:
+    """Making a Path costs more than all else about a sample, and samples share pictures."""
+    return folder / name
 
 
 def _number(value: object) -> float | None:

@@ -11,11 +11,11 @@ HEADLINE = (
     "correct", "hit_at_mask", "not_visible_accuracy", "not_visible_recall", "false_refusals", "balanced_accuracy",
     "f1", "l2", "l2_diagonal", "success_at_0.02", "success_at_0.05", "success_at_0.10", "unparsable", "missing",
 )  # fmt: skip
-_EXTRA_TITLES = {"auroc": "AUROC of p_visible", "calibration_error": "calibration error"}
+PROBABILITY = {"auroc": "AUROC of p_visible", "calibration_error": "calibration error"}
 
 
 def title(figure: str) -> str:
-    return FIGURES[figure].title if figure in FIGURES else _EXTRA_TITLES[figure]
+    return FIGURES[figure].title if figure in FIGURES else PROBABILITY[figure]
 
 
 def cell(figure: dict) -> str:
@@ -55,7 +55,7 @@ def render_score(found: dict) -> str:
     lines = [f"{found['model']} on {found['data']}: {found['samples']} samples, {found['scenes']} scenes", ""]
     splits = found["groups"].get("split", {})
     shown = (splits if len(splits) > 1 else {}) | {found["model"]: found["overall"]} | found["baselines"]
-    names = (*HEADLINE, *_EXTRA_TITLES)
+    names = (*HEADLINE, *PROBABILITY)
     lines += [markdown(["", *shown], figure_rows(list(shown.values()), names)), ""]
     for kind, figure in (("reason", "not_visible_recall"), ("area", "hit_at_mask"), ("baseline", "hit_at_mask")):
         if found["groups"].get(kind):

@@ -1,0 +1,123 @@
+"""`roboref eval ablation`: what the grid, the form and the depth pictures are worth to one model.
+
+    roboref eval ablation --tasks-dir tasks --model roborefer --path checkpoints/2b --out out/ablation
+
+T1, the same pairs each time: with and without a coordinate grid, as two pictures and side by side in one, with and
+without depth pictures (where the model takes them). Grid and depth are compared paired, on the same samples.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import tyro
+
+from offline.data_engine.files import write_bytes, write_json
+from offline.eval.compare import compare
+from offline.eval.judge import Judged
+from offline.eval.metrics import FIGURES
+from offline.eval.predict import Gone, RunConfig, ShowConfig
+from offline.eval.predictors import ModelConfig, Predictor, load_predictor
+from offline.eval.samples import SampleFile
+from offline.eval.table import cell, markdown
+from offline.eval.zeroshot import read_files, run
+
+FORMS = ("t1_val_multi", "t1_val_concat")
+_FIGURES = ("correct", "hit_at_mask", "not_visible_accuracy", "l2", "success_at_0.05", "unparsable")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Predict and score T1 in every form.
+
+    Attributes:
+        tasks_dir: folder with t1_val_multi.json and t1_val_concat.json.
+        out: folder for predictions and the tables.
+        show: grid and depth are varied; the grid's size is taken from here.
+    """
+
+    model: tyro.conf.OmitArgPrefixes[ModelConfig]
+    tasks_dir: Path
+    out: Path = Path("out/ablation")
+    show: tyro.conf.OmitArgPrefixes[ShowConfig] = ShowConfig()
+    run: tyro.conf.OmitArgPrefixes[RunConfig] = RunConfig()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to show a file."""
+
+    data: SampleFile
+    show: ShowConfig
+
+    @property
+    def name(self) -> str:
+        return f"{self.data.name}{'_grid' if self.show.grid else ''}{'_depth' if self.show.depth else ''}"
+
+
+def variants(files: list[SampleFile], predictor: Predictor, show: ShowConfig) -> Iterator[Variant]:
+    """Every combination that the model and the files allow."""
+    for data in files:
+        with_depth = predictor.uses_depth and any(sample.depths for sample in data.samples)
+        for grid, depth in product((False, True), (False, True) if with_depth else (False,)):
+            yield Variant(data, replace(show, grid=grid, depth=depth))
+
+
+def differences(judged: dict[Variant, Judged]) -> list[list[str]]:
+    """What adding grid, or depth, to a variant does: rows of figures with their intervals, paired."""
+    rows = []
+    for without, one in judged.items():
+        for with_it, other in judged.items():
+            added = _added(without, with_it)
+            if added is None:
+                continue
+            found = compare(one, other)
+            for name in ("correct", "hit_at_mask", "not_visible_accuracy"):
+                figure = found["figures"][name]
+                if figure["difference"] is None:
+                    continue
+                ends = figure["interval"]
+                interval = "-" if ends is None else f"{ends[0]:+.3f} to {ends[1]:+.3f}"
+                verdict = {"B is better": "helps", "A is better": "hurts"}.get(figure["verdict"], figure["verdict"])
+                rows.append([added, without.name, FIGURES[name].title, f"{figure['difference']:+.3f}", interval, verdict])
+    return rows
+
+
+def _added(a: Variant, b: Variant) -> str | None:
+    """What ``b`` has beyond ``a``, if it is one thing and the samples are the same."""
+    if a.data is not b.data:
+        return None
+    change = (b.show.grid - a.show.grid, b.show.depth - a.show.depth)
+    return {(1, 0): "grid", (0, 1): "depth"}.get(change)
+
+
+def main(argv: list[str]) -> int:
+    config = tyro.cli(Config, args=argv, description=__doc__)
+    try:
+        files = read_files(config.tasks_dir, FORMS, config.run.limit)
+        predictor = load_predictor(config.model, files[0].samples)
+        judged, rows, scores, complete = {}, [], {}, True
+        for variant in variants(files, predictor, config.show):
+            out = config.out / f"{variant.name}.jsonl"
+            found, whole = run(variant.data, predictor, out, variant.show, config.run, None)
+            complete &= whole
+            (model,) = found.models
+            judged[variant] = found.judged[model.name]
+            scores[variant.name] = found.scores[model.name]["overall"]
+            rows.append([variant.name, *(cell(scores[variant.name]["figures"][name]) for name in _FIGURES)])
+    except (ValueError, ImportError, Gone) as error:
+        print(f"roboref eval ablation: {error}", file=sys.stderr)
+        return 1
+    tables = [
+        markdown(["T1 shown as", *(FIGURES[name].title for name in _FIGURES)], rows),
+        markdown(["adding", "to", "", "difference", "95 % by scene", "verdict"], differences(judged)),
+    ]
+    text = f"{predictor.name}\n\n" + "\n\n".join(tables) + "\n"
+    write_bytes(config.out / "ablation.md", text.encode())
+    write_json(config.out / "ablation.json", scores)
+    print(text)
+    return 0 if complete else 1

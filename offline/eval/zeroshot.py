@@ -1,0 +1,80 @@
+"""`roboref eval zeroshot`: the four validation files, one model, one table (the report's run_zeroshot_x3).
+
+    roboref eval zeroshot --tasks-dir tasks --model roborefer --path checkpoints/2b --out out/zeroshot
+
+Writes predictions, scores, summary.md and report.html to the folder. Run again, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tyro
+
+from offline.data_engine.files import write_bytes
+from offline.eval.predict import Gone, RunConfig, ShowConfig, predict
+from offline.eval.predictions import read_predictions
+from offline.eval.predictors import ModelConfig, Predictor, load_predictor
+from offline.eval.report import Section, section, summary, write_report
+from offline.eval.samples import SampleFile, read_samples, select
+from offline.eval.table import markdown
+
+FILES = ("t1_val_multi", "t1_val_concat", "t2a_val_multi", "t2b_val_multi")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Predict and score the validation files.
+
+    Attributes:
+        tasks_dir: folder with t1_val_multi.json, t1_val_concat.json, t2a_val_multi.json and t2b_val_multi.json.
+        out: folder for everything that comes out.
+        files: which of them, by name without ".json".
+        cases: most cases shown of each outcome in the report.
+    """
+
+    model: tyro.conf.OmitArgPrefixes[ModelConfig]
+    tasks_dir: Path
+    out: Path = Path("out/zeroshot")
+    files: tuple[str, ...] = FILES
+    cases: int = 24
+    show: tyro.conf.OmitArgPrefixes[ShowConfig] = ShowConfig()
+    run: tyro.conf.OmitArgPrefixes[RunConfig] = RunConfig()
+
+
+def read_files(folder: Path, names: Sequence[str], limit: int | None) -> list[SampleFile]:
+    """The named files of a folder, the first ``limit`` samples of each. Raises ValueError for the first missing one."""
+    files = [read_samples(folder / f"{name}.json") for name in names]
+    return [replace(data, samples=select(data.samples, limit)) for data in files]
+
+
+def run(
+    data: SampleFile, predictor: Predictor, out: Path, show: ShowConfig, work: RunConfig, scenes: Path | None
+) -> tuple[Section, bool]:
+    """Predict one file into ``out``, and judge it; whether every sample was answered."""
+    done = predict(data.samples, predictor, out, show, replace(work, limit=None))
+    print(f"{out}: {done}", file=sys.stderr)
+    return section(data, [read_predictions(out)], scenes), not (done.failed or done.unreadable)
+
+
+def main(argv: list[str]) -> int:
+    config = tyro.cli(Config, args=argv, description=__doc__)
+    try:
+        files = read_files(config.tasks_dir, config.files, config.run.limit)
+        predictor = load_predictor(config.model, files[0].samples)
+        results = [
+            run(data, predictor, config.out / f"{data.name}.jsonl", config.show, config.run, config.model.scenes)
+            for data in files
+        ]
+    except (ValueError, ImportError, Gone) as error:
+        print(f"roboref eval zeroshot: {error}", file=sys.stderr)
+        return 1
+    sections = [one for one, _ in results]
+    text = markdown(*summary(sections))
+    write_bytes(config.out / "summary.md", f"{text}\n".encode())
+    write_report(f"Zero-shot: {predictor.name}", sections, config.out / "report.html", config.cases)
+    print(f"{text}\n\n{config.out / 'report.html'}")
+    return 0 if all(complete for _, complete in results) else 1
