@@ -60,7 +60,7 @@ def missing_prerequisites() -> list[str]:
 def run(*command: str | Path, failure: str) -> None:
     """Run ``command`` with its output in LOG; if it fails, show the end of that and raise SetupError(failure)."""
     # With the guard, the ROS wheels' start-up hook does not run every Python twice.
-    environment = {**os.environ, "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"}
+    environment = {**os.environ, "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1", "DS_BUILD_OPS": "0"}
     for name in ("PYTHONPATH", "PYTHONHOME"):
         environment.pop(name, None)
     with open(LOG, "wb") as log:

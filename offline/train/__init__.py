@@ -1,0 +1,1 @@
+"""Fine-tuning: plans, data, the trainer on DeepSpeed, checks, Slurm."""

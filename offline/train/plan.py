@@ -1,0 +1,266 @@
+"""A training run in one YAML file: what is trained, on what, in which stages.
+
+    model: checkpoints/RoboRefer-2B-Depth-Align
+    registry: datasets.yaml
+    output: runs/t1
+    preset: curriculum
+    batch: 64
+
+``preset`` names a file of ``presets/``, whose keys the plan's own keys replace. Relative paths are relative to the
+plan's folder.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PARTS = ("llm", "vision_tower", "mm_projector", "depth_tower", "depth_projector")
+PRESETS = Path(__file__).parent / "presets"
+# What may differ between a run and its continuation: where and how it computes, not what.
+_FREE_ON_RESUME = (
+    "output", "batch", "micro_batch", "workers", "log_every", "save_every", "keep", "report_to", "max_corrupt",
+    "gradient_checkpointing", "offload", "peak_tflops",
+)  # fmt: skip
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Lora(_Strict):
+    """Low-rank adapters on linear layers of the LLM; everything else of the LLM stays frozen. Names are peft's."""
+
+    r: int = Field(16, ge=1)
+    lora_alpha: float = Field(32.0, gt=0)
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Stage(_Strict):
+    """Attributes:
+    mixture: of registered data sets, see ``registry.parse_mixture``; without it ``data_path`` of the plan is used.
+    until_step: global step at which the stage ends, counted from the start of the run.
+    epochs: the stage's length instead, in passes over its mixture.
+    train: parts that learn; all others stay as they are, to the bit.
+    lr: peak learning rate, for all parts or by part.
+    """
+
+    name: str = Field(min_length=1)
+    mixture: str | None = None
+    until_step: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    train: tuple[Literal[PARTS], ...] = Field(PARTS, min_length=1)
+    lr: float | dict[Literal[PARTS], float] = 2e-5
+
+    @model_validator(mode="after")
+    def _check(self):
+        if (self.until_step is None) == (self.epochs is None):
+            raise ValueError(f"stage {self.name}: give either until_step or epochs")
+        if isinstance(self.lr, dict) and (missing := set(self.train) - set(self.lr)):
+            raise ValueError(f"stage {self.name}: lr lacks {', '.join(sorted(missing))}")
+        return self
+
+    def lr_of(self, part: str) -> float:
+        """Peak learning rate of a part that this stage trains."""
+        return self.lr[part] if isinstance(self.lr, dict) else self.lr
+
+
+class Plan(_Strict):
+    """Attributes:
+    model: base checkpoint, in RoboRefer's layout.
+    registry: YAML of data sets, for stages with a mixture.
+    data_path: a file of samples instead; takes precedence over every mixture. Pictures below image_folder,
+        depth pictures, if wanted, below depth_folder.
+    output: folder of the run.
+    batch: samples per optimizer step over all ranks and accumulated batches; micro_batch: per rank and pass.
+    zero: DeepSpeed ZeRO stage; 0 is plain (distributed) data parallelism.
+    window, group: samples of like length come in groups of ``group``, shuffled within windows of ``window``.
+    max_corrupt: share of unusable samples at which the run stops (at least 10 must have been seen).
+    peak_tflops: of one device, for model FLOPs utilisation; 0: not reported.
+    """
+
+    model: Path
+    output: Path
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    registry: Path | None = None
+    data_path: Path | None = None
+    image_folder: Path = Path("/")
+    depth_folder: Path | None = None
+    seed: int = Field(0, ge=0)
+    batch: int = Field(16, ge=1)
+    micro_batch: int = Field(1, ge=1)
+    workers: int = Field(0, ge=0)
+    precision: Literal["fp32", "bf16"] = "bf16"
+    zero: Literal[0, 2, 3] = 0
+    offload: bool = False
+    gradient_checkpointing: bool = False
+    lora: Lora | None = None
+    image_aspect_ratio: str | None = None
+    model_max_length: int | None = Field(None, ge=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, ge=0)
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    lr_schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    window: int = Field(512, ge=1)
+    group: int = Field(16, ge=1)
+    max_corrupt: float = Field(0.05, ge=0, le=1)
+    save_every: int = Field(500, ge=1)
+    keep: int = Field(2, ge=1)
+    log_every: int = Field(1, ge=1)
+    report_to: tuple[str, ...] = ("tensorboard",)
+    peak_tflops: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self):
+        steps = [stage.until_step for stage in self.stages if stage.until_step is not None]
+        if any(b <= a for a, b in itertools.pairwise(steps)):
+            raise ValueError(f"until_step counts from the start of the run and must grow, found {steps}")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages need names of their own, found {names}")
+        if self.data_path is None:
+            if bare := [stage.name for stage in self.stages if not stage.mixture]:
+                raise ValueError(f"stage {bare[0]} has no mixture, and the plan no data_path")
+            if self.registry is None:
+                raise ValueError("mixtures need a registry")
+        if self.offload and not self.zero:
+            raise ValueError("offload needs zero: 2 or 3")
+        if self.lora and any("llm" not in stage.train for stage in self.stages):
+            raise ValueError("lora adapts the llm: every stage must train it")
+        return self
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive stages that train the same parts: one optimizer, one warm-up and decay.
+
+    Attributes:
+        stages: indices into the plan's.
+        start, end: global steps.
+    """
+
+    stages: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A plan with every stage's end as a global step.
+
+    Attributes:
+        until: per stage.
+    """
+
+    plan: Plan
+    until: tuple[int, ...]
+
+    def __post_init__(self):
+        if any(b <= a for a, b in itertools.pairwise((0, *self.until))):
+            raise ValueError(f"stages must end one after the other, found steps {self.until}")
+
+    def stage_at(self, step: int) -> int:
+        """Index of the stage that makes the step after ``step`` done ones; the number of stages at the end."""
+        return next((i for i, end in enumerate(self.until) if step < end), len(self.until))
+
+    @property
+    def segments(self) -> list[Segment]:
+        found: list[Segment] = []
+        start = 0
+        for index, (stage, end) in enumerate(zip(self.plan.stages, self.until, strict=True)):
+            if found and set(stage.train) == set(self.plan.stages[found[-1].stages[0]].train):
+                found[-1] = Segment((*found[-1].stages, index), found[-1].start, end)
+            else:
+                found.append(Segment((index,), start, end))
+            start = end
+        return found
+
+    def segment_at(self, step: int) -> Segment | None:
+        """The segment that makes the step after ``step`` done ones; None at the end."""
+        return next((segment for segment in self.segments if step < segment.end), None)
+
+    def lr(self, part: str, step: int) -> float:
+        """Learning rate of a part in the step after ``step`` done ones; 0 where it is not trained."""
+        segment = self.segment_at(step) or self.segments[-1]
+        stage = self.plan.stages[min(self.stage_at(step), segment.stages[-1])]
+        if part not in stage.train:
+            return 0.0
+        length = segment.end - segment.start
+        warmup = math.ceil(self.plan.warmup_ratio * length)
+        done = step - segment.start
+        if done < warmup:
+            return stage.lr_of(part) * (done + 1) / (warmup + 1)
+        progress = min(1.0, (done - warmup) / max(1, length - warmup))
+        factor = {
+            "constant": 1.0,
+            "linear": 1 - progress,
+            "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+        }[self.plan.lr_schedule]
+        return stage.lr_of(part) * factor
+
+
+def preset_names() -> list[str]:
+    return sorted(file.stem for file in PRESETS.glob("*.yaml"))
+
+
+def load_plan(path: str | Path, changes: Mapping[str, Any] | None = None) -> Plan:
+    """Read a plan; ``changes`` replace its keys.
+
+    Raises ValueError naming the file and the key that is wrong.
+    """
+    path = Path(path)
+    raw = read_yaml(path)
+    folder = path.absolute().parent
+    return plan_of({**raw, **(changes or {})}, path, folder)
+
+
+def plan_of(raw: Mapping[str, Any], origin: Path, folder: Path) -> Plan:
+    """A plan from its keys; relative paths are put below ``folder``."""
+    raw = dict(raw)
+    if (preset := raw.pop("preset", None)) is not None:
+        if preset not in preset_names():
+            raise ValueError(f"{origin}: no preset {preset!r}; there are {', '.join(preset_names())}")
+        raw = {**read_yaml(PRESETS / f"{preset}.yaml"), **raw}
+    try:
+        plan = Plan.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "plan"
+        raise ValueError(f"{origin}: {where}: {first['msg']}") from error
+    paths = {
+        name: folder / value
+        for name in ("model", "output", "registry", "data_path", "image_folder", "depth_folder")
+        if (value := getattr(plan, name)) is not None
+    }
+    return plan.model_copy(update=paths)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping. Raises ValueError naming the file."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as YAML ({error})") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: expected keys and values, found {type(raw).__name__}")
+    return raw
+
+
+def dump_plan(plan: Plan) -> str:
+    """YAML that ``load_plan`` reads back."""
+    return yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False)
+
+
+def differences(before: Plan, now: Plan) -> list[str]:
+    """What must not differ between a run and its continuation, but does: "key: before -> now"."""
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
+    return [
+        f"{key}: {old[key]!r} -> {new[key]!r}" for key in old if key not in _FREE_ON_RESUME and old[key] != new[key]
+    ]

@@ -1,0 +1,121 @@
+"""Data sets by name, and mixtures of them.
+
+The registry is a YAML file:
+
+    t1_train_multi:
+      json: tasks/t1_train_multi.json
+      image_root: /
+      depth_root: /         # with it the data set is RGB-D, without it RGB
+      convention: normalised
+      weight: 1.0
+
+Relative paths are relative to the registry's folder.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from roboref_core.prompt import Convention
+
+from offline.train.plan import Plan, Stage, read_yaml
+
+_TERM = re.compile(r"(?P<name>[^\s+*@]+)(?:\*(?P<weight>\d+(?:\.\d*)?))?(?:@(?P<share>\d*\.?\d+))?")
+
+
+class Entry(BaseModel):
+    """One data set.
+
+    Attributes:
+        json_file: list of samples, or JSON lines ("json" in the file).
+        image_root, depth_root: below which the samples' relative picture paths lie; depth_root makes it RGB-D.
+        convention: scale of the coordinates in its answers.
+        weight: how often an epoch holds each sample.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    json_file: Path = Field(alias="json")
+    image_root: Path = Path("/")
+    depth_root: Path | None = None
+    convention: Convention = Convention.NORMALISED
+    weight: float = Field(1.0, gt=0)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A data set in a mixture.
+
+    Attributes:
+        weight: how often an epoch holds each sample; the fraction is drawn anew in every epoch.
+        share: of its samples that are used at all, in (0, 1]; which ones depends on the seed alone.
+    """
+
+    name: str
+    entry: Entry
+    weight: float = 1.0
+    share: float = 1.0
+
+
+def load_registry(path: Path) -> dict[str, Entry]:
+    """Raises ValueError naming file and entry."""
+    entries = {}
+    for name, raw in read_yaml(path).items():
+        if not isinstance(name, str) or not _TERM.fullmatch(name) or set(name) & set("*@+"):
+            raise ValueError(f"{path}: {name!r}: a name may not hold spaces, '+', '*' or '@'")
+        try:
+            entry = Entry.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{path}: {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        folder = path.absolute().parent
+        roots = {
+            key: folder / value
+            for key in ("json_file", "image_root", "depth_root")
+            if (value := getattr(entry, key)) is not None
+        }
+        entries[name] = entry.model_copy(update=roots)
+    return entries
+
+
+def parse_mixture(text: str, registry: dict[str, Entry]) -> tuple[Term, ...]:
+    """``a+b*2@0.25``: a once; a quarter of b, each of its samples twice. Order matters for nothing.
+
+    Raises ValueError naming the mixture and the term that is wrong.
+    """
+    terms = {}
+    for word in text.split("+"):
+        match = _TERM.fullmatch(word.strip())
+        if match is None:
+            raise ValueError(f"mixture {text!r}: expected name, name*weight, name@share or name*weight@share, "
+                             f"found {word!r}")  # fmt: skip
+        name = match["name"]
+        if name not in registry:
+            raise ValueError(f"mixture {text!r}: no data set {name!r}; there are {', '.join(sorted(registry))}")
+        if name in terms:
+            raise ValueError(f"mixture {text!r}: {name!r} is named twice; write {name}*2")
+        entry = registry[name]
+        weight, share = float(match["weight"] or 1) * entry.weight, float(match["share"] or 1)
+        if not (weight > 0 and 0 < share <= 1 and math.isfinite(weight)):
+            raise ValueError(f"mixture {text!r}: {word!r}: expected a weight above 0 and a share in (0, 1]")
+        terms[name] = Term(name, entry, weight, share)
+    return tuple(terms[name] for name in sorted(terms))
+
+
+def terms_of(plan: Plan, stage: Stage) -> tuple[Term, ...]:
+    """The data sets of a stage: the plan's data_path, if it has one, else its mixture.
+
+    Raises ValueError, also if the data sets write coordinates to different scales.
+    """
+    if plan.data_path is not None:
+        entry = Entry(json=plan.data_path, image_root=plan.image_folder, depth_root=plan.depth_folder)
+        return (Term(plan.data_path.stem, entry),)
+    terms = parse_mixture(stage.mixture, load_registry(plan.registry))
+    if len({term.entry.convention for term in terms}) > 1:
+        found = ", ".join(f"{term.name}: {term.entry.convention.value}" for term in terms)
+        raise ValueError(f"stage {stage.name}: one model writes coordinates to one scale, found {found}")
+    return terms
