@@ -102,7 +102,8 @@ def run_replay(config: ReplayConfig) -> Run:
         for run in runs
         for record in run.records
     ]
-    pooled = Run("replay", description, records, score(records, config.out), config.out)
+    pairs = {key: sum(run.scores["pairs"][key] for run in runs) for key in ("dropped", "played")}
+    pooled = Run("replay", description, records, score(records, config.out) | {"pairs": pairs}, config.out)
     facts = {"model": records[0]["answer"]["model"] if records else "", "sequences": ", ".join(sequences)}
     write_report("RoboRef replay", [pooled], facts, config.out / "report.html")
     return pooled

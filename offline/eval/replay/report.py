@@ -86,6 +86,7 @@ _FIGURES = (
         lambda s: f"{s['no_depth']['count']}, wrong position {s['no_depth']['wrong_position']}",
     ),
     ("errors", lambda s: ", ".join(f"{n} {code}" for code, n in s["error_codes"].items()) or "none"),
+    ("pairs dropped of those played", lambda s: f"{s['pairs']['dropped']} of {s['pairs']['played']}"),
     (
         "latency at the client, p50 / p95",
         lambda s: (

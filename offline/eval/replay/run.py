@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -38,9 +39,10 @@ def replay(
     folder.mkdir(parents=True, exist_ok=True)
     with ReplaySession(bag, folder / "node.log", config) as session:
         asked = session.ask(questions, bag_stamps(scene), progress)
+        pairs = session.pairs()
     records = [make_record(a.question, a.answer, a.latency, _pictures(scene, a.question, folder)) for a in asked]
     write_jsonl(records, folder / "questions.jsonl")
-    return Run(name, description, records, score(records, folder), folder)
+    return Run(name, description, records, score(records, folder) | {"pairs": asdict(pairs)}, folder)
 
 
 def _pictures(scene: GroundTruthScene, question: Question, folder: Path) -> dict[str, str]:

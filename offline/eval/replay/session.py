@@ -13,7 +13,7 @@ import rclpy
 from builtin_interfaces.msg import Duration
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from roboref_msgs.msg import MarkedRegion, ReferQuery
+from roboref_msgs.msg import MarkedRegion, ReferenceView, ReferQuery
 from roboref_msgs.srv import CaptureView, ListViews, ReferPoint
 
 from offline.eval.replay.messages import to_plain
@@ -38,6 +38,14 @@ class NodeConfig:
 
     namespace: str = "/camera"
     parameters: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Of ``played`` colour and depth pairs the node did not take ``dropped``."""
+
+    dropped: int
+    played: int
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ class ReplaySession:
         remaps = {name: f"{config.namespace}/{name}" for name in topics} | {"pose": "/camera_pose"}
         self._process = NodeProcess(ours | config.parameters, remaps, log)
         self._context = Context()
+        self._played: set[int] = set()
 
     def __enter__(self) -> ReplaySession:
         self._process.__enter__()
@@ -101,11 +110,20 @@ class ReplaySession:
         self._capture = self._node.create_client(CaptureView, f"{_NODE}/capture_view")
         self._list = self._node.create_client(ListViews, f"{_NODE}/list_views")
         waiter = ViewWaiter(self._node, f"{_NODE}/view")
+        self._taken: set[int] = set()
+        self._node.create_subscription(ReferenceView, f"{_NODE}/view", self._on_view, 1000)
         # No question, no time to capture in, any list: these cost nothing and change nothing.
         self._probe(self._refer, ReferPoint.Request(query=ReferQuery(timeout=Duration(sec=-1))))
         self._probe(self._capture, CaptureView.Request(timeout=Duration(nanosec=1_000_000)))
         self._probe(self._list, ListViews.Request())
         self._player = BagPlayer(self._node, self._bag, PlayOptions(), wait_for_taken=waiter)
+
+    def _on_view(self, view: ReferenceView) -> None:
+        self._taken.add(_nanoseconds(view.header.stamp))
+
+    def pairs(self) -> Pairs:
+        """How many colour and depth pairs were played so far, and how many of them the node did not take."""
+        return Pairs(len(self._played - self._taken), len(self._played))
 
     def _probe(self, client, request) -> None:
         """Ask until answered: DDS matches the two directions one after the other, and an early response is lost."""
@@ -153,6 +171,7 @@ class ReplaySession:
             self._process.check()
             if step is None:
                 raise RuntimeError(f"the bag ends after position {position}, questions need {last}")
+            self._played.add(step.stamp_ns)
             position = positions[step.stamp_ns]
             if capture is not None:
                 view_ids[position] = self._end_capture(capture, step.stamp_ns)
@@ -175,8 +194,7 @@ class ReplaySession:
         reply = self._wait(future, self._capture.srv_name)
         if not reply.success:
             raise RuntimeError(f"{self._capture.srv_name}: {reply.message}")
-        stamp = reply.view.header.stamp
-        found = stamp.sec * 10**9 + stamp.nanosec
+        found = _nanoseconds(reply.view.header.stamp)
         if found != stamp_ns:
             raise RuntimeError(f"the node captured the view of {found} ns, played was the one of {stamp_ns} ns")
         return reply.view.view_id
@@ -198,3 +216,7 @@ class ReplaySession:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{what} did not answer within {_CALL_SECONDS:.0f} s")
         return future.result()
+
+
+def _nanoseconds(stamp) -> int:
+    return stamp.sec * 10**9 + stamp.nanosec

@@ -31,6 +31,7 @@ def test_exact_room_is_answered_exactly(tmp_path):
     run = run_replay(small(tmp_path))
     assert len(run.records) == 24
     assert run.scores["error_codes"] == {}
+    assert run.scores["pairs"] == {"dropped": 0, "played": run.records[-1]["question"]["query"] + 1}
     assert run.scores["error_3d"]["count"] >= 5
     assert run.scores["error_3d"]["median"] < 0.01
     assert run.scores["not_visible"]["accuracy"]["value"] >= 0.98
