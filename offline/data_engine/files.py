@@ -14,9 +14,12 @@ from isal import isal_zlib
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically; its folder is made. An error (disk full) leaves no part of it behind."""
+    """Write a file atomically; its folder is made. An error (disk full) leaves no part of it behind.
+
+    A file has one writer at a time: what a killed one left is overwritten by the next.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    part = path.with_name(f".{path.name}.part")
     try:
         with open(part, "wb") as file:
             file.write(data)

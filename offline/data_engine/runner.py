@@ -120,17 +120,6 @@ class Run:
         """Of the second phase: it also depends on which other scenes there are."""
         return config_hash(self.scene_hash, self.task, self.finished(split))
 
-    def check_output(self) -> None:
-        """Raise ValueError if the output folder holds the result of other settings."""
-        path = self.out / "config.json"
-        if path.exists() and read_json(path)["scene_hash"] != self.scene_hash:
-            raise ValueError(
-                f"{self.out} holds scenes made with other settings (hash {read_json(path)['scene_hash']}, "
-                f"now {self.scene_hash}); give another folder or remove it"
-            )
-        if not path.exists():
-            write_json(path, {"scene_hash": self.scene_hash})
-
 
 def find_jobs(source: Path, splits: Callable[[list[str]], dict[str, str]]) -> tuple[SceneJob, ...]:
     """The scenes of a folder: one for each subfolder or ``.sens`` file in it.
@@ -168,8 +157,10 @@ def shard_of(jobs: Iterable[SceneJob], index: int, count: int) -> list[SceneJob]
 
 
 def run_scenes(run: Run, workers: int = 1, shard: tuple[int, int] = (0, 1), retry_failed: bool = True) -> list[str]:
-    """First phase. Returns the ids of the scenes that failed; each has a file under ``failed/``."""
-    run.check_output()
+    """First phase. Returns the ids of the scenes that failed; each has a file under ``failed/``.
+
+    Raises ValueError if scenes are there that were made with other settings.
+    """
     jobs = [job for job in shard_of(run.jobs, *shard) if not run.has_scene(job)]
     if not retry_failed:
         jobs = [job for job in jobs if not run.layout.failure(job).exists()]

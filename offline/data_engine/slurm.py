@@ -35,7 +35,6 @@ def run_on_slurm(settings: Slurm) -> int:
     """
     build = dataclasses.replace(settings.build, workers=settings.cpus)
     run = build.run()
-    run.check_output()
     for phase in ("scenes", "tasks"):
         try:
             _run_array(settings, build, phase)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -45,7 +46,10 @@ def build_tasks(
         load_scene(tree, split, other)
         for other in choose_donors(scene_id, candidates, config.pairs.donors, config.seed)
     ]
-    maker = SampleMaker(scene, out / "pictures" / split / scene_id, config.samples, config.seed)
+    pictures = out / "pictures" / split / scene_id
+    # Left by a run that was killed, or made with other settings.
+    shutil.rmtree(pictures, ignore_errors=True)
+    maker = SampleMaker(scene, pictures, config.samples, config.seed)
     samples = [s for pair in pairs_of(scene, donors, config.pairs, config.seed) for s in maker.pair_samples(pair)]
     samples += maker.difference_samples()
     samples += maker.referring_samples()
