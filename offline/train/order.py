@@ -42,13 +42,16 @@ class Order:
         sources: the stage's data sets; a small one is repeated by its weight and never vanishes.
         window: samples that are shuffled, then sorted by length.
         group: samples of like length that stay together.
+    Attributes:
+        sources: by name.
+        epoch_size: samples of one epoch.
     """
 
     def __init__(self, sources: Sequence[Source], seed: int, stage: str, window: int = 512, group: int = 16):
-        self._sources = sorted(sources, key=lambda source: source.name)
+        self.sources = sorted(sources, key=lambda source: source.name)
         self._seed, self._stage = seed, stage
         self._window, self._group = window, group
-        self.epoch_size = sum(_draws(source) for source in self._sources)
+        self.epoch_size = sum(_draws(source) for source in self.sources)
         self.epoch = lru_cache(maxsize=2)(self._epoch)
 
     def samples(self, consumed: int) -> Iterator[tuple[str, int]]:
@@ -56,31 +59,31 @@ class Order:
         epoch, offset = divmod(consumed, self.epoch_size)
         while True:
             for source, index in self.epoch(epoch)[offset:]:
-                yield self._sources[source].name, int(index)
+                yield self.sources[source].name, int(index)
             epoch, offset = epoch + 1, 0
 
     def substitute(self, name: str, index: int, attempt: int) -> int:
         """The index that takes the place of an unusable sample of the same data set."""
-        source = next(source for source in self._sources if source.name == name)
+        source = next(source for source in self.sources if source.name == name)
         subset = self._subset(source)
         return int(subset[rng_of(self._seed, self._stage, "substitute", name, index, attempt).integers(len(subset))])
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """(epoch_size, 2) int64: source, index."""
-        drawn = np.concatenate([self._draw(number, epoch) for number in range(len(self._sources))])
+        drawn = np.concatenate([self._draw(number, epoch) for number in range(len(self.sources))])
         rng = rng_of(self._seed, self._stage, "epoch", epoch)
         drawn = drawn[rng.permutation(len(drawn))]
         pieces = []
         for start in range(0, len(drawn), self._window):
             window = drawn[start : start + self._window]
-            lengths = [self._sources[source].lengths[index] for source, index in window]
+            lengths = [self.sources[source].lengths[index] for source, index in window]
             window = window[np.argsort(lengths, kind="stable")]
             groups = [window[i : i + self._group] for i in range(0, len(window), self._group)]
             pieces += [groups[i] for i in rng.permutation(len(groups))]
         return np.concatenate(pieces)
 
     def _draw(self, number: int, epoch: int) -> np.ndarray:
-        source = self._sources[number]
+        source = self.sources[number]
         subset = self._subset(source)
         copies, rest = divmod(_draws(source), len(subset))
         rng = rng_of(self._seed, self._stage, "draw", source.name, epoch)

@@ -1,0 +1,198 @@
+"""One look at every stage of a plan before anything is spent on it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from roboref_core.answer_text import NotVisible, Point, parse
+from roboref_core.models.roborefer.checkpoint import load_model
+from roboref_core.models.roborefer.training import IGNORE, Example
+from roboref_core.prompt import Convention
+from torch import nn
+from tqdm import tqdm
+
+from offline.data_engine.seeds import rng_of
+from offline.data_engine.task_files import turns
+from offline.train.dataset import Item, TrainData, collator
+from offline.train.network import Network, merged, write_model
+from offline.train.plan import PARTS, Plan
+from offline.train.registry import Term, terms_of
+from offline.train.run import resolve, stage_data
+from offline.train.speed import parameter_table
+from offline.train.trainer import load_network
+
+# Largest value of each convention's coordinates; pixels are not bounded here.
+_FULL_SCALE = {Convention.NORMALISED: 1.0, Convention.THOUSAND: 1000.0}
+
+
+@dataclass
+class Report:
+    """What was seen, and what is wrong."""
+
+    lines: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        verdict = [f"WRONG: {error}" for error in self.errors] or ["nothing wrong found"]
+        return "\n".join([*self.lines, *verdict])
+
+
+def check(plan: Plan, samples: int = 8, with_model: bool = True) -> Report:
+    """Look at ``samples`` random samples of each data set of each stage and, if asked to, run one batch of them.
+
+    Raises ValueError if plan, registry or base checkpoint cannot be read at all.
+    """
+    report = Report()
+    data = stage_data(plan)
+    schedule = resolve(plan, data)
+    start = 0
+    for index, stage in enumerate(plan.stages):
+        until = schedule.until[index]
+        used = (until - start) * plan.batch
+        size = data[index].order.epoch_size
+        report.lines.append(
+            f"stage {stage.name}: steps {start + 1} to {until}, {used} samples of {size} ({used / size:.2f} epochs), "
+            f"trains {', '.join(stage.train)} at {' '.join(f'{schedule.lr(p, until - 1):.2g}' for p in stage.train)}"
+            " in its last step"
+        )
+        start = until
+        items = []
+        for term in terms_of(plan, stage):
+            items += _check_data(data[index], term, samples, plan.seed, report)
+        if with_model and items and schedule.segment_at(until - 1).stages[0] == index:
+            _check_model(plan, stage.train, data[index], items, report)
+    return report
+
+
+def _check_data(data: TrainData, term: Term, samples: int, seed: int, report: Report) -> list[Item]:
+    count = next(len(source.lengths) for source in data.order.sources if source.name == term.name)
+    chosen = rng_of(seed, "check", term.name).permutation(count)[:samples]
+    items = []
+    for index in tqdm(chosen.tolist(), desc=term.name, leave=False, disable=None):
+        where, sample = data.sample((term.name, index))
+        try:
+            example = data.example((term.name, index))
+        except ValueError as error:
+            report.errors.append(str(error))
+            continue
+        reader = data.reader
+        visual, text = reader.visual_positions(example), reader.text_positions(example)
+        supervised = reader.supervised(example)
+        items.append(Item(example, supervised, text, visual))
+        report.errors += [f"{where}: {problem}" for problem in _problems(sample, example, term, reader.tokenizer)]
+        if (lost := int((example.labels[1:] != IGNORE).sum()) - supervised) > 0:
+            report.errors.append(f"{where}: {visual + text} positions, {lost} label tokens lie beyond {reader.limit}")
+    if items:
+        lengths = [item.text + item.visual for item in items]
+        first = items[0].example
+        learned = data.reader.tokenizer.decode(first.labels[first.labels != IGNORE])
+        kind = "RGB-D" if term.entry.depth_root else "RGB"
+        report.lines += [
+            f"  {term.name}: {count} samples, {kind}, weight {term.weight:g}, share {term.share:g}; of {len(items)}: "
+            f"{min(lengths)} to {max(lengths)} positions (limit {data.reader.limit}), "
+            f"{min(len(i.example.images) for i in items)} to {max(len(i.example.images) for i in items)} pictures",
+            f"    asks:  {turns(data.sample((term.name, int(chosen[0])))[1], 'human')[0]!r:.100}",
+            f"    learns: {learned!r:.100}",
+        ]
+    return items
+
+
+def _problems(sample: dict, example: Example, term: Term, tokenizer) -> list[str]:
+    found = []
+    labels = example.labels
+    learned = tokenizer.decode(labels[labels != IGNORE])
+    answers = [answer.strip() for answer in turns(sample, "gpt")]
+    if missing := [answer for answer in answers if answer not in learned]:
+        found.append(f"answer {missing[0]!r:.60} is not what is supervised: {learned!r:.80}")
+    scale = _FULL_SCALE.get(term.entry.convention)
+    for answer in answers:
+        parsed = parse(answer)
+        if scale is None or isinstance(parsed, NotVisible) or not isinstance(parsed, Point):
+            continue
+        if outside := [p for p in parsed.points if not all(0 <= value <= scale for value in p)]:
+            found.append(f"point {outside[0]} lies outside of the picture, {term.entry.convention.value} coordinates")
+    for number, tiles in enumerate(example.depths):
+        pixels = tiles.pixels
+        if pixels.min() == pixels.max():
+            found.append(f"depth picture {number} is {pixels.min()} everywhere")
+        elif not np.array_equal(pixels[:, 0], pixels[:, 1]):
+            found.append(f"depth picture {number} has colours")
+        if pixels.shape != (shape := example.images[number].pixels.shape):
+            found.append(f"depth picture {number} becomes {pixels.shape}, its image {shape}")
+    return found
+
+
+def _check_model(plan: Plan, parts: Sequence[str], data: TrainData, items: list[Item], report: Report) -> None:
+    network = load_network(plan, tuple(parts), None)
+    network.train()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device)
+    items = items[: plan.micro_batch]
+    batch = collator(data.reader.tokenizer, data.reader.limit)(items)
+    dtypes = _watch_norms(network)
+    with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16" and not plan.zero):
+        loss = network(batch.batch, batch.supervised)
+    loss.backward()
+    if not torch.isfinite(loss):
+        report.errors.append(f"loss is {loss.item()}")
+    if mixed := sorted({f"{name}: {a} in, {b} out" for name, a, b in dtypes if a != b}):
+        if plan.zero:
+            report.errors.append(f"{len(mixed)} layer norms change the dtype, first {mixed[0]}")
+        else:
+            report.lines.append(f"    layer norms compute in float32 under autocast ({len(mixed)} of them)")
+    for part in PARTS:
+        _check_gradients(network, part, report)
+    for part, total, learning in parameter_table(network):
+        report.lines.append(f"    {part:16} {total / 1e6:10.2f} M parameters, {learning / 1e6:10.2f} M learn")
+    memory = _memory_estimate(plan, network) / 1e9
+    report.lines.append(
+        f"    loss {loss.item():.4f}; weights, gradients and optimizer take {memory:.2f} GB in all; activations on top"
+    )
+    _check_save(plan, network, report)
+
+
+def _watch_norms(network: Network) -> list[tuple[str, torch.dtype, torch.dtype]]:
+    seen: list[tuple[str, torch.dtype, torch.dtype]] = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.LayerNorm) or type(module).__name__.endswith("RMSNorm"):
+            module.register_forward_hook(
+                lambda _, inputs, output, name=name: seen.append((name, inputs[0].dtype, output.dtype))
+            )
+    return seen
+
+
+def _check_gradients(network: Network, part: str, report: Report) -> None:
+    module = getattr(network.model, part)
+    if module is None:
+        return
+    for name, parameter in module.named_parameters():
+        if parameter.grad is not None and not parameter.requires_grad:
+            report.errors.append(f"{part}.{name} is frozen but gets a gradient")
+        elif parameter.requires_grad and parameter.grad is None:
+            report.errors.append(f"{part}.{name} is to learn but gets no gradient")
+        elif parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+            report.errors.append(f"{part}.{name}: gradient is not finite")
+
+
+def _memory_estimate(plan: Plan, network: Network) -> float:
+    """Bytes of weights, gradients and AdamW's state, before ZeRO shares them out."""
+    total = sum(p.numel() for p in network.parameters())
+    learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    if plan.zero and plan.precision == "bf16":
+        return 2 * total + (2 + 4 + 8) * learning
+    return 4 * total + (4 + 8) * learning
+
+
+def _check_save(plan: Plan, network: Network, report: Report) -> None:
+    state = merged(network.state_dict(), plan.lora)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "model"
+        write_model(network.model, state, plan.model, target)
+        again = load_model(target).state_dict()
+    if wrong := [name for name, tensor in again.items() if not torch.equal(tensor, state[name].cpu())]:
+        report.errors.append(f"{len(wrong)} tensors change when saved and loaded, first {wrong[0]}")
