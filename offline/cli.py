@@ -34,12 +34,13 @@ def main(argv: list[str] | None = None) -> int | None:
     try:
         module = importlib.import_module(COMMANDS[name][0])
     except ModuleNotFoundError as error:
-        print(f"roboref {name}: {_remedy(error)}", file=sys.stderr)
+        print(f"roboref {name}: {remedy(error)}", file=sys.stderr)
         return 1
     return module.main(rest)
 
 
-def _remedy(error: ModuleNotFoundError) -> str:
+def remedy(error: ModuleNotFoundError) -> str:
+    """What to do about a package that is missing; raises the error again if it is one of ours."""
     package = (error.name or "").partition(".")[0]
     if package in ("offline", "sim", "roboref_core"):
         raise error

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from offline.data_engine.files import write_bytes, write_json
 from offline.eval.compare import compare
 from offline.eval.judge import Judged
 from offline.eval.metrics import FIGURES
-from offline.eval.predict import Gone, RunConfig, ShowConfig
+from offline.eval.predict import Gone, RunConfig
 from offline.eval.predictors import ModelConfig, Predictor, load_predictor
 from offline.eval.samples import SampleFile
+from offline.eval.show import ShowConfig
 from offline.eval.table import cell, markdown
 from offline.eval.zeroshot import read_files, run
 
@@ -43,11 +44,11 @@ class Config:
     model: tyro.conf.OmitArgPrefixes[ModelConfig]
     tasks_dir: Path
     out: Path = Path("out/ablation")
-    show: tyro.conf.OmitArgPrefixes[ShowConfig] = ShowConfig()
-    run: tyro.conf.OmitArgPrefixes[RunConfig] = RunConfig()
+    show: tyro.conf.OmitArgPrefixes[ShowConfig] = field(default_factory=ShowConfig)
+    run: tyro.conf.OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Variant:
     """One way to show a file."""
 
@@ -83,7 +84,8 @@ def differences(judged: dict[Variant, Judged]) -> list[list[str]]:
                 ends = figure["interval"]
                 interval = "-" if ends is None else f"{ends[0]:+.3f} to {ends[1]:+.3f}"
                 verdict = {"B is better": "helps", "A is better": "hurts"}.get(figure["verdict"], figure["verdict"])
-                rows.append([added, without.name, FIGURES[name].title, f"{figure['difference']:+.3f}", interval, verdict])
+                difference = f"{figure['difference']:+.3f}"
+                rows.append([added, without.name, FIGURES[name].title, difference, interval, verdict])
     return rows
 
 
@@ -96,7 +98,7 @@ def _added(a: Variant, b: Variant) -> str | None:
 
 
 def main(argv: list[str]) -> int:
-    config = tyro.cli(Config, args=argv, description=__doc__)
+    config = tyro.cli(Config, args=argv, prog="roboref eval ablation", description=__doc__)
     try:
         files = read_files(config.tasks_dir, FORMS, config.run.limit)
         predictor = load_predictor(config.model, files[0].samples)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,25 +55,36 @@ def answers(predictor: _Baseline, samples: Sequence[Sample]) -> Predictions:
             point = _in_form(sample, predictor.point(sample))
         except ReferError:
             continue
-        lines.append({"kind": "prediction", "id": sample.id, "points": [] if point is None else [list(point)],
+        points = [] if point is None else [list(point)]
+        lines.append({"kind": "prediction", "id": sample.id, "text": format_answer(points), "points": points,
                       "visible": point is not None})  # fmt: skip
     return collect(lines, predictor.name)
 
 
 def object_sizes(samples: Sequence[Sample]) -> np.ndarray:
-    """(M, 2) width and height of objects as shares of the picture's: tight boxes of up to 500 masks, evenly chosen."""
+    """``sizes_of`` up to 500 of the samples' masks, evenly chosen; those that cannot be read are left out here."""
     masks = list(dict.fromkeys(sample.mask for sample in samples if sample.mask is not None))
     chosen = [masks[k] for k in np.linspace(0, len(masks) - 1, min(len(masks), _PRIOR_MASKS)).astype(int)]
+    return sizes_of(_readable(chosen))
+
+
+def sizes_of(masks: Iterable[np.ndarray]) -> np.ndarray:
+    """(M, 2) width and height of each mask's tight box as shares of the picture's; (1, 2) zeros if there is none."""
     sizes = []
-    for path in chosen:
-        try:
-            mask = read_mask(path)
+    for mask in masks:
+        if mask.any():
             u0, v0, u1, v1 = mask_box(mask)
-        except ValueError:
-            continue  # scoring counts and names unusable masks
-        sizes.append(((u1 - u0 + 1) / mask.shape[1], (v1 - v0 + 1) / mask.shape[0]))
-    # Without any mask nothing is known of sizes: points are drawn over the whole picture.
+            sizes.append(((u1 - u0 + 1) / mask.shape[1], (v1 - v0 + 1) / mask.shape[0]))
+    # Where nothing is known of sizes, points are drawn over the whole picture.
     return np.array(sizes or [(0.0, 0.0)])
+
+
+def _readable(paths: Iterable[Path]) -> Iterator[np.ndarray]:
+    for path in paths:
+        try:
+            yield read_mask(path)
+        except ValueError:
+            continue  # scoring counts and names it
 
 
 class _Baseline:

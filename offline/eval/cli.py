@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from offline.cli import remedy
+
 # Name -> (module with main(argv), one line of help).
 COMMANDS = {
     "predict": ("offline.eval.predict", "put a file of samples to a model, once; resumes where it was stopped"),
@@ -33,4 +35,9 @@ def main(argv: list[str]) -> int | None:
     if name not in COMMANDS:
         print(f"roboref eval: no command {name!r}\n\n{usage()}", file=sys.stderr)
         return 2
-    return importlib.import_module(COMMANDS[name][0]).main(rest)
+    try:
+        module = importlib.import_module(COMMANDS[name][0])
+    except ModuleNotFoundError as error:
+        print(f"roboref eval {name}: {remedy(error)}", file=sys.stderr)
+        return 1
+    return module.main(rest)

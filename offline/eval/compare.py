@@ -134,7 +134,7 @@ def render(found: dict, name_a: str, name_b: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    config = tyro.cli(Config, args=argv, description=__doc__)
+    config = tyro.cli(Config, args=argv, prog="roboref eval compare", description=__doc__)
     try:
         data = read_samples(config.data)
         predictions = [read_predictions(path) for path in (config.a, config.b)]

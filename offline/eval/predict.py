@@ -8,51 +8,31 @@ Stop it at any time, by any means, and run it again: it goes on where it was.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import tyro
 from roboref_core.answer import ErrorCode, ReferError
-from roboref_core.grid import Grid
-from roboref_core.models.base import Generation, Prompt
-from roboref_core.prompt import SUFFIX, Form
+from roboref_core.models.base import Generation
 from tqdm import tqdm
 
 from offline.eval.predictions import PredictionLog, digest, prediction_line
-from offline.eval.predictors import ModelConfig, Predictor, Question, load_predictor, read_pictures
+from offline.eval.predictors import ModelConfig, Predictor, Question, load_predictor
 from offline.eval.samples import Sample, read_samples, select
+from offline.eval.show import ShowConfig, Shower, Shown
 
 In, Out = TypeVar("In"), TypeVar("Out")
 # Failures in a row after which there is no model to talk to any more.
 _HOPELESS = 20
-_ORDINALS = ("the image", "the second image")
-
-
-@dataclass(frozen=True)
-class ShowConfig:
-    """How samples are shown to the model.
-
-    Attributes:
-        grid: draw a coordinate grid over the answered picture and explain it.
-        grid_rows, grid_columns: its cells.
-        depth: show depth pictures where the model takes them and the samples have them.
-    """
-
-    grid: bool = False
-    grid_rows: int = 10
-    grid_columns: int = 10
-    depth: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,8 +64,8 @@ class Config:
     model: tyro.conf.OmitArgPrefixes[ModelConfig]
     data: Annotated[Path, tyro.conf.arg(metavar="FILE.json")]
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.jsonl")]
-    show: tyro.conf.OmitArgPrefixes[ShowConfig] = ShowConfig()
-    run: tyro.conf.OmitArgPrefixes[RunConfig] = RunConfig()
+    show: tyro.conf.OmitArgPrefixes[ShowConfig] = field(default_factory=ShowConfig)
+    run: tyro.conf.OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
 
 
 @dataclass
@@ -134,7 +114,7 @@ def predict(
     """
     show, run = show or ShowConfig(), run or RunConfig()
     samples = select(tuple(samples), run.limit)
-    shower = _Shower(show, predictor)
+    shower = Shower(show, predictor)
     facts = {"model": predictor.name, "model_hash": digest(predictor.identity), "identity": predictor.identity,
              "show": shower.settings, **_environment()}  # fmt: skip
     run_hash = digest(facts)
@@ -149,7 +129,7 @@ def predict(
 class _Run:
     """One pass over the samples. Only the calling thread writes to the log."""
 
-    def __init__(self, predictor: Predictor, shower: _Shower, log: PredictionLog, run_hash: str, run: RunConfig, bar):
+    def __init__(self, predictor: Predictor, shower: Shower, log: PredictionLog, run_hash: str, run: RunConfig, bar):
         self._predictor, self._shower, self._log, self._hash, self._config = predictor, shower, log, run_hash, run
         self._bar = bar
         self._waiting: dict[str, list[Question]] = {}
@@ -171,7 +151,7 @@ class _Run:
                 raise
         return self._summary
 
-    def _new(self, shown: Iterable[_Shown]) -> Iterator[tuple[str, Question]]:
+    def _new(self, shown: Iterable[Shown]) -> Iterator[tuple[str, Question]]:
         """What the model must be asked: neither answered before nor under way."""
         for sample, key, question, error in shown:
             if question is None:
@@ -226,66 +206,6 @@ class _Run:
             raise Gone(f"{self._failures_in_a_row} failures in a row, the last: {error}") from error
 
 
-_Shown = tuple[Sample, str, Question | None, str]
-
-
-class _Shower:
-    """Makes a question of a sample: its text, its pictures, and the key of both under one model."""
-
-    def __init__(self, show: ShowConfig, predictor: Predictor):
-        self._grid = Grid(rows=show.grid_rows, columns=show.grid_columns) if show.grid else None
-        self._depth = show.depth and predictor.uses_depth
-        self._needs_pictures = predictor.needs_pictures
-        self._model = digest(predictor.identity)
-        self._hashes: dict[Path, str] = {}
-        self._lock = threading.Lock()
-        self.settings = {"grid": None if self._grid is None else asdict(self._grid), "depth": self._depth}
-
-    def show(self, sample: Sample) -> _Shown:
-        """(sample, key, question, error); key and question are empty for a sample that cannot be read."""
-        depths = sample.depths if self._depth else ()
-        text = with_grid(sample, self._grid)
-        try:
-            images = [self._hash(path) for path in sample.images]
-            key = digest([self._model, self.settings["grid"], text, images, [self._hash(path) for path in depths]])
-            question = Question(sample, text, self._prompt)
-            if self._needs_pictures:
-                _ = question.prompt  # read here, in the loader's thread
-        except (OSError, ValueError) as error:
-            return sample, "", None, str(error)
-        return sample, key, question, ""
-
-    def _prompt(self, sample: Sample, text: str) -> Prompt:
-        images = list(read_pictures(sample.images))
-        if self._grid is not None:
-            images[-1] = self._grid.draw(images[-1])
-        return Prompt(text, tuple(images), read_pictures(sample.depths) if self._depth else ())
-
-    def _hash(self, path: Path) -> str:
-        with self._lock:
-            known = self._hashes.get(path)
-        if known is None:
-            with open(path, "rb") as file:
-                known = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-            with self._lock:
-                self._hashes[path] = known
-        return known
-
-
-def with_grid(sample: Sample, grid: Grid | None) -> str:
-    """The sample's prompt, with the grid's instruction where ``roboref_core.prompt`` puts it."""
-    if grid is None:
-        return sample.prompt
-    if sample.form is Form.CONCAT:
-        where = "the whole image"
-    else:
-        where = _ORDINALS[len(sample.images) - 1] if len(sample.images) <= 2 else "the last image"
-    instruction = grid.instruction(where)
-    if SUFFIX in sample.prompt:
-        return sample.prompt.replace(SUFFIX, f"{instruction} {SUFFIX}")
-    return f"{sample.prompt} {instruction}"
-
-
 def _batches(items: Iterable[In], size: int) -> Iterator[list[In]]:
     batch = []
     for item in items:
@@ -330,7 +250,7 @@ def git_revision() -> str | None:
 
 
 def main(argv: list[str]) -> int:
-    config = tyro.cli(Config, args=argv, description=__doc__)
+    config = tyro.cli(Config, args=argv, prog="roboref eval predict", description=__doc__)
     try:
         data = read_samples(config.data)
         samples = select(data.samples, config.run.limit)

@@ -12,7 +12,6 @@ from typing import Protocol
 from roboref_core.models.base import Generation, Prompt, VisionLanguageModel
 from roboref_core.models.registry import load_vlm, parse_options
 
-from offline.data_engine.files import read_picture
 from offline.eval.samples import Sample
 
 BASELINES = ("image_centre", "random_prior", "never_visible")
@@ -143,8 +142,3 @@ def checkpoint_hash(folder: Path) -> str:
         with open(path, "rb") as file:
             digest.update(f"{name.as_posix()}\n{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def read_pictures(paths: Sequence[Path]) -> tuple:
-    """(H, W, 3) uint8 RGB each. Raises ValueError naming the file."""
-    return tuple(read_picture(path) for path in paths)

@@ -246,7 +246,7 @@ def _of(models: Sequence[Predictions], data: SampleFile) -> list[Predictions]:
 
 
 def main(argv: list[str]) -> int:
-    config = tyro.cli(Config, args=argv, description=__doc__)
+    config = tyro.cli(Config, args=argv, prog="roboref eval report", description=__doc__)
     try:
         models = gather(config.predictions)
         files = [read_samples(path) for path in config.data]

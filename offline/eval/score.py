@@ -132,7 +132,7 @@ def _by_bin(kind: str, values: np.ndarray, ends: Sequence[float], title) -> Iter
 
 
 def main(argv: list[str]) -> int:
-    config = tyro.cli(Config, args=argv, description=__doc__)
+    config = tyro.cli(Config, args=argv, prog="roboref eval score", description=__doc__)
     # Everything read lives until the end; looking for garbage in it costs a third of the time.
     gc.disable()
     try:

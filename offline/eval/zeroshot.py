@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
 
 from offline.data_engine.files import write_bytes
-from offline.eval.predict import Gone, RunConfig, ShowConfig, predict
+from offline.eval.predict import Gone, RunConfig, predict
 from offline.eval.predictions import read_predictions
 from offline.eval.predictors import ModelConfig, Predictor, load_predictor
 from offline.eval.report import Section, section, summary, write_report
 from offline.eval.samples import SampleFile, read_samples, select
+from offline.eval.show import ShowConfig
 from offline.eval.table import markdown
 
 FILES = ("t1_val_multi", "t1_val_concat", "t2a_val_multi", "t2b_val_multi")
@@ -41,8 +42,8 @@ class Config:
     out: Path = Path("out/zeroshot")
     files: tuple[str, ...] = FILES
     cases: int = 24
-    show: tyro.conf.OmitArgPrefixes[ShowConfig] = ShowConfig()
-    run: tyro.conf.OmitArgPrefixes[RunConfig] = RunConfig()
+    show: tyro.conf.OmitArgPrefixes[ShowConfig] = field(default_factory=ShowConfig)
+    run: tyro.conf.OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
 
 
 def read_files(folder: Path, names: Sequence[str], limit: int | None) -> list[SampleFile]:
@@ -61,7 +62,7 @@ def run(
 
 
 def main(argv: list[str]) -> int:
-    config = tyro.cli(Config, args=argv, description=__doc__)
+    config = tyro.cli(Config, args=argv, prog="roboref eval zeroshot", description=__doc__)
     try:
         files = read_files(config.tasks_dir, config.files, config.run.limit)
         predictor = load_predictor(config.model, files[0].samples)
