@@ -163,8 +163,11 @@ class FakeCamera:
         return self.wait_for_view(self.messages(T_world_camera, stamp, **scene))
 
     def see_to_mark(self, T_world_camera, **scene) -> ReferenceView:
-        """Publish one view, and look at it as an operator does, so that it is kept."""
-        view = self.see(T_world_camera, **scene)
+        """Publish one view, and look at it."""
+        return self.look_at(self.see(T_world_camera, **scene))
+
+    def look_at(self, view: ReferenceView) -> ReferenceView:
+        """As an operator who may mark something in it: it is kept. Of views in a row not all are."""
         assert self.call(GetView, "get_view", view_id=view.view_id).success
         return view
 

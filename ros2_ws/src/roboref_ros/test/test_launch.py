@@ -20,7 +20,6 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from roboref_core.answer import ErrorCode, Status
 from roboref_core.pose import inverse, transform
 from roboref_core.query import MarkedRegion, Query, RegionType
-from roboref_msgs.srv import GetView
 from roboref_ros.conversions import pose_to_message
 from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
@@ -97,9 +96,7 @@ def position(answer) -> tuple:
 def test_the_node_answers_with_poses_from_tf(roboref, camera):
     camera.wait_for_node()
     for encoding in ("16UC1", "32FC1"):
-        marked = see(camera, AHEAD, depth_encoding=encoding)
-        # As an operator who marks something does; views in a row are not all kept.
-        assert camera.call(GetView, "get_view", view_id=marked.view_id).success
+        marked = camera.look_at(see(camera, AHEAD, depth_encoding=encoding))
         see(camera, BESIDE, depth_encoding=encoding)
         answer = ask(camera, marked.view_id)
         np.testing.assert_allclose(position(answer), WALL_POINT, atol=MILLIMETRE)

@@ -111,8 +111,7 @@ def test_depth_of_another_size_has_its_own_intrinsics(camera):
         depth_of_small = camera.messages(T, stamp, camera=small)
         return messages | {name: depth_of_small[name] for name in ("depth", "depth_info")}
 
-    marked = camera.wait_for_view(messages_of(AHEAD))
-    camera.call(GetView, "get_view", view_id=marked.view_id)
+    marked = camera.look_at(camera.wait_for_view(messages_of(AHEAD)))
     camera.wait_for_view(messages_of(BESIDE))
     np.testing.assert_allclose(position(ask(camera, mark(marked))), WALL_POINT, atol=2 * MILLIMETRE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 
 import cv2
@@ -51,6 +52,15 @@ PARAMETERS = {
 }
 
 
+_bag_times = itertools.count(100 * SECOND, 100 * SECOND)
+
+
+@pytest.fixture
+def now() -> int:
+    """A bag time later than those of the tests before [ns]."""
+    return next(_bag_times)
+
+
 @pytest.fixture(scope="module")
 def robot(start):
     arguments = [word for remap in ARGUMENTS.items() for word in ("-r", ":=".join(remap))]
@@ -87,18 +97,18 @@ def ask(camera, view_id: str):
     return camera.client.refer(Query("that", regions=(mark,)))
 
 
-def test_found_by_compressed_images_and_odometry_between_stamps(robot):
+def test_found_by_compressed_images_and_odometry_between_stamps(robot, now):
     _, camera = robot
-    camera.publish({"odom": odometry(10 * SECOND, AHEAD)})
-    marked = camera.wait_for_view(view(10 * SECOND, AHEAD))
+    camera.publish({"odom": odometry(now, AHEAD)})
+    marked = camera.look_at(camera.wait_for_view(view(now, AHEAD)))
     # The robot drives: the camera is half way at the time of the image.
     half = BESIDE.copy()
     shift = np.eye(4)
     shift[:3, 3] = (0.2, -0.1, 0.05)
     before, after = inverse(shift) @ half, shift @ half
-    camera.publish({"odom": odometry(11 * SECOND, before)})
-    camera.publish({"odom": odometry(11 * SECOND + 200_000_000, after)})
-    camera.wait_for_view(view(11 * SECOND + 100_000_000, half))
+    camera.publish({"odom": odometry(now + SECOND, before)})
+    camera.publish({"odom": odometry(now + SECOND + 200_000_000, after)})
+    camera.wait_for_view(view(now + SECOND + 100_000_000, half))
     answer = ask(camera, marked.view_id)
     assert answer.status == Status.FOUND, answer.error_msg
     target = answer.targets[0]
@@ -107,26 +117,26 @@ def test_found_by_compressed_images_and_odometry_between_stamps(robot):
     assert answer.view_age.sec == 0, "by the bag's clock"
 
 
-def test_a_bag_played_again_starts_anew(robot):
+def test_a_bag_played_again_starts_anew(robot, now):
     node, camera = robot
-    camera.publish({"odom": odometry(50 * SECOND, AHEAD)})
-    old = camera.wait_for_view(view(50 * SECOND, AHEAD))
+    camera.publish({"odom": odometry(now, AHEAD)})
+    old = camera.wait_for_view(view(now, AHEAD))
     # The clock of the second round comes before its first image.
-    camera.publish({"clock": Clock(clock=to_time(20 * SECOND))})
+    camera.publish({"clock": Clock(clock=to_time(now - 30 * SECOND))})
     camera.eventually(lambda: camera.call(ListViews, "list_views").views, lambda views: not views)
     assert "the clock jumped" in node.log.read_text()
     assert ask(camera, old.view_id).error_code == ErrorCode.NO_VIEW
-    camera.publish({"odom": odometry(20 * SECOND, AHEAD)})
-    new = camera.wait_for_view(view(20 * SECOND, AHEAD))
+    camera.publish({"odom": odometry(now - 30 * SECOND, AHEAD)})
+    new = camera.wait_for_view(view(now - 30 * SECOND, AHEAD))
     assert new.view_id != old.view_id and new.has_camera_pose
     assert ask(camera, old.view_id).error_code == ErrorCode.VIEW_NOT_FOUND
     assert ask(camera, new.view_id).status == Status.FOUND
 
 
-def test_a_picture_that_does_not_decode(robot):
+def test_a_picture_that_does_not_decode(robot, now):
     _, camera = robot
-    camera.publish({"odom": odometry(70 * SECOND, AHEAD)})
-    messages = view(70 * SECOND, AHEAD)
+    camera.publish({"odom": odometry(now, AHEAD)})
+    messages = view(now, AHEAD)
     messages["depth"].data = messages["depth"].data[:30]
     broken = camera.wait_for_view(messages)
     answer = ask(camera, broken.view_id)
