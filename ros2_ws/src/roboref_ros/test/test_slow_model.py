@@ -21,6 +21,7 @@ from roboref_core.answer import ErrorCode, Status
 from roboref_core.models.base import Prediction
 from roboref_core.query import Query
 from roboref_msgs.srv import ListViews
+from roboref_ros.clients import ReferClient
 from sensor_msgs.msg import Image
 
 
@@ -85,12 +86,19 @@ def test_a_deadline_is_kept_while_the_model_runs(setting):
     np.testing.assert_allclose((p.x, p.y, p.z), WALL_POINT, atol=0.001)
 
 
+def ask_until_it_has_time(client: ReferClient):
+    while (answer := client.refer(Query("it"))).error_code == ErrorCode.BUSY:
+        time.sleep(0.01)
+    return answer
+
+
 def test_everything_else_goes_on(setting):
     """The executor takes images and serves views, and a full queue is refused at once."""
     model, camera = setting
     with ThreadPoolExecutor(3) as pool:
-        clients = [FakeClient(camera) for _ in range(3)]
-        asked = [pool.submit(client.ask) for client in clients]
+        clients = [ReferClient(camera.node) for _ in range(3)]
+        assert all(client.wait(10) for client in clients)
+        asked = [pool.submit(ask_until_it_has_time, client) for client in clients]
         assert model.running.acquire(timeout=10)
         view = camera.see(AHEAD)
         assert camera.call(ListViews, "list_views").views[0].view_id == view.view_id
@@ -106,20 +114,6 @@ def test_everything_else_goes_on(setting):
         client.close()
     assert {answer.status for answer in answers} == {Status.FOUND}
     assert max(answer.queue_time.sec + answer.queue_time.nanosec * 1e-9 for answer in answers) > 0
-
-
-class FakeClient:
-    """One of several planners."""
-
-    def __init__(self, camera: FakeCamera):
-        from roboref_ros.clients import ReferClient
-
-        self._client = ReferClient(camera.node)
-        assert self._client.wait(10)
-        self.close = self._client.close
-
-    def ask(self):
-        return self._client.refer(Query("it"))
 
 
 def test_a_model_that_fails_has_its_code_and_stays(setting):
@@ -148,16 +142,10 @@ def test_nobody_there(domain):
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=domain)
     node = rclpy.create_node("lonely", context=context)
-    client = roboref_client = None
-    try:
-        from roboref_ros.clients import ReferClient
-
-        client = roboref_client = ReferClient(node, "/nobody")
-        assert not client.wait(0.05)
-        with pytest.raises(TimeoutError, match="/nobody/refer_point"):
-            client.refer(Query("it"), timeout=0.1)
-    finally:
-        if roboref_client:
-            client.close()
-        node.destroy_node()
-        context.shutdown()
+    client = ReferClient(node, "/nobody")
+    assert not client.wait(0.05)
+    with pytest.raises(TimeoutError, match="/nobody/refer_point"):
+        client.refer(Query("it"), timeout=0.1)
+    client.close()
+    node.destroy_node()
+    context.shutdown()

@@ -62,6 +62,17 @@ def test_a_full_queue_says_so_at_once(worker):
     assert worker.submit(lambda waited: "again").result(10) == "again"
 
 
+def test_who_has_given_up_takes_no_place(worker):
+    _, release = blocked(worker)
+    waiting = [worker.submit(lambda waited: None) for _ in range(2)]
+    complete(waiting[0], exception=TimeoutError())
+    third = worker.submit(lambda waited: 3)
+    with pytest.raises(queue.Full):
+        worker.submit(lambda waited: None)
+    release.set()
+    assert third.result(10) == 3
+
+
 def test_an_exception_belongs_to_its_job(worker):
     def fail(waited):
         raise RuntimeError("out of order")
