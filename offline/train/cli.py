@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ class Run:
     """Train by a plan; go on where an earlier run of the same plan stopped.
 
     Several processes: torchrun --nproc-per-node 8 -m offline.train.cli run plan.yaml. SIGUSR2 or SIGTERM on any of
-    them saves one checkpoint after the step and stops. Exit status: 0 if done, 75 (EX_TEMPFAIL) if asked to stop.
+    them saves one checkpoint after the step and stops. Exit status: 0 if done, 75 (EX_TEMPFAIL) if asked to stop; below
+    torchrun 0, and the run's folder holds a file "preempted".
     """
 
     plan: tyro.conf.Positional[Path]
@@ -29,7 +31,9 @@ class Run:
 
         plan = load_plan(self.plan)
         outcome = run(plan)
-        status = 0 if outcome is Outcome.FINISHED else 75
+        # To torchrun, a process that ends with anything else is a failure of the whole job.
+        launched = "TORCHELASTIC_RUN_ID" in os.environ
+        status = 0 if launched or outcome is Outcome.FINISHED else 75
         print(f"{outcome.value}: {plan.output}")
         leave(status)
         return status

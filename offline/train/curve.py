@@ -30,10 +30,10 @@ def draw_curve(path: Path, steps: Sequence[int], losses: Sequence[float], border
         v = height - _BOTTOM - (height - _BOTTOM - _TOP) * (loss - low) / (high - low)
         return round(u), round(v)
 
-    for fraction in np.linspace(0, 1, 6):
-        loss, step = low + (high - low) * fraction, last * fraction
+    for loss in np.linspace(low, high, 6):
         cv2.line(image, place(0, loss), place(last, loss), _FAINT, 1)
         _write(image, f"{loss:.3g}", (8, place(0, loss)[1] + 5))
+    for step in np.unique(np.linspace(0, last, 6).round()):
         _write(image, f"{step:.0f}", (place(step, low)[0] - 10, height - _BOTTOM + 22))
     for step, name in borders.items():
         if step <= last:

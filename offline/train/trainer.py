@@ -24,6 +24,7 @@ from torch import distributed, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import SaveStrategy
 
 from offline.train import checkpoints
@@ -84,6 +85,8 @@ class SegmentTrainer(Trainer):
         if plan.gradient_checkpointing:
             network.checkpoint_activations(reentrant=plan.zero == 3)
         super().__init__(model=network, args=arguments)
+        # Else every model that this process makes from here on, to save one or for the next segment, is cut for ZeRO-3.
+        unset_hf_deepspeed_config()
         self.network = network
         self.model_accepts_loss_kwargs = True
         self._speed = SpeedMeter(network, plan.peak_tflops, self.args.device)
