@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from roboref_core.answer_text import NotVisible, Point, parse
+from roboref_core.answer_text import Unparsable, parse
 from roboref_core.models.roborefer.checkpoint import load_model
 from roboref_core.models.roborefer.training import IGNORE, Example
 from roboref_core.prompt import Convention
@@ -110,12 +110,11 @@ def _problems(sample: dict, example: Example, term: Term, tokenizer) -> list[str
     if missing := [answer for answer in answers if answer not in learned]:
         found.append(f"answer {missing[0]!r:.60} is not what is supervised: {learned!r:.80}")
     scale = _FULL_SCALE.get(term.entry.convention)
-    for answer in answers:
-        parsed = parse(answer)
-        if scale is None or isinstance(parsed, NotVisible) or not isinstance(parsed, Point):
-            continue
-        if outside := [p for p in parsed.points if not all(0 <= value <= scale for value in p)]:
-            found.append(f"point {outside[0]} lies outside of the picture, {term.entry.convention.value} coordinates")
+    for answer in answers if scale is not None else ():
+        parsed = parse(answer, (scale, scale))
+        # An answer in words is no mistake; a point outside of the picture is.
+        if isinstance(parsed, Unparsable) and "outside" in parsed.reason:
+            found.append(f"{parsed.reason}, in {term.entry.convention.value} coordinates")
     for number, tiles in enumerate(example.depths):
         pixels = tiles.pixels
         if pixels.min() == pixels.max():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -52,13 +51,13 @@ class Order:
         self._seed, self._stage = seed, stage
         self._window, self._group = window, group
         self.epoch_size = sum(_draws(source) for source in self.sources)
-        self.epoch = lru_cache(maxsize=2)(self._epoch)
+        self._made: tuple[int, np.ndarray] | None = None
 
     def samples(self, consumed: int) -> Iterator[tuple[str, int]]:
         """From the sample after the first ``consumed`` ones on, without end."""
         epoch, offset = divmod(consumed, self.epoch_size)
         while True:
-            for source, index in self.epoch(epoch)[offset:]:
+            for source, index in self._epoch(epoch)[offset:]:
                 yield self.sources[source].name, int(index)
             epoch, offset = epoch + 1, 0
 
@@ -70,6 +69,8 @@ class Order:
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """(epoch_size, 2) int64: source, index."""
+        if self._made is not None and self._made[0] == epoch:
+            return self._made[1]
         drawn = np.concatenate([self._draw(number, epoch) for number in range(len(self.sources))])
         rng = rng_of(self._seed, self._stage, "epoch", epoch)
         drawn = drawn[rng.permutation(len(drawn))]
@@ -80,7 +81,8 @@ class Order:
             window = window[np.argsort(lengths, kind="stable")]
             groups = [window[i : i + self._group] for i in range(0, len(window), self._group)]
             pieces += [groups[i] for i in rng.permutation(len(groups))]
-        return np.concatenate(pieces)
+        self._made = epoch, np.concatenate(pieces)
+        return self._made[1]
 
     def _draw(self, number: int, epoch: int) -> np.ndarray:
         source = self.sources[number]
