@@ -202,17 +202,15 @@ class Intake:
         """Make a view of a pair. False: something may still come that it lacks, and ``final`` is not set."""
         try:
             view = self._view(pair, final)
+            if view is None:
+                return False
+            self.problem = None
+            self._received = [0, 0]
+            self._on_view(view)
         except ReferError as error:
             if not final and error.code == ErrorCode.CAMERA_INFO_INVALID:
                 return False
             self._reject(error)
-            return True
-        if view is None:
-            return False
-        self.problem = None
-        self._received = [0, 0]
-        try:
-            self._on_view(view)
         except Exception as error:  # One view must not end the stream.
             self._reject(ReferError(ErrorCode.UNKNOWN, f"view not taken: {type(error).__name__}: {error}"))
         return True

@@ -21,6 +21,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from roboref_ros import parameters
 from roboref_ros.conversions import view_to_message
+from roboref_ros.ending import unless_ending
 from roboref_ros.futures import Deadlines
 from roboref_ros.intake import Intake, StreamTopics
 from roboref_ros.pairing import COLOR, DEPTH, StampPairer
@@ -67,7 +68,7 @@ class RoborefNode(Node):
             on_view=self._take,
             on_problem=self._report,
             on_clear=self._buffer.clear,
-            depth_info_expected=lambda: self.count_publishers(self._topics[DEPTH].info) > 0,
+            depth_info_expected=self._depth_info_expected,
             timeout=pose_config.timeout,
         )
         # A late player or display still gets the newest ones.
@@ -91,11 +92,13 @@ class RoborefNode(Node):
     def close(self) -> None:
         """Stop all threads; the node is of no use afterwards."""
         self._intake.close()
-        self.get_logger().info(self._intake.summary())
+        # Not the node's own logger, which would publish: the context may have ended.
+        logger = get_logger(f"{self.get_logger().name}.end")
+        logger.info(self._intake.summary())
         self._poses.close()
         self._view_services.close()
         if not self._questions.close(_SHUTDOWN):
-            self.get_logger().warning("the model is still answering: not waited for")
+            logger.warning("the model is still answering: not waited for")
         self._deadlines.close()
 
     def _value(self, name: str):
@@ -133,8 +136,14 @@ class RoborefNode(Node):
         self._last_view = time.monotonic()
         self._buffer.add(view)
         self._view_services.on_view(view)
-        if self.context.ok():
+        with unless_ending(self):
             self._views.publish(view_to_message(view, self._buffer.is_pinned(view.view_id), coverage=False))
+
+    def _depth_info_expected(self) -> bool:
+        """In the intake's thread."""
+        with unless_ending(self):
+            return self.count_publishers(self._topics[DEPTH].info) > 0
+        return False
 
     def _on_clock_jump(self, jump: TimeJump) -> None:
         self.get_logger().warning("the clock jumped: all views are forgotten")

@@ -23,6 +23,7 @@ from visualization_msgs.msg import MarkerArray
 
 from roboref_ros import parameters, visuals
 from roboref_ros.conversions import answer_to_message, query_from_message
+from roboref_ros.ending import unless_ending
 from roboref_ros.futures import Deadlines, awaitable
 from roboref_ros.intake import Intake
 from roboref_ros.worker import Worker
@@ -126,12 +127,13 @@ class Questions:
 
     def _show(self, future: Future) -> None:
         """In the worker's thread, when the answer is on its way already."""
-        if future.exception() is not None or not self._node.context.ok():
+        if future.exception() is not None:
             return
         query, answer = future.result().query, future.result().answer
         try:
-            self._markers.publish(visuals.markers(answer, query.text))
-            if answer.view is not None and self._debug_images.get_subscription_count():
-                self._debug_images.publish(visuals.debug_image(answer, query.text))
+            with unless_ending(self._node):
+                self._markers.publish(visuals.markers(answer, query.text))
+                if answer.view is not None and self._debug_images.get_subscription_count():
+                    self._debug_images.publish(visuals.debug_image(answer, query.text))
         except ValueError as error:
             self._node.get_logger().warning(f"answer not drawn: {error}", throttle_duration_sec=5.0)
