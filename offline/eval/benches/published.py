@@ -11,8 +11,8 @@ NOTICE = "published, not measured here"
 
 # (model, figures by task, source)
 REFSPATIAL = (
-    ("RoboRefer-2B-SFT", {"Location": 47.00, "Placement": 48.00, "Unseen": 33.77}, "RoboRefer (2506.04308), table 2"),
-    ("RoboRefer-2B-RFT", {"Location": 52.00, "Placement": 54.00, "Unseen": 41.56}, "RoboRefer (2506.04308), table 2"),
+    ("RoboRefer-2B-SFT", {"Location": 47.00, "Placement": 48.00, "Unseen": 33.77}, "RoboRefer, arXiv 2506.04308, table 2"),
+    ("RoboRefer-2B-RFT", {"Location": 52.00, "Placement": 54.00, "Unseen": 41.56}, "RoboRefer, arXiv 2506.04308, table 2"),
     (
         "RoboRefer-2B-SFT, released weights, RGB",
         {"Location": 51.00, "Placement": 49.00, "Unseen": 38.96},
@@ -23,8 +23,8 @@ REFSPATIAL = (
         {"Location": 50.00, "Placement": 51.00, "Unseen": 42.86},
         "Zhoues/RoboRefer, issue 24",
     ),
-    ("Gemini-2.5-Pro", {"Location": 46.96, "Placement": 24.21, "Unseen": 27.14}, "RoboRefer (2506.04308), table 2"),
-    ("Molmo-72B", {"Location": 45.77, "Placement": 14.74, "Unseen": 21.24}, "RoboRefer (2506.04308), table 2"),
+    ("Gemini-2.5-Pro", {"Location": 46.96, "Placement": 24.21, "Unseen": 27.14}, "RoboRefer, arXiv 2506.04308"),
+    ("Molmo-72B", {"Location": 45.77, "Placement": 14.74, "Unseen": 21.24}, "RoboRefer, arXiv 2506.04308"),
     ("RoboRefer-8B-SFT", {"overall": 48.37}, "SpaceTools, table 2"),
     ("SpaceTools-3B", {"overall": 53.07}, "SpaceTools, table 2 (its every answer calls RoboRefer once)"),
     ("RoboPoint-13B", {"overall": 15.59}, "SpaceTools, its own prompts"),
