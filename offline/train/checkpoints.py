@@ -104,9 +104,11 @@ def clean(run: Path) -> None:
             shutil.rmtree(folder)
 
 
-def rotate(run: Path, keep: int) -> None:
-    """Removes all but the last ``keep`` checkpoints."""
+def rotate(run: Path, keep: int, best: int | None = None) -> None:
+    """Removes all but the last ``keep`` checkpoints and that of step ``best``."""
     for folder in find(run)[:-keep]:
+        if folder.name == f"checkpoint-{best}":
+            continue
         # Without its manifest first, a removal that is interrupted leaves nothing to resume from.
         (folder / MANIFEST).unlink()
         shutil.rmtree(folder)

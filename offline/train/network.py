@@ -111,15 +111,14 @@ def adapter_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def write_model(
-    model: RoboReferModel, state: Mapping[str, torch.Tensor], source: Path, target: Path,
-    dtype: torch.dtype | None = None,
+    model: RoboReferModel, state: Mapping[str, torch.Tensor], source: Path, target: Path, aspect: str | None = None
 ) -> None:
     """Writes a state of published names as a checkpoint.
 
     Args:
         model: the one that the state belongs to; only its configuration and tokenizer are used.
         source: its base checkpoint.
-        dtype: of the file; None keeps what the state has.
+        aspect: image_aspect_ratio that it was trained with, if not the base checkpoint's.
     """
     with torch.device("meta"):
         shell = RoboReferModel(model.config, model.tokenizer)
@@ -128,6 +127,6 @@ def write_model(
     for name in names:
         value = state["llm.model.embed_tokens.weight" if tied and name == "llm.lm_head.weight" else name]
         owner, _, leaf = name.rpartition(".")
-        parameter = nn.Parameter(value.detach().cpu().to(dtype or value.dtype), requires_grad=False)
+        parameter = nn.Parameter(value.detach().cpu(), requires_grad=False)
         setattr(shell.get_submodule(owner), leaf, parameter)
-    save_checkpoint(shell, source, target)
+    save_checkpoint(shell, source, target, {"image_aspect_ratio": aspect} if aspect else None)

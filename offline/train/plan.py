@@ -27,7 +27,7 @@ PRESETS = Path(__file__).parent / "presets"
 # What may differ between a run and its continuation: where and how it computes, not what.
 _FREE_ON_RESUME = (
     "output", "batch", "micro_batch", "workers", "log_every", "save_every", "keep", "report_to", "max_corrupt",
-    "gradient_checkpointing", "offload", "peak_tflops",
+    "gradient_checkpointing", "offload", "peak_tflops", "evaluation",
 )  # fmt: skip
 
 
@@ -41,6 +41,18 @@ class Lora(_Strict):
     r: int = Field(16, ge=1)
     lora_alpha: float = Field(32.0, gt=0)
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Evaluation(_Strict):
+    """Attributes:
+    data: samples of a task file, see ``offline.eval.samples``; of scenes that are not trained on.
+    samples: only the first so many.
+    metric: a figure of ``offline.eval.metrics``, larger is better; the checkpoint where it is largest is kept.
+    """
+
+    data: Path
+    samples: int = Field(64, ge=1)
+    metric: str = "correct"
 
 
 class Stage(_Strict):
@@ -83,6 +95,7 @@ class Plan(_Strict):
     zero: DeepSpeed ZeRO stage; 0 is plain (distributed) data parallelism.
     window, group: samples of like length come in groups of ``group``, shuffled within windows of ``window``.
     max_corrupt: share of unusable samples at which the run stops (at least 10 must have been seen).
+    evaluation: of each saved model; none by default.
     peak_tflops: of one device, for model FLOPs utilisation; 0: not reported.
     """
 
@@ -115,6 +128,7 @@ class Plan(_Strict):
     keep: int = Field(2, ge=1)
     log_every: int = Field(1, ge=1)
     report_to: tuple[str, ...] = ("tensorboard",)
+    evaluation: Evaluation | None = None
     peak_tflops: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
@@ -239,6 +253,8 @@ def plan_of(raw: Mapping[str, Any], origin: Path, folder: Path) -> Plan:
         for name in ("model", "output", "registry", "data_path", "image_folder", "depth_folder")
         if (value := getattr(plan, name)) is not None
     }
+    if plan.evaluation is not None:
+        paths["evaluation"] = plan.evaluation.model_copy(update={"data": folder / plan.evaluation.data})
     return plan.model_copy(update=paths)
 
 

@@ -30,6 +30,7 @@ from transformers.trainer_utils import SaveStrategy
 from offline.train import checkpoints
 from offline.train.checkpoints import PARTIAL, Position
 from offline.train.dataset import TrainBatch, TrainData, collator
+from offline.train.evaluation import Evaluator, best_step
 from offline.train.network import Network, adapter_state, merged, write_model
 from offline.train.order import split
 from offline.train.plan import Plan, Schedule, Segment, dump_plan
@@ -81,6 +82,7 @@ class SegmentTrainer(Trainer):
     def __init__(self, work: Work, network: Network, stop: StopRequest):
         self.work, self.position, self.preempted = work, work.position, False
         plan = work.plan
+        self._evaluator = Evaluator(plan.evaluation, plan.output) if plan.evaluation else None
         arguments = training_arguments(plan, work.segment)
         if plan.gradient_checkpointing:
             network.checkpoint_activations(reentrant=plan.zero == 3)
@@ -211,9 +213,9 @@ class SegmentTrainer(Trainer):
             del logs["learning_rate"]
             logs |= {f"lr_{part}": rate for part, rate in rates.items()} | self._speed.report()
             logs["quarantined"] = self._corrupt
-            if self.is_world_process_zero():
-                with open(self.run / LOG, "a", encoding="utf-8") as file:
-                    file.write(json.dumps({"step": self.state.global_step, **logs}) + "\n")
+        if self.is_world_process_zero():
+            with open(self.run / LOG, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": self.state.global_step, **logs}) + "\n")
         super().log(logs, start_time)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -224,7 +226,9 @@ class SegmentTrainer(Trainer):
         state = self._gathered_state(model)
         if self.args.should_save:
             folder.mkdir()
-            write_model(self.network.model, merged(state, self.work.plan.lora), self.work.source, folder / "model")
+            published = merged(state, self.work.plan.lora)
+            aspect = self.work.plan.image_aspect_ratio
+            write_model(self.network.model, published, self.work.source, folder / "model", aspect)
             if self.work.plan.lora is not None:
                 save_file({k: v.cpu().contiguous() for k, v in adapter_state(state).items()}, folder / ADAPTER)
             checkpoints.write_position(folder, replace(self.position, world=self.args.world_size))
@@ -237,8 +241,12 @@ class SegmentTrainer(Trainer):
             self.state.save_to_json(str(folder / "trainer_state.json"))
         self._barrier()
         if self.args.should_save:
-            checkpoints.seal(folder, checkpoint_path(self.run, self.position.step))
-            checkpoints.rotate(self.run, self.work.plan.keep)
+            target = checkpoint_path(self.run, self.position.step)
+            checkpoints.seal(folder, target)
+            # Who was asked to stop has no time to lose.
+            if self._evaluator is not None and not self.preempted:
+                self.log(self._evaluator.evaluate(target / "model", self.position.step))
+            checkpoints.rotate(self.run, self.work.plan.keep, best_step(self.run))
         self._barrier()
 
     def _gathered_state(self, model: nn.Module) -> dict[str, torch.Tensor]:

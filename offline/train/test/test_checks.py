@@ -47,7 +47,7 @@ class TestCheck:
             assert wanted in said
 
     @pytest.mark.parametrize(("change", "message"), [
-        (lambda samples: samples[0]["conversations"][1].update(value="[(1.5, 0.2)]"), "point (1.5, 0.2) lies outside [0, 1]"),
+        (lambda samples: samples[0]["conversations"][1].update(value="[(1.5, 0.2)]"), "(1.5, 0.2) lies outside [0, 1]"),
         (lambda samples: samples[0].update(image="gone.png"), "gone.png: cannot be read"),
         (lambda samples: samples[0]["conversations"][0].update(value="word " * 2000), "no answer within 512"),
         (lambda samples: samples[0]["conversations"][1].update(value="word " * 2000), "label tokens lie beyond 512"),

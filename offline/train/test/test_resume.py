@@ -53,8 +53,8 @@ def train(plan: Path, changes: dict | None = None, at: int | None = None, where:
     elif where == "save":
         write = trainer.write_model
 
-        def write_model(model, state, source, target, dtype=None):
-            write(model, state, source, target, dtype)
+        def write_model(model, state, source, target, aspect=None):
+            write(model, state, source, target, aspect)
             if not checkpoints.found(target.parents[1]) or at == STEPS:
                 interrupt(signal.SIGKILL)
 

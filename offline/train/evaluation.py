@@ -1,0 +1,68 @@
+"""The real metrics on a small held-out set, during training: the saved model, loaded as everybody loads it."""
+
+from __future__ import annotations
+
+import gc
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from offline.data_engine.files import read_json, write_json
+from offline.eval.metrics import FIGURES
+from offline.eval.predict import RunConfig, predict
+from offline.eval.predictions import read_predictions
+from offline.eval.predictors import ModelConfig, load_predictor
+from offline.eval.samples import read_samples, select
+from offline.eval.score import score_file
+from offline.train.plan import Evaluation
+
+FOLDER, BEST = "eval", "best.json"
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Answers and scores ``config.data`` with each saved model.
+
+    Attributes:
+        config: what is answered.
+        run: the run's folder; predictions and scores go to ``eval/``, the best step to ``best.json``.
+    """
+
+    config: Evaluation
+    run: Path
+
+    def __post_init__(self):
+        if self.config.metric not in FIGURES:
+            raise ValueError(f"evaluation: no figure {self.config.metric!r}; there are {', '.join(sorted(FIGURES))}")
+
+    def evaluate(self, model: Path, step: int) -> dict[str, float]:
+        """Figures of a checkpoint's model, as "eval_<figure>"."""
+        data = read_samples(self.config.data)
+        samples = select(data.samples, self.config.samples)
+        predictor = load_predictor(ModelConfig("roborefer", path=str(model), name=f"step-{step}"), samples)
+        out = self.run / FOLDER / f"step-{step}.jsonl"
+        predict(samples, predictor, out, run=RunConfig(progress=False))
+        del predictor
+        gc.collect()
+        chosen = type(data)(data.name, samples, data.problems, data.examples)
+        scores = score_file(read_predictions(out), chosen, with_floor=False)
+        write_json(out.with_suffix(".json"), scores)
+        found = {name: figure["value"] for name, figure in scores["overall"]["figures"].items()
+                 if isinstance(figure, dict) and isinstance(figure.get("value"), (int, float))}  # fmt: skip
+        self._note_best(step, found)
+        return {f"eval_{name}": float(value) for name, value in found.items()}
+
+    def _note_best(self, step: int, found: dict[str, float]) -> None:
+        value = found.get(self.config.metric)
+        if value is None:
+            raise ValueError(f"{self.config.data}: {self.config.metric} cannot be told from its samples; there are "
+                             f"{', '.join(sorted(found))}")  # fmt: skip
+        best = read_json(self.run / BEST) if (self.run / BEST).is_file() else None
+        if best is None or best["step"] == step or value > best["value"]:
+            write_json(self.run / BEST, {"step": step, "metric": self.config.metric, "value": value})
+
+
+def best_step(run: Path) -> int | None:
+    """Step of the best evaluated checkpoint; None without evaluations."""
+    file = run / BEST
+    return json.loads(file.read_text())["step"] if file.is_file() else None

@@ -1,0 +1,39 @@
+"""Evaluation during training: real answers, scored; the best checkpoint stays."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from offline.eval.test.small_data import SmallData
+from offline.train import checkpoints
+from offline.train.evaluation import best_step
+from offline.train.plan import load_plan
+from offline.train.run import run
+from offline.train.test.tiny import write_project
+
+
+def test_every_saved_model_is_scored_and_the_best_kept(tmp_path):
+    plan_file = write_project(tmp_path)
+    held_out = SmallData(tmp_path / "held_out", objects=3, scenes=2).write("t1_val_multi")
+    evaluation = {"data": str(held_out), "samples": 4, "metric": "balanced_accuracy"}
+    run(load_plan(plan_file, {"evaluation": evaluation, "save_every": 2, "keep": 1}))
+    output = tmp_path / "run"
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    scores = {line["step"]: line["eval_balanced_accuracy"] for line in lines if "eval_balanced_accuracy" in line}
+    assert list(scores) == [2, 4, 6, 7]
+    assert scores[best_step(output)] == max(scores.values())
+    kept = [checkpoints.read_position(folder).step for folder in checkpoints.find(output)]
+    assert kept == sorted({best_step(output), 7})
+    answers = (output / "eval" / "step-7.jsonl").read_text().splitlines()
+    assert sum(json.loads(line)["kind"] == "prediction" for line in answers) == 4
+
+
+def test_an_unknown_metric_is_named(tmp_path):
+    plan_file = write_project(tmp_path)
+    held_out = SmallData(tmp_path / "held_out", objects=2, scenes=1).write("t1_val_multi")
+    evaluation = {"data": str(held_out), "samples": 2, "metric": "accuracy"}
+    with pytest.raises(ValueError, match="no figure 'accuracy'; there are balanced_accuracy"):
+        run(load_plan(plan_file, {"evaluation": evaluation, "save_every": 1}))
+    assert checkpoints.found(tmp_path / "run") == [], "before anything is spent on it"
