@@ -53,7 +53,7 @@ class FilterConfig:
         max_distance: from camera to object [m].
         max_holes: share of the object's pixels without depth.
         max_contradicted: share of the object's measured pixels where the sensor looks through the mesh.
-        max_residual: median |sensor - mesh| on the object [m].
+        max_residual: mean |sensor - mesh| on the object, where they agree [m].
         min_inliers, max_bias, max_spread: a frame's pose is bad below this share of agreeing pixels or above
             this median [m] or median absolute deviation [m] of sensor - mesh.
         min_sharpness: of a frame, relative to the median of its scene.

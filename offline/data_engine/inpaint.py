@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
+import numba
 import numpy as np
 from roboref_core.camera import Camera, map_pixels
 from roboref_core.pose import inverse, transform
@@ -18,7 +19,7 @@ from roboref_core.visibility import DepthTolerance
 
 from offline.data_engine.five_frames import mask_box
 from offline.data_engine.visibility import FrameVisibility
-from offline.data_engine.zbuffer import Projection
+from offline.data_engine.zbuffer import NEAR, Projection
 
 _FEATHER = 5.0
 """The fill fades into the picture over this many pixels, inside the dilated mask."""
@@ -135,13 +136,9 @@ def rank_sources(
     """
     surface = frame.surface
     k = surface.index(object_id)
-    points = (surface.points - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3]
-    pixels = frame.camera.project(points)
-    inside = frame.camera.contains(pixels)
-    inside[surface.point_starts[k] : surface.point_starts[k + 1]] = False
-    index = np.flatnonzero(inside)
-    u, v = np.rint(pixels[index]).astype(np.int64).T
-    index = index[hole[v, u]]
+    index, u, v = frame.sample_pixels
+    behind = hole[v, u] & ((index < surface.point_starts[k]) | (index >= surface.point_starts[k + 1]))
+    index = index[behind]
     if len(index) == 0 or not seen:
         return []
     frames = sorted(seen)
@@ -240,34 +237,51 @@ def depth_without(frame: FrameVisibility, object_id: int, hole: np.ndarray) -> n
 
 def _look_up(source: SourceView, points: np.ndarray, frame: FrameVisibility, object_id: int, tolerance: DepthTolerance):
     """(n, 3) float colours of world points in a source view, and (n,) bool where it really saw them."""
-    local = transform(inverse(source.T_world_camera), points)
-    pixels = source.camera.project(local)
-    valid = source.camera.contains(pixels)
-    on_depth = map_pixels(np.where(valid[:, None], pixels, 0), source.camera, source.depth_camera)
-    column, row = np.rint(on_depth).astype(np.int64).T
-    valid &= source.depth_camera.contains(on_depth)
     h, w = source.depth.shape
-    measured = source.depth[row.clip(0, h - 1), column.clip(0, w - 1)]
-    # NaN compares false: a hole in the depth is no proof that the background was seen.
-    valid &= (measured > 0) & (np.abs(measured - local[:, 2]) <= tolerance.at(local[:, 2]))
     # A thin object lies within the tolerance of what is behind it: where it stands in the source, do not look.
+    nearest = np.full((h, w), np.inf, np.float32)
     projection = Projection(frame.surface, source.depth_camera, source.T_world_camera)
     faces = frame.surface.object_faces(object_id)
     window = projection.window(faces, (0, 0, w, h))
     if window is not None:
-        nearest = np.full((h, w), np.inf, np.float32)
         alone = projection.render(faces, window).depth
         nearest[window[1] : window[3], window[0] : window[2]] = np.where(alone > 0, alone, np.float32(np.inf))
         size = 2 * round(_RIM * np.hypot(h, w)) + 1
         nearest = cv2.erode(nearest, np.ones((size, size), np.uint8))
-        # What stands clearly before the object is not hidden by it.
-        valid &= nearest[row.clip(0, h - 1), column.clip(0, w - 1)] > local[:, 2] + _IN_FRONT
-    u, v = np.where(valid[:, None], pixels, 0).astype(np.float32).T
+    color, depth = source.camera, source.depth_camera
     # cv2.remap takes pictures of less than 2^15 rows: the points go in as rows of 4096.
-    n = -(-len(u) // 4096) * 4096
-    u, v = (np.pad(a, (0, n - len(a))).reshape(-1, 4096) for a in (u, v))
-    values = cv2.remap(source.color, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    u, v = np.zeros((2, -(-len(points) // 4096) * 4096), np.float32)
+    valid = np.zeros(len(points), dtype=bool)
+    _see(
+        points, inverse(source.T_world_camera), (color.fx, color.fy, color.cx, color.cy, color.width, color.height),
+        (depth.fx, depth.fy, depth.cx, depth.cy), source.depth, nearest, tolerance.a, tolerance.b, u, v, valid,
+    )
+    values = cv2.remap(
+        source.color, u.reshape(-1, 4096), v.reshape(-1, 4096), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return values.reshape(-1, 3)[: len(points)].astype(np.float32), valid
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _see(points, T, color, depth_k, depth, nearest, a, b, u, v, valid):
+    """Pixels of world points in a view's colour image, and whether its sensor measured them, before the object."""
+    h, w = depth.shape
+    for i in range(len(points)):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        pz = T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3]
+        if pz < NEAR:
+            continue
+        px = (T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3]) / pz
+        py = (T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]) / pz
+        u[i], v[i] = color[0] * px + color[2], color[1] * py + color[3]
+        column, row = np.int64(np.rint(depth_k[0] * px + depth_k[2])), np.int64(np.rint(depth_k[1] * py + depth_k[3]))
+        if not (-0.5 <= u[i] < color[4] - 0.5 and -0.5 <= v[i] < color[5] - 0.5):
+            continue
+        if not (0 <= column < w and 0 <= row < h):
+            continue
+        # NaN compares false: a hole in the depth is no proof that the background was seen.
+        measured = depth[row, column]
+        valid[i] = measured > 0 and abs(measured - pz) <= a + b * pz and nearest[row, column] > pz + _IN_FRONT
 
 
 def _gain(wanted: np.ndarray, given: np.ndarray) -> np.ndarray:

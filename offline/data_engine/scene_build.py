@@ -30,6 +30,7 @@ from offline.data_engine.five_frames import (
     write_view,
 )
 from offline.data_engine.inpaint import Inpainter, SourceView, depth_without, dilate, inpaint, paint_hole, rank_sources
+from offline.data_engine.overlap import overlap_matrix
 from offline.data_engine.scan import SceneScan, scan_scene
 from offline.data_engine.selection import select_views
 from offline.data_engine.sources import Scene
@@ -122,6 +123,7 @@ class SceneBuilder:
             "source_size": [self.scene.color_camera.width, self.scene.color_camera.height],
             "objects": self._object_facts(scan, labels, chosen),
             "frames": frame_facts,
+            "overlap": self._overlap(scan, sorted(chosen_at)),
             "referring": referring,
             "counts": {
                 "source_frames": len(self.scene),
@@ -136,6 +138,17 @@ class SceneBuilder:
             },
             "bad_frames": {str(k): v for k, v in sorted(scan.bad.items())},
             "defects": dict(self.scene.defects),
+        }
+
+    def _overlap(self, scan: SceneScan, positions: list[int]) -> dict[str, dict[str, float]]:
+        """Frame -> other frame -> share of the surface that both see, of what either sees."""
+        if not positions:
+            return {}
+        matrix = overlap_matrix(np.stack([scan.seen[i] for i in positions]))
+        names = [self._frame_name(i) for i in positions]
+        return {
+            name: {other: round(float(value), 4) for other, value in zip(names, row, strict=True) if other != name}
+            for name, row in zip(names, matrix, strict=True)
         }
 
     def _all_labels(self) -> dict[int, str]:

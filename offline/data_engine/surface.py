@@ -11,6 +11,8 @@ from offline.data_engine.sources.base import Instances, Mesh
 _SPACING = 0.1
 """Faces with longer edges get extra sample points this far apart [m]: vertices alone would miss a wall of two faces."""
 _MAX_STEPS = 64
+CLUSTER = 128
+"""Most points of a cluster: what is tested against the view frustum as a whole."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,14 @@ class Surface:
         vertices: (V, 3) float32 [m].
         faces: (F, 3) int32, sorted by object.
         face_ids: (F,) int32 object of each face, 0 = none: the id of at least two of its vertices, else the first's.
-        points: (P, 3) float32 samples of the surface (vertices, and points inside large faces), sorted by object.
+        points: (P, 3) float32 samples of the surface (vertices, and points inside large faces), sorted by object and
+            within it along a Morton curve, so that neighbours are near.
         object_ids: (O,) int32, ascending; the first may be 0 (unannotated surface).
         face_starts, point_starts: (O + 1,) int64 offsets: object ``object_ids[k]`` owns [starts[k], starts[k + 1]).
         lower, upper: (O, 3) float64 bounding boxes [m].
+        cluster_starts: (C + 1,) int64 offsets of runs of up to 128 points, none of which holds points of two objects.
+        cluster_objects: (C,) int64 row of the object that each belongs to.
+        spheres: (C, 4) float32 centre and radius of each cluster [m].
     """
 
     vertices: np.ndarray
@@ -36,6 +42,9 @@ class Surface:
     point_starts: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
+    cluster_starts: np.ndarray
+    cluster_objects: np.ndarray
+    spheres: np.ndarray
 
     @classmethod
     def build(cls, mesh: Mesh, instances: Instances | None = None) -> Surface:
@@ -68,7 +77,7 @@ class Surface:
         extra, source = _fill_faces(vertices, faces, np.float32(_SPACING), _MAX_STEPS)
         points = np.concatenate([vertices, extra])
         point_ids = np.concatenate([ids, face_ids[source]])
-        order = np.argsort(point_ids, kind="stable")
+        order = np.lexsort((_morton(points), point_ids))
         points, point_ids = np.ascontiguousarray(points[order]), point_ids[order]
 
         object_ids = np.unique(point_ids).astype(np.int32)
@@ -76,7 +85,8 @@ class Surface:
         face_starts = np.append(np.searchsorted(face_ids, object_ids), len(faces)).astype(np.int64)
         lower = np.minimum.reduceat(points, point_starts[:-1], axis=0).astype(np.float64)
         upper = np.maximum.reduceat(points, point_starts[:-1], axis=0).astype(np.float64)
-        return cls(vertices, faces, face_ids, points, object_ids, face_starts, point_starts, lower, upper)
+        clusters = _clusters(points, point_starts)
+        return cls(vertices, faces, face_ids, points, object_ids, face_starts, point_starts, lower, upper, *clusters)
 
     def index(self, object_id: int) -> int:
         """Row of ``object_id`` in the per-object arrays. Raises KeyError if the mesh has no such object."""
@@ -98,6 +108,37 @@ class Surface:
         """(3,) middle of the object's bounding box [m]."""
         k = self.index(object_id)
         return (self.lower[k] + self.upper[k]) / 2
+
+
+def _morton(points: np.ndarray) -> np.ndarray:
+    """(P,) uint64 place of each point along a Z-order curve (Morton 1966) of 2 cm cells."""
+    cells = np.floor((points - points.min(axis=0)) / np.float32(0.02)).astype(np.uint64).clip(0, 2**21 - 1)
+    code = np.zeros(len(points), np.uint64)
+    for axis in range(3):
+        x = cells[:, axis]
+        # Spread 21 bits so that two free ones follow each.
+        for shift, mask in (
+            (32, 0x1F00000000FFFF), (16, 0x1F0000FF0000FF), (8, 0x100F00F00F00F00F),
+            (4, 0x10C30C30C30C30C3), (2, 0x1249249249249249),
+        ):  # fmt: skip
+            x = (x | (x << np.uint64(shift))) & np.uint64(mask)
+        code |= x << np.uint64(axis)
+    return code
+
+
+def _clusters(points: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offsets, object rows and bounding spheres of runs of points."""
+    sizes = np.diff(starts)
+    counts = -(-sizes // CLUSTER)
+    objects = np.repeat(np.arange(len(sizes)), counts)
+    within = np.arange(len(objects)) - np.repeat(np.cumsum(counts) - counts, counts)
+    begins = starts[objects] + within * CLUSTER
+    offsets = np.append(begins, len(points)).astype(np.int64)
+    lower, upper = np.minimum.reduceat(points, begins), np.maximum.reduceat(points, begins)
+    centres = (lower + upper) / 2
+    apart = np.linalg.norm(points - np.repeat(centres, np.diff(offsets), axis=0), axis=1)
+    radii = np.maximum.reduceat(apart, begins) * np.float32(1.0001)
+    return offsets, objects, np.column_stack([centres, radii]).astype(np.float32)
 
 
 @numba.njit(cache=True)

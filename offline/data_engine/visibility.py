@@ -21,7 +21,7 @@ from roboref_core.camera import Camera
 from roboref_core.pose import inverse
 from roboref_core.visibility import DepthTolerance, Visibility
 
-from offline.data_engine.surface import Surface
+from offline.data_engine.surface import CLUSTER, Surface
 from offline.data_engine.zbuffer import NEAR, Projection, ZBuffer, require_pinhole
 
 STATES = (
@@ -72,7 +72,7 @@ class ObjectView:
         elevation: angle of ``direction`` above the horizontal plane [rad].
         certainly_hidden: no part of it can be visible, even with pose and registration errors.
         hole_share: share of the pixels that the mesh shows where the sensor measured nothing.
-        residual: median of |sensor - mesh| over the pixels where both agree on the object [m]; NaN if none.
+        residual: mean |sensor - mesh| over the pixels where both agree on the object [m]; NaN if none.
     """
 
     object_id: int
@@ -105,6 +105,7 @@ class PointCounter:
         self.camera = depth_camera
         tolerance = tolerance or DepthTolerance()
         camera = (depth_camera.fx, depth_camera.fy, depth_camera.cx, depth_camera.cy)
+        self._xyz = tuple(np.ascontiguousarray(surface.points[:, axis]) for axis in range(3))
         self._constants = tuple(np.float32(x) for x in (*camera, NEAR, tolerance.a, tolerance.b))
 
     def count(
@@ -127,8 +128,8 @@ class PointCounter:
         R = inverse(T_world_camera)[:3, :3].astype(np.float32)
         centre = T_world_camera[:3, 3].astype(np.float32)
         _count_points(
-            surface.points, surface.point_starts, wanted, R, centre, *self._constants, depth, np.float32(unit),
-            counts, bits,
+            *self._xyz, surface.cluster_starts, surface.cluster_objects, surface.spheres, wanted, R, centre,
+            *self._constants, np.ascontiguousarray(depth), np.float32(unit), counts, bits,
         )
         return counts, bits
 
@@ -196,6 +197,15 @@ class FrameVisibility:
             confirmed[window] = states == _VISIBLE
         return view, mask, confirmed
 
+    @cached_property
+    def sample_pixels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Indices of the surface's sample points that project into the picture, and their columns and rows."""
+        points = (self.surface.points - self.T_world_camera[:3, 3]) @ self.T_world_camera[:3, :3]
+        pixels = self.camera.project(points)
+        index = np.flatnonzero(self.camera.contains(pixels))
+        column, row = np.rint(pixels[index]).astype(np.int64).T
+        return index, column, row
+
     def _judge(self, object_id: int) -> tuple[ObjectView, np.ndarray | None, tuple[int, int]]:
         w, h = self.camera.width, self.camera.height
         faces = self.surface.object_faces(object_id)
@@ -250,12 +260,11 @@ class FrameVisibility:
         if silhouette.size == 0:
             return None, origin, np.nan
         states = np.full(silhouette.shape, _BEYOND, np.uint8)
-        residuals = np.empty(silhouette.size, np.float32)
-        n = _compare_pixels(
+        residual = _compare_pixels(
             silhouette, *origin, self.zbuffer.depth, self.zbuffer.ids, object_id, self.depth, *self._depth_map,
-            np.float32(self.config.tolerance.a), np.float32(self.config.tolerance.b), states, counts, residuals,
+            np.float32(self.config.tolerance.a), np.float32(self.config.tolerance.b), states, counts,
         )
-        return states, origin, float(np.median(residuals[:n])) if n else float("nan")
+        return states, origin, residual
 
     def _certainly_hidden(self, alone: ZBuffer, counts: np.ndarray) -> bool:
         """Is every pixel of a silhouette behind all that lies within the margin, in the mesh and for the sensor?"""
@@ -336,52 +345,85 @@ def _summary(depth):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _count_points(points, starts, wanted, R, centre, fx, fy, cx, cy, near, a, b, depth, unit, counts, bits):
+def _count_points(
+    xs, ys, zs, starts, objects, spheres, wanted, R, centre, fx, fy, cx, cy, near, a, b, depth, unit, counts, bits
+):
     h, w = depth.shape
-    right, bottom = np.float32(w) - np.float32(0.5), np.float32(h) - np.float32(0.5)
-    half = np.float32(0.5)
-    for k in range(len(wanted)):
+    flat = depth.ravel()
+    zero, half, one = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+    right, bottom = np.float32(w) - half, np.float32(h) - half
+    # Inner normals of the frustum's side planes (not unit length) and their lengths.
+    left_x, right_x, top_y, bottom_y = cx + half, right - cx, cy + half, bottom - cy
+    left_n, right_n = np.sqrt(fx * fx + left_x * left_x), np.sqrt(fx * fx + right_x * right_x)
+    top_n, bottom_n = np.sqrt(fy * fy + top_y * top_y), np.sqrt(fy * fy + bottom_y * bottom_y)
+    r00, r01, r02, r10, r11, r12 = R[0, 0], R[0, 1], R[0, 2], R[1, 0], R[1, 1], R[1, 2]
+    r20, r21, r22 = R[2, 0], R[2, 1], R[2, 2]
+    c0, c1, c2 = centre[0], centre[1], centre[2]
+    pixel, ahead = np.empty(CLUSTER, np.int32), np.empty(CLUSTER, np.float32)
+    for c in range(len(objects)):
+        k = objects[c]
         if not wanted[k]:
             continue
+        lo = starts[c]
+        n = starts[c + 1] - lo
+        x, y, z = spheres[c, 0] - c0, spheres[c, 1] - c1, spheres[c, 2] - c2
+        px, py, pz = r00 * x + r01 * y + r02 * z, r10 * x + r11 * y + r12 * z, r20 * x + r21 * y + r22 * z
+        r = spheres[c, 3]
+        if (
+            pz + r < near
+            or fx * px + left_x * pz < -r * left_n
+            or -fx * px + right_x * pz < -r * right_n
+            or fy * py + top_y * pz < -r * top_n
+            or -fy * py + bottom_y * pz < -r * bottom_n
+        ):
+            counts[k, 1] += n
+            continue
+        # Without branches the compiler projects eight points at a time.
+        for i in range(n):
+            x, y, z = xs[lo + i] - c0, ys[lo + i] - c1, zs[lo + i] - c2
+            pz = r20 * x + r21 * y + r22 * z
+            q = one / pz
+            u = fx * (r00 * x + r01 * y + r02 * z) * q + cx + half
+            v = fy * (r10 * x + r11 * y + r12 * z) * q + cy + half
+            inside = (pz >= near) & (u >= zero) & (u < right + half) & (v >= zero) & (v < bottom + half)
+            # Truncation rounds to the nearest pixel, since half was added.
+            column = np.int32(min(max(u, zero), right))
+            row = np.int32(min(max(v, zero), bottom))
+            pixel[i] = row * np.int32(w) + column if inside else np.int32(-1)
+            ahead[i] = pz
         visible = out = occluded = unknown = conflict = 0
-        for i in range(starts[k], starts[k + 1]):
-            x, y, z = points[i, 0] - centre[0], points[i, 1] - centre[1], points[i, 2] - centre[2]
-            pz = R[2, 0] * x + R[2, 1] * y + R[2, 2] * z
-            if pz < near:
+        for i in range(n):
+            if pixel[i] < 0:
                 out += 1
                 continue
-            q = np.float32(1.0) / pz
-            u = fx * (R[0, 0] * x + R[0, 1] * y + R[0, 2] * z) * q + cx
-            v = fy * (R[1, 0] * x + R[1, 1] * y + R[1, 2] * z) * q + cy
-            if not (u >= -half and u < right and v >= -half and v < bottom):
-                out += 1
-                continue
-            # Truncation of a number above -0.5 shifted by one half is rounding to the nearest pixel.
-            d = np.float32(depth[np.int32(v + half), np.int32(u + half)]) * unit
+            d, z = np.float32(flat[pixel[i]]) * unit, ahead[i]
+            limit = a + b * z
             if not (d > 0 and d < np.inf):
                 unknown += 1
-            elif d < pz - (a + b * pz):
+            elif d < z - limit:
                 occluded += 1
-            elif d > pz + (a + b * pz):
+            elif d > z + limit:
                 conflict += 1
             else:
                 visible += 1
-                bits[i >> 6] |= np.uint64(1) << np.uint64(i & 63)
-        counts[k, 0], counts[k, 1], counts[k, 2] = visible, out, occluded
-        counts[k, 3], counts[k, 4] = unknown, conflict
+                bits[(lo + i) >> 6] |= np.uint64(1) << np.uint64((lo + i) & 63)
+        counts[k, 0] += visible
+        counts[k, 1] += out
+        counts[k, 2] += occluded
+        counts[k, 3] += unknown
+        counts[k, 4] += conflict
 
 
 @numba.njit(cache=True, error_model="numpy")
 def _compare_pixels(
-    silhouette, u0, v0, mesh, ids, object_id, depth, su, ou, sv, ov, a, b,
-    states, counts, residuals,
+    silhouette, u0, v0, mesh, ids, object_id, depth, su, ou, sv, ov, a, b, states, counts
 ):
     """State of each pixel of an object's silhouette (its depth when drawn alone, 0 = none).
 
-    Returns how many of ``residuals`` were filled.
+    Returns the mean difference between sensor and mesh where they agree [m], NaN if nowhere.
     """
     h, w = depth.shape
-    n = 0
+    n, total = 0, 0.0
     for y in range(silhouette.shape[0]):
         dv = sv * (y + v0) + ov
         for x in range(silhouette.shape[1]):
@@ -410,7 +452,7 @@ def _compare_pixels(
                     state = 4
                 else:
                     state = 0
-                    residuals[n] = abs(difference)
+                    total += abs(difference)
                     n += 1
             else:
                 if known and difference > limit:
@@ -422,4 +464,4 @@ def _compare_pixels(
                     state = 2 if known and difference < -limit else 3
             states[y, x] = state
             counts[state] += 1
-    return n
+    return total / n if n else np.nan

@@ -114,6 +114,16 @@ def _project(vertices, R, centre, fx, fy, cx, cy, near, points, pixels):
 
 
 @numba.njit(cache=True, error_model="numpy")
+def _span(offset, inverse, lo, hi):
+    """Cut [lo, hi] to where offset + x / inverse >= 0; ``inverse`` 0 stands for a weight that is constant along x."""
+    if inverse > 0.0:
+        return max(lo, -offset * inverse), hi
+    if inverse < 0.0:
+        return lo, min(hi, -offset * inverse)
+    return (lo, hi) if offset >= -1e-9 else (1.0, -1.0)
+
+
+@numba.njit(cache=True, error_model="numpy")
 def _triangle(u0, v0, q0, u1, v1, q1, u2, v2, q2, left, top, face_id, buffer, ids):
     """Draw one triangle, given as pixels and 1 / z, into ``buffer`` (1 / z, greater is nearer)."""
     h, w = buffer.shape
@@ -132,19 +142,26 @@ def _triangle(u0, v0, q0, u1, v1, q1, u2, v2, q2, left, top, face_id, buffer, id
     # Barycentric weights of vertices 1 and 2 are linear in the pixel.
     dx1, dy1 = by / area, -bx / area
     dx2, dy2 = -ay / area, ax / area
-    slack = 1e-7
+    dx0, dy0 = -dx1 - dx2, -dy1 - dy2
     dq1, dq2 = np.float64(q1) - q0, np.float64(q2) - q0
+    dqx, dqy = dx1 * dq1 + dx2 * dq2, dy1 * dq1 + dy2 * dq2
+    inverse0 = 1.0 / dx0 if dx0 != 0.0 else 0.0
+    inverse1 = 1.0 / dx1 if dx1 != 0.0 else 0.0
+    inverse2 = 1.0 / dx2 if dx2 != 0.0 else 0.0
     for y in range(y_first, y_last + 1):
         oy = np.float64(y + top) - v0
-        for x in range(x_first, x_last + 1):
-            ox = np.float64(x + left) - u0
-            w1 = dx1 * ox + dy1 * oy
-            w2 = dx2 * ox + dy2 * oy
-            if w1 >= -slack and w2 >= -slack and w1 + w2 <= 1.0 + slack:
-                q = np.float32(q0 + w1 * dq1 + w2 * dq2)
-                if q > buffer[y, x]:
-                    buffer[y, x] = q
-                    ids[y, x] = face_id
+        # Where all three weights are positive along this row, counted from vertex 0.
+        lo, hi = _span(1.0 + dy0 * oy, inverse0, np.float64(x_first + left) - u0, np.float64(x_last + left) - u0)
+        lo, hi = _span(dy1 * oy, inverse1, lo, hi)
+        lo, hi = _span(dy2 * oy, inverse2, lo, hi)
+        # An edge that passes within a millionth of a pixel's centre takes the pixel, for both its triangles.
+        begin, end = np.int64(np.ceil(lo + u0 - 1e-6)) - left, np.int64(np.floor(hi + u0 + 1e-6)) - left
+        q = q0 + dqy * oy + dqx * (np.float64(begin + left) - u0)
+        for x in range(max(begin, x_first), min(end, x_last) + 1):
+            nearness = np.float32(q + dqx * (x - begin))
+            if nearness > buffer[y, x]:
+                buffer[y, x] = nearness
+                ids[y, x] = face_id
 
 
 @numba.njit(cache=True, error_model="numpy")

@@ -80,7 +80,7 @@ class Pair:
         query_view: the object's own view of that picture, if it is a positive.
         query_scene, query_frame: where the picture comes from.
         reason: why it is a negative; "" for a positive.
-        geometry: facts about the pair ("fraction", "area", "distance", "baseline", "angle"), where known.
+        geometry: facts about the pair ("fraction", "distance", "baseline", "angle", "overlap"), where known.
     """
 
     uid: int
@@ -208,4 +208,5 @@ def _geometry(scene: SceneViews, uid: int, reference: ViewFiles, frame: str) -> 
         "distance": seen["distance"],
         "baseline": round(float(np.linalg.norm(a - b)), 4),
         "angle": round(float(np.arccos(cosine)), 4),
+        "overlap": scene.facts["overlap"][reference.frame_id].get(frame, 1.0),
     }

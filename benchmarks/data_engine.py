@@ -1,0 +1,216 @@
+"""Data engine: each step of turning a scan into views, against the plain way of doing it.
+
+The scan is simulated, in ScanNet's files: 1296x968 JPEG colour, 640x480 zlib depth with a sensor's noise, about 80,000
+vertices. Everything runs on one thread and is timed in processor time, so that other load does not count. The plain
+way reads every byte of every frame, decodes colour and depth, and tests all vertices with `0 < z < D` in NumPy, as
+public generators of such data do; where objects must be told apart exactly, it casts a ray per pixel.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tyro
+
+from offline.data_engine.config import SceneConfig
+from offline.data_engine.overlap import overlap_matrix
+from offline.data_engine.scan import scan_scene
+from offline.data_engine.scene_build import SceneBuilder
+from offline.data_engine.sources import Scene, open_scene
+from offline.data_engine.surface import Surface
+from offline.data_engine.visibility import FrameVisibility, PointCounter
+from offline.data_engine.zbuffer import Projection
+
+TARGET_FRAMES = 500_000
+
+
+@dataclass(frozen=True)
+class DataEngineConfig:
+    """Speed of the data engine on one core."""
+
+    scan: Path | None = None
+    """A ScanNet scan to measure on instead of a simulated one."""
+    frames: int = 120
+    """Frames of the simulated scan."""
+    triangles: int = 160_000
+    """About how many it has."""
+    seed: int = 1
+    """Room."""
+
+
+def plain_index(path: Path) -> list[tuple[bytes, bytes]]:
+    """Read a .sens file field by field, all blobs with it."""
+    frames = []
+    with open(path, "rb") as file:
+        length = struct.unpack("<IQ", file.read(12))[1]
+        file.seek(12 + length + 256 + 8 + 16 + 4)
+        for _ in range(struct.unpack("<Q", file.read(8))[0]):
+            file.read(64 + 16)
+            color, depth = struct.unpack("<QQ", file.read(16))
+            frames.append((file.read(color), file.read(depth)))
+    return frames
+
+
+def plain_visibility(vertices: np.ndarray, ids: np.ndarray, depth: np.ndarray, T: np.ndarray, K) -> dict[int, int]:
+    """Visible vertices per object: 0 < z < D(u, v), in NumPy."""
+    homogeneous = np.concatenate([vertices, np.ones((len(vertices), 1))], axis=1)
+    points = homogeneous @ np.linalg.inv(T).T
+    z = points[:, 2]
+    with np.errstate(all="ignore"):
+        pixels = points[:, :3] @ K.matrix.T
+        u, v = np.rint(pixels[:, 0] / z), np.rint(pixels[:, 1] / z)
+    inside = (z > 0) & (u >= 0) & (u < K.width) & (v >= 0) & (v < K.height)
+    visible = np.zeros(len(z), dtype=bool)
+    visible[inside] = z[inside] < depth[v[inside].astype(int), u[inside].astype(int)]
+    return {int(k): int(np.count_nonzero(visible & (ids == k))) for k in np.unique(ids)}
+
+
+def plain_scene(scene: Scene, path: Path) -> None:
+    """The plain pipeline over a whole scan."""
+    vertices, ids = scene.mesh().vertices.astype(np.float64), scene.instances().vertex_ids
+    camera = scene.depth_camera
+    for i, (color, depth) in enumerate(plain_index(path)):
+        cv2.imdecode(np.frombuffer(color, np.uint8), cv2.IMREAD_COLOR)
+        raw = np.frombuffer(zlib.decompress(depth), np.uint16).reshape(camera.height, camera.width)
+        if np.isfinite(scene.poses[i]).all():
+            plain_visibility(vertices, ids, raw / 1000.0, scene.poses[i], camera)
+
+
+def measure(action: Callable, repeats: int) -> float:
+    """Median processor time of ``action()`` [ms], after one call that is not counted."""
+    action()
+    times = []
+    for _ in range(repeats):
+        started = time.process_time()
+        action()
+        times.append(time.process_time() - started)
+    return 1000 * float(np.median(times))
+
+
+def raycast(surface: Surface, scene: Scene, T: np.ndarray) -> Callable:
+    import open3d
+
+    caster = open3d.t.geometry.RaycastingScene(nthreads=1)
+    caster.add_triangles(open3d.core.Tensor(surface.vertices), open3d.core.Tensor(surface.faces.astype(np.uint32)))
+    camera = scene.depth_camera
+    pixels = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1).reshape(-1, 2)
+    directions = (camera.rays(pixels) @ T[:3, :3].T).astype(np.float32)
+    origins = np.broadcast_to(T[:3, 3].astype(np.float32), directions.shape)
+    rays = open3d.core.Tensor(np.concatenate([origins, directions], axis=1))
+    return lambda: caster.cast_rays(rays)
+
+
+def row(name: str, ours: float, baseline: float | None, what: str, unit: str = "ms") -> None:
+    ratio = f"{baseline / ours:7.1f} x   {what} {baseline:.3g} {unit}" if baseline else f"{'':10} {what}"
+    print(f"  {name:44} {ours:9.3f} {unit} {ratio}", flush=True)
+
+
+def run(config: DataEngineConfig, folder: Path) -> None:
+    path = config.scan or simulate(config, folder)
+    scene = open_scene(path)
+    sens = path / f"{scene.scene_id}.sens" if path.is_dir() else path
+    surface = Surface.build(scene.mesh(), scene.instances())
+    vertices, ids = scene.mesh().vertices.astype(np.float64), scene.instances().vertex_ids
+    i = len(scene) // 2
+    T, camera, depth = scene.poses[i], scene.depth_camera, scene.depth(i)
+    frames = len(scene)
+    size = sens.stat().st_size / frames
+    print(f"  {frames} frames of {size / 1e6:.2f} MB, {len(vertices)} vertices, {len(surface.faces)} faces")
+
+    def index() -> None:
+        for sidecar in sens.parent.glob(f"{sens.name}*.npz"):
+            sidecar.unlink()
+        open_scene(path)
+
+    row("index a .sens, per frame", measure(index, 3) / frames, measure(lambda: plain_index(sens), 3) / frames,
+        "reading it through:")
+    row("  again, with its sidecar", measure(lambda: open_scene(path), 5) / frames, None, "")
+    blob = plain_index(sens)[i][1]
+    row("depth: read and inflate", measure(lambda: scene.depth_raw(i), 20), measure(lambda: zlib.decompress(blob), 20),
+        "zlib, inflate only:")
+    counter = PointCounter(surface, camera)
+    points = measure(lambda: counter.count(depth, T), 30)
+    plain = measure(lambda: plain_visibility(vertices, ids, depth, T, camera), 7)
+    row("visibility of all vertices, five states", points, plain, "NumPy, 0 < z < D:")
+    casting = measure(raycast(surface, scene, T), 9)
+    zbuffer = measure(lambda: Projection(surface, camera, T).render(), 9)
+    row("exact z-buffer, 640x480", zbuffer, casting, "Open3D ray casting:")
+    exact = FrameVisibility(surface, camera, T, depth, camera)
+    objects = [int(k) for k in surface.object_ids if k]
+    row("exact verdict per object", measure(lambda: [exact.view(k) for k in objects], 3) / len(objects), None, "")
+    bits = np.stack([counter.count(scene.depth(k % frames), scene.poses[k % frames])[1] for k in range(500)])
+    flags = np.unpackbits(bits[:40].view(np.uint8), axis=1).astype(bool)
+
+    def dense() -> None:
+        for a in range(40):
+            for b in range(a):
+                np.count_nonzero(flags[a] & flags[b]), np.count_nonzero(flags[a] | flags[b])
+
+    pairs, slow = measure(lambda: overlap_matrix(bits), 3), measure(dense, 3) * (500 * 499) / (40 * 39)
+    row("overlap of all pairs of 500 frames", pairs, slow, "NumPy, boolean vectors:")
+
+    def every_frame() -> None:
+        again = open_scene(path)
+        for k in np.flatnonzero(np.isfinite(again.poses).all(axis=(1, 2))):
+            raw, unit = again.depth_raw(k)
+            counter.count(raw, again.poses[k], None, unit)
+
+    plain = measure(lambda: plain_scene(scene, sens), 1) / frames
+    visibility = measure(every_frame, 3) / frames
+    row("visibility in every frame of a scan, per frame", visibility, plain, "decode everything, NumPy:")
+    scanned = measure(lambda: scan_scene(scene), 1) / frames
+    row("scan with exact verdicts, per frame", scanned, plain + casting, "the same and ray casting:")
+    found = scan_scene(scene)
+    print(f"    (drawn, and colour decoded, in {len(found.alignment)} of {frames} frames: what sees something new)")
+    started = time.process_time()
+    SceneBuilder(scene, SceneConfig(), "bench").build(folder / "built", "train")
+    built = 1000 * (time.process_time() - started) / frames
+    row("views, inpainting, phrases and files, per frame", built, None, "")
+    extrapolate(visibility, scanned, built, size)
+
+
+def extrapolate(visibility: float, scanned: float, built: float, size: float) -> None:
+    """Say what ``TARGET_FRAMES`` frames take, from times per frame [ms] and bytes per frame, and what binds."""
+    print(f"  {TARGET_FRAMES} frames of the same kind:")
+    for name, cost in (("visibility", visibility), ("scan", scanned), ("everything", built)):
+        hours = TARGET_FRAMES * cost / 3.6e6
+        print(f"    {name:12} {hours:8.2f} h on 1 core {60 * hours / 64:8.1f} min on 64")
+    minutes = TARGET_FRAMES * size / 6e10
+    binds = "reading" if minutes > TARGET_FRAMES * built / 6e4 / 64 else "computing"
+    print(f"    reading it all at 1 GB/s: {minutes:.0f} min. On one core computing binds, on 64 {binds}.")
+
+
+def simulate(config: DataEngineConfig, folder: Path) -> Path:
+    from sim.noise import DepthNoise
+    from sim.scannet_writer import write_scene
+    from sim.sim_source import CAMERA_640, CAMERA_1296, make_source
+
+    source = make_source(
+        config.seed, config.frames, triangles=config.triangles, color_camera=CAMERA_1296, depth_camera=CAMERA_640,
+        depth_noise=DepthNoise(),
+    )
+    write_scene(source, folder)
+    return folder / source.scene_id
+
+
+def main() -> int:
+    config = tyro.cli(DataEngineConfig, description=__doc__)
+    cv2.setNumThreads(1)
+    print(f"one thread of {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as folder:
+        run(config, Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
