@@ -12,6 +12,7 @@ from roboref_core.models.base import Generation, Prompt
 from roboref_core.models.roborefer import calibration
 from roboref_core.models.roborefer.checkpoint import materialise, open_checkpoint
 from roboref_core.models.roborefer.config import checkpoint_root
+from roboref_core.models.roborefer.cpu_linear import can_pack, pack_linears
 from roboref_core.models.roborefer.errors import PromptTooLongError, report_out_of_memory
 from roboref_core.models.roborefer.generate import greedy
 from roboref_core.models.roborefer.grammar import TokenGrammar
@@ -39,6 +40,9 @@ class RoboReferBackend:
         aspect, training_form: see ``Prefiller``.
         cache_bytes: bound of each of the two caches (picture features, prompt prefixes).
         fitted: calibration of p_visible.
+
+    Attributes:
+        passes: of the LLM after the pictures, since loading; a batch shares them.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class RoboReferBackend:
         self.name = name
         self.model = model
         self.uses_depth = model.config.uses_depth
+        self.passes = 0
         self.prefiller = Prefiller(model, aspect, training_form, cache_bytes, cache_bytes)
         self._decoding = decoding
         self._max_points = max_points
@@ -80,7 +85,7 @@ class RoboReferBackend:
         dtype: torch.dtype | None = None,
         **options,
     ) -> RoboReferBackend:
-        """Loads a checkpoint, and the calibration beside it if there is one.
+        """Loads a checkpoint for inference, and the calibration beside it if there is one.
 
         Args:
             path: the checkpoint directory, or one that holds it as ``model/``.
@@ -95,6 +100,8 @@ class RoboReferBackend:
         name = f"{folder.name}@{checkpoint.revision}"
         fitted = calibration.load(path, name)
         model = materialise(checkpoint, torch.device(device), dtype)
+        if can_pack(model.device, model.dtype):
+            pack_linears(model, keep=model.llm.lm_head if checkpoint.config.llm.tie_word_embeddings else None)
         return cls(model, name, fitted=fitted, **options)
 
     def generate(self, prompt: Prompt) -> Generation:
@@ -122,7 +129,9 @@ class RoboReferBackend:
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
         filled = time.perf_counter()
-        answers = decode(TokenTree(self.model, prefixes), decoders)
+        tree = TokenTree(self.model, prefixes)
+        answers = decode(tree, decoders)
+        self.passes += tree.passes
         done = time.perf_counter()
         timings = {"prepare": planned - start, "encode": filled - planned, "decode": done - filled}
         return [self._generation(answer, timings) for answer in answers]

@@ -12,7 +12,7 @@ POINTING = "[(0."
 # Spellings are followed until what is left could not change the probability of pointing by more than this.
 _TOLERANCE = 1e-3
 # New spellings per pass, and passes.
-_WIDTH, _ROUNDS = 8, 8
+_WIDTH, _ROUNDS = 8, 4
 
 
 def pointing_log_odds(root: Node, grammar: TokenGrammar) -> Decoder[float]:

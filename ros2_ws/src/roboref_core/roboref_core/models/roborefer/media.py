@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from roboref_core.models.roborefer.config import ModelConfig, ProcessorConfig
+from roboref_core.models.roborefer.config import ModelConfig
+from roboref_core.models.roborefer.config_schema import ProcessorConfig
 from roboref_core.models.roborefer.tiling import Tiles
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-from roboref_core.models.roborefer.config import LanguageConfig, ModelConfig, ProcessorConfig, TowerConfig
+from roboref_core.models.roborefer.config import ModelConfig
+from roboref_core.models.roborefer.config_schema import LanguageConfig, ProcessorConfig, TowerConfig
 from roboref_core.models.roborefer.loss import batch_loss
 from roboref_core.models.roborefer.media import encode_pictures
 from roboref_core.models.roborefer.projectors import Projector

@@ -163,18 +163,23 @@ class PointingDecoder:
                 cursor.take(transitions[int(np.argmax(probabilities))])
 
     def _advance(self, cursor: _Cursor) -> Decoder[None]:
-        """Evaluates the pending token together with a draft of what follows it."""
-        rest = forced_text(cursor.state, cursor.opened < self._max_points)
+        """Evaluates the pending token together with drafts of what may follow it."""
+        may_open = cursor.opened < self._max_points
+        rest = forced_text(cursor.state, may_open)
         after = walk(cursor.state, rest)
-        if after not in NUMBER_STARTS and walk(after, "]") == END:
+        drafts = [rest]
+        if after not in NUMBER_STARTS and may_open:
+            # A tuple is closed: the answer ends, or goes on with another.
+            drafts = [rest + "]", rest + "," + forced_text(walk(after, ","), may_open)]
+        nodes = cursor.node.chain([cursor.pending])
+        for draft in drafts:
+            tokens = self._grammar.spell(draft)
+            end = walk(cursor.state, draft)
             # The last token of the whole answer needs no evaluation.
-            draft = self._grammar.spell(rest + "]")[:-1]
-        else:
-            draft = self._grammar.spell(rest)
-        nodes = cursor.node.chain([cursor.pending, *draft])
-        digits = self._first_digits(nodes[-1], after) if draft or not rest else []
+            branch = nodes[0].chain(tokens[:-1] if end == END else tokens)
+            nodes += [*branch, *(self._first_digits([nodes[0], *branch][-1], end) if tokens or not draft else [])]
         # Some of it may be evaluated already, as far as another branch has asked for it.
-        yield [node for node in [*nodes, *digits] if node.logits is None]
+        yield [node for node in nodes if node.logits is None]
         cursor.go(cursor.pending, cursor.state)
 
     def _first_digits(self, node: Node, state: int) -> list[Node]:

@@ -79,7 +79,7 @@ class Prefiller:
         self.model = model
         self.aspect = aspect or model.config.root.image_aspect_ratio
         self.training_form = training_form
-        self.limit = context_length(model.tokenizer, model.config.llm.max_position_embeddings)
+        self.limit = context_length(model.tokenizer, model.config.llm)
         self.features: ByteBoundedCache[list[torch.Tensor]] = ByteBoundedCache(feature_cache_bytes)
         self.prefixes: ByteBoundedCache[Segment] = ByteBoundedCache(prefix_cache_bytes)
         self._frame_length = {kind: sum(map(len, model.frame_ids(kind))) for kind in PLACEHOLDERS}

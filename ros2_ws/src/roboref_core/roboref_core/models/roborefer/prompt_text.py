@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from roboref_core.models.roborefer.config_schema import LanguageConfig
 from roboref_core.models.roborefer.errors import CheckpointError
 
 IMAGE, VIDEO, DEPTH, SENTINEL = "<image>", "<vila/video>", "<depth>", "<vila/sentinel>"
@@ -49,10 +50,11 @@ def add_training_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
         tokenizer.add_special_tokens({"bos_token": "[BOS]"})
 
 
-def context_length(tokenizer: PreTrainedTokenizerBase, max_position_embeddings: int) -> int:
+def context_length(tokenizer: PreTrainedTokenizerBase, config: LanguageConfig) -> int:
     """Positions that prompt and answer may take together."""
-    limit = tokenizer.model_max_length
-    return int(limit) if limit < _NO_LIMIT else max_position_embeddings
+    if tokenizer.model_max_length < _NO_LIMIT:
+        return int(tokenizer.model_max_length)
+    return config.model_max_length or config.max_position_embeddings
 
 
 def join_parts(parts: Iterable[str | tuple[str, object]]) -> str:

@@ -91,7 +91,7 @@ class KeyValueBuffer:
     def reserve(self, count: int) -> None:
         capacity = self.states.shape[3]
         if self.length + count > capacity:
-            grown = self.states.new_empty((*self.states.shape[:3], 2 * capacity + count, self.states.shape[4]))
+            grown = self.states.new_empty((*self.states.shape[:3], capacity + max(1024, count), self.states.shape[4]))
             grown[:, :, :, : self.length] = self.states[:, :, :, : self.length]
             self.states = grown
 

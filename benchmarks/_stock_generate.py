@@ -1,0 +1,58 @@
+"""The baseline of the pointing benchmarks: the same weights, decoded by transformers' `generate`."""
+
+from __future__ import annotations
+
+import torch
+from roboref_core.models.base import Prompt
+from roboref_core.models.roborefer.grammar import END, START, TokenGrammar, walk
+from roboref_core.models.roborefer.model import RoboReferModel
+from roboref_core.models.roborefer.prefill import Prefiller
+from roboref_core.models.roborefer.tiling import cut_tiles, to_picture
+
+
+class StockGenerate:
+    """Nothing cached, all pictures in one batch, one pass for each token.
+
+    `prefix_allowed_tokens_fn` restricts it to the pointing decoder's answers, so that both can be seen to agree.
+
+    Attributes:
+        tokens: decoded for the last answer.
+    """
+
+    def __init__(self, model: RoboReferModel, aspect: str | None, max_points: int):
+        self.model, self.prefiller = model, Prefiller(model, aspect)
+        self.grammar = TokenGrammar(model.tokenizer)
+        self.max_points = max_points
+        self.tokens = 0
+
+    @torch.inference_mode()
+    def answer(self, prompt: Prompt) -> str:
+        model, tokenizer = self.model, self.model.tokenizer
+        plan = self.prefiller.plan(prompt)
+        media = {}
+        for kind, arrays in (("image", prompt.images), ("depth", prompt.depths)):
+            if arrays:
+                tiles = [
+                    cut_tiles(to_picture(array, kind), model.config, kind, self.prefiller.aspect) for array in arrays
+                ]
+                media[kind] = [tokens for picture in model.encode(tiles, kind) for tokens in picture]
+        embeddings, _ = model.insert_media(plan.ids, media)
+        ids = model.llm.generate(
+            inputs_embeds=embeddings[None],
+            attention_mask=torch.ones(1, len(embeddings), dtype=torch.long, device=model.device),
+            max_new_tokens=32 * self.max_points,
+            do_sample=False,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            prefix_allowed_tokens_fn=self._allowed,
+        )[0]
+        self.tokens = len(ids)
+        return tokenizer.decode(ids, skip_special_tokens=True)
+
+    def _allowed(self, _: int, ids: torch.Tensor) -> list[int]:
+        text = self.model.tokenizer.decode(ids)
+        state = walk(START, text)
+        if state == END:
+            return [self.model.tokenizer.eos_token_id]
+        left = self.max_points - text.count("(0.")
+        return [t.token for t in self.grammar.transitions(state) if t.opens <= left]
