@@ -10,7 +10,8 @@ COMMANDS = {
     "demo": ("offline.eval.demo", "scene, bag, node, questions and report, end to end"),
     "sim": ("sim.cli", "make indoor scenes, record them as bags, play bags"),
     "data": ("offline.data_engine.cli", "turn posed RGB-D scenes into training examples"),
-    "eval": ("offline.eval.cli", "ask questions over a bag and score the answers"),
+    "train": ("offline.train.cli", "fine-tune RoboRefer or LLaVA-OneVision on it, locally or on Slurm"),
+    "eval": ("offline.eval.cli", "predict, score, compare and report; benchmarks; replay through the node"),
     "serve": ("roboref_core.serve.cli", "put a model behind HTTP"),
 }
 
