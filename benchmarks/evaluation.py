@@ -43,8 +43,8 @@ class EvaluationConfig:
     """Where it runs."""
     samples: int = 64
     """Samples it predicts."""
-    batch: int = 16
-    """Samples per batch, against 1."""
+    batch: int = 4
+    """Samples per batch, against 1. On a CPU there is little to gain, and large batches cost."""
     predictions: int = 100_000
     """Predictions scored."""
     views: int = 10_000

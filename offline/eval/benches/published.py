@@ -8,11 +8,12 @@ source says otherwise. Prompts and parsers differ between sources, and so do sco
 from __future__ import annotations
 
 NOTICE = "published, not measured here"
+_PAPER = "RoboRefer, arXiv 2506.04308"
 
 # (model, figures by task, source)
 REFSPATIAL = (
-    ("RoboRefer-2B-SFT", {"Location": 47.00, "Placement": 48.00, "Unseen": 33.77}, "RoboRefer, arXiv 2506.04308, table 2"),
-    ("RoboRefer-2B-RFT", {"Location": 52.00, "Placement": 54.00, "Unseen": 41.56}, "RoboRefer, arXiv 2506.04308, table 2"),
+    ("RoboRefer-2B-SFT", {"Location": 47.00, "Placement": 48.00, "Unseen": 33.77}, f"{_PAPER}, table 2"),
+    ("RoboRefer-2B-RFT", {"Location": 52.00, "Placement": 54.00, "Unseen": 41.56}, f"{_PAPER}, table 2"),
     (
         "RoboRefer-2B-SFT, released weights, RGB",
         {"Location": 51.00, "Placement": 49.00, "Unseen": 38.96},
@@ -23,8 +24,8 @@ REFSPATIAL = (
         {"Location": 50.00, "Placement": 51.00, "Unseen": 42.86},
         "Zhoues/RoboRefer, issue 24",
     ),
-    ("Gemini-2.5-Pro", {"Location": 46.96, "Placement": 24.21, "Unseen": 27.14}, "RoboRefer, arXiv 2506.04308"),
-    ("Molmo-72B", {"Location": 45.77, "Placement": 14.74, "Unseen": 21.24}, "RoboRefer, arXiv 2506.04308"),
+    ("Gemini-2.5-Pro", {"Location": 46.96, "Placement": 24.21, "Unseen": 27.14}, _PAPER),
+    ("Molmo-72B", {"Location": 45.77, "Placement": 14.74, "Unseen": 21.24}, _PAPER),
     ("RoboRefer-8B-SFT", {"overall": 48.37}, "SpaceTools, table 2"),
     ("SpaceTools-3B", {"overall": 53.07}, "SpaceTools, table 2 (its every answer calls RoboRefer once)"),
     ("RoboPoint-13B", {"overall": 15.59}, "SpaceTools, its own prompts"),
