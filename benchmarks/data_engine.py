@@ -23,6 +23,8 @@ import numpy as np
 import tyro
 
 from offline.data_engine.config import SceneConfig
+from offline.data_engine.filters import FilterConfig, reject_object
+from offline.data_engine.frustum import candidates
 from offline.data_engine.overlap import overlap_matrix
 from offline.data_engine.scan import scan_scene
 from offline.data_engine.scene_build import SceneBuilder
@@ -141,7 +143,13 @@ def run(config: DataEngineConfig, folder: Path) -> None:
     counter = PointCounter(surface, camera)
     points = measure(lambda: counter.count(depth, T), 30)
     plain = measure(lambda: plain_visibility(vertices, ids, depth, T, camera), 7)
-    row("visibility of all vertices, five states", points, plain, "NumPy, 0 < z < D:")
+    row("visibility of all objects, five states", points, plain, "NumPy, 0 < z < D:")
+    labels, filters = scene.instances().labels, FilterConfig()
+    reasons = [reject_object(k, labels.get(k, "wall"), surface, filters) for k in surface.object_ids.tolist()]
+    some = np.array([reason is None for reason in reasons])
+    some &= candidates(T[None], camera, surface.lower, surface.upper)[0]
+    row(f"  of the {some.sum()} that can be asked for here", measure(lambda: counter.count(depth, T, some), 30), plain,
+        "NumPy, as above:")
     casting = measure(raycast(surface, scene, T), 9)
     zbuffer = measure(lambda: Projection(surface, camera, T).render(), 9)
     row("exact z-buffer, 640x480", zbuffer, casting, "Open3D ray casting:")

@@ -29,7 +29,8 @@ class Alignment:
         median: of measured - expected [m]: a bias, along the rays.
         mad: median absolute deviation from that median [m].
         inliers: share of the compared pixels within the tolerance.
-        edges: F1 of the depth edges of both, each allowed to lie a few pixels off; NaN without edges.
+        edges: F1 of the depth edges of both, each allowed to lie a few pixels off; NaN without edges, or if not asked
+            for.
     """
 
     compared: float
@@ -43,7 +44,9 @@ class Alignment:
         return self.compared >= MIN_COMPARED
 
 
-def compare(measured: np.ndarray, expected: np.ndarray, tolerance: DepthTolerance | None = None) -> Alignment:
+def compare(
+    measured: np.ndarray, expected: np.ndarray, tolerance: DepthTolerance | None = None, with_edges: bool = True
+) -> Alignment:
     """Score two (h, w) depth images of one view [m], 0 or non-finite = none."""
     tolerance = tolerance or DepthTolerance()
     both = np.isfinite(measured) & (measured > 0) & np.isfinite(expected) & (expected > 0)
@@ -57,7 +60,7 @@ def compare(measured: np.ndarray, expected: np.ndarray, tolerance: DepthToleranc
         median=median,
         mad=float(np.median(np.abs(difference - median))),
         inliers=float((np.abs(difference) <= tolerance.at(expected[both])).mean()),
-        edges=_edge_agreement(measured, expected, both),
+        edges=_edge_agreement(measured, expected, both) if with_edges else float("nan"),
     )
 
 

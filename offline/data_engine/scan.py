@@ -127,7 +127,7 @@ def _scan_frame(scene, i, scan, counter, in_frustum, config, filters, visibility
         scan.frames["no_object"] += 1
         return None
     depth = scene.depth(i)
-    counts, bits = counter.count(depth, scene.poses[i])
+    counts, _ = counter.count(depth, scene.poses[i], in_frustum)
     promising = in_frustum & (counts[:, _VISIBLE] + counts[:, _UNKNOWN] >= config.min_points)
     scan.pairs["not_seen"] += int((in_frustum & ~promising).sum())
     if not promising.any():
@@ -135,13 +135,14 @@ def _scan_frame(scene, i, scan, counter, in_frustum, config, filters, visibility
         return None
     frame = FrameVisibility(scan.surface, scene.depth_camera, scene.poses[i], depth, scene.depth_camera, visibility)
     # Every other row and column is plenty for medians.
-    scan.alignment[i] = compare(depth[::2, ::2], frame.zbuffer.depth[::2, ::2], visibility.tolerance)
+    sampled = depth[::2, ::2], frame.zbuffer.depth[::2, ::2]
+    scan.alignment[i] = compare(*sampled, visibility.tolerance, with_edges=False)
     reason = reject_frame(scan.alignment[i], filters)
     if reason is not None:
         scan.frames[reason] += 1
         return None
     scan.sharpness[i] = frame_sharpness(scene, i)
-    scan.seen[i] = bits
+    _, scan.seen[i] = counter.count(depth, scene.poses[i])
     return [frame.view(int(scan.surface.object_ids[k])) for k in np.flatnonzero(promising)]
 
 
