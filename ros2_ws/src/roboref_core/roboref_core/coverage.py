@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roboref_core.camera import map_pixels
+from roboref_core.camera import Camera, map_pixels
 from roboref_core.pose import inverse, transform
 from roboref_core.view import View, valid_depth
 
@@ -37,17 +37,31 @@ class CoverageIndex:
             self._unposed.add(view.view_id)
             return
         entry = _sample(view)
-        for other in self._entries.values():
-            other.seen_by += _sees(entry, other.points)
-            entry.seen_by += _sees(other, entry.points)
+        self._count(entry, 1)
+        for entries in self._by_camera():
+            entry.seen_by += _sees(entries, entry.points).sum(axis=0)
         self._entries[view.view_id] = entry
 
     def remove(self, view_id: str) -> None:
         self._unposed.discard(view_id)
         gone = self._entries.pop(view_id, None)
         if gone is not None:
-            for other in self._entries.values():
-                other.seen_by -= _sees(gone, other.points)
+            self._count(gone, -1)
+
+    def _count(self, entry: _Entry, sign: int) -> None:
+        """Add or take away what a view sees of all the others, in one go: a call per view would dominate."""
+        others = list(self._entries.values())
+        if others:
+            seen = _sees([entry], np.concatenate([other.points for other in others]))[0]
+            ends = np.cumsum([len(other.points) for other in others])[:-1]
+            for other, part in zip(others, np.split(seen, ends), strict=True):
+                other.seen_by += sign * part
+
+    def _by_camera(self) -> list[list[_Entry]]:
+        groups: dict[Camera, list[_Entry]] = {}
+        for entry in self._entries.values():
+            groups.setdefault(entry.view.camera, []).append(entry)
+        return list(groups.values())
 
     def redundancy(self, view_id: str) -> float:
         """Share of a view's points that some other view sees, in [0, 1]; 2 for a view without a pose.
@@ -64,9 +78,10 @@ class CoverageIndex:
             return {}
         points = _sample(view).points
         return {
-            view_id: float(_sees(entry, points).mean())
-            for view_id, entry in self._entries.items()
-            if view_id != view.view_id
+            entry.view.view_id: float(seen.mean())
+            for entries in self._by_camera()
+            for entry, seen in zip(entries, _sees(entries, points), strict=True)
+            if entry.view.view_id != view.view_id
         }
 
 
@@ -92,16 +107,20 @@ def _sample(view: View) -> _Entry:
     return _Entry(view, points[good], depths.reshape(_ROWS, _COLUMNS), np.zeros(int(good.sum()), dtype=np.int64))
 
 
-def _sees(entry: _Entry, points_world: np.ndarray) -> np.ndarray:
-    """(N,) int64, 1 where the view of ``entry`` sees the point, by its frustum and coarse depth."""
-    camera = entry.view.camera
-    points = transform(inverse(entry.view.T_world_camera), points_world)
+def _sees(entries: list[_Entry], points_world: np.ndarray) -> np.ndarray:
+    """(E, N) int64, 1 where the view of an entry sees the point, by its frustum and coarse depth.
+
+    The entries' views have one camera.
+    """
+    camera = entries[0].view.camera
+    T = np.stack([inverse(entry.view.T_world_camera) for entry in entries])
+    points = (points_world @ T[:, :3, :3].transpose(0, 2, 1) + T[:, None, :3, 3]).reshape(-1, 3)
     pixels = camera.project(points)
-    inside = camera.contains(pixels)
+    inside = np.flatnonzero(camera.contains(pixels))
     column = ((pixels[inside, 0] + 0.5) * _COLUMNS / camera.width).astype(np.int64)
     row = ((pixels[inside, 1] + 0.5) * _ROWS / camera.height).astype(np.int64)
-    z = points[inside, 2]
+    depths = np.stack([entry.depths for entry in entries])
+    nearest = depths[inside // len(points_world), row.clip(0, _ROWS - 1), column.clip(0, _COLUMNS - 1)]
     seen = np.zeros(len(points), dtype=np.int64)
-    nearest = entry.depths[row.clip(0, _ROWS - 1), column.clip(0, _COLUMNS - 1)]
-    seen[inside] = z <= nearest * 1.1 + _OCCLUSION_MARGIN
-    return seen
+    seen[inside] = points[inside, 2] <= nearest * 1.1 + _OCCLUSION_MARGIN
+    return seen.reshape(len(entries), len(points_world))

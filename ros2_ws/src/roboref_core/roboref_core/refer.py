@@ -81,7 +81,7 @@ def answer(
             raise ReferError(ErrorCode.INVALID_QUERY, "the question has neither text nor a marked region")
         buffer.keep(view)
         started = time.perf_counter()
-        prediction = _predict(model, PointingRequest(query.text, view, marks, max(query.max_targets, 1)))
+        prediction = _predict(model, _request(query, view, marks, config))
         known |= {"inference_time": time.perf_counter() - started, "raw_answer": prediction.text}
         if prediction.visible is None:
             raise ReferError(ErrorCode.UNPARSABLE_ANSWER, f"{model.name} gave no point: {prediction.text[:200]!r}")
@@ -127,6 +127,10 @@ def _age(view: View, buffer: ViewBuffer, now_ns: int | None) -> float:
         newest = buffer.newest()
         now_ns = view.stamp_ns if newest is None else newest.stamp_ns
     return max((now_ns - view.stamp_ns) / SECOND, 0.0)
+
+
+def _request(query: Query, view: View, marks: tuple[Mark, ...], config: ReferConfig) -> PointingRequest:
+    return PointingRequest(query.text, view, marks, max(query.max_targets, 1), config.locate, config.tolerance)
 
 
 def _predict(model: PointingModel, request: PointingRequest) -> Prediction:
@@ -269,7 +273,7 @@ def _search_memory(
                 if names[0] not in (Visibility.VISIBLE, Visibility.UNKNOWN):
                     continue
             asked += 1
-            prediction = _predict(model, PointingRequest(query.text, view, marks, max(query.max_targets, 1)))
+            prediction = _predict(model, _request(query, view, marks, config))
             if not prediction.visible:
                 continue
             targets = _targets(query, view, prediction, config, frames)

@@ -27,6 +27,7 @@ class ViewBufferConfig:
         min_interval: never sooner than this after the last keyframe [s].
         max_interval: always after this, even without motion (things move too) [s].
         sharpness_window: views among which the sharpest becomes the keyframe; 1: the first.
+        max_kept: most views besides keyframes that stay because an answer or an operator referred to them.
         max_backwards: a stamp further than this behind the newest is a clock jump: everything is dropped [s].
     """
 
@@ -37,16 +38,17 @@ class ViewBufferConfig:
     min_interval: float = 0.2
     max_interval: float = 10.0
     sharpness_window: int = 3
+    max_kept: int = 16
     max_backwards: float = 1.0
 
     def __post_init__(self):
-        for name in ("max_views", "max_bytes", "sharpness_window"):
+        for name in ("max_views", "max_bytes", "sharpness_window", "max_kept"):
             if getattr(self, name) < 1:
                 raise ValueError(f"view buffer: {name} must be at least 1, found {getattr(self, name)}")
 
 
 class ViewBuffer:
-    """Keyframes, and always the newest view.
+    """Keyframes, the views that were lately spoken of, and always the newest view.
 
     A view becomes a keyframe when the camera has moved or turned enough since the last one, or enough
     time has passed; of a few candidates in a row the sharpest is taken. When the buffer is full the
@@ -62,6 +64,7 @@ class ViewBuffer:
 
     def _reset(self):
         self._keyframes: dict[str, View] = {}
+        self._kept: dict[str, View] = {}
         self._pinned: set[str] = set()
         self._coverage = CoverageIndex()
         self._newest: View | None = None
@@ -94,7 +97,7 @@ class ViewBuffer:
             ):
                 best = max(self._candidates, key=sharpness) if len(self._candidates) > 1 else self._candidates[0]
                 self._candidates = []
-                self.keep(best)
+                self._make_keyframe(best)
                 self._last_keyframe = best
             self._evict()
             return not jumped
@@ -117,12 +120,22 @@ class ViewBuffer:
         )
 
     def keep(self, view: View) -> None:
-        """Make ``view`` a keyframe: an answer refers to it, so a later question may."""
+        """Let ``view`` stay for a while: an answer refers to it, so a later question may. Costs next to nothing.
+
+        The last ``max_kept`` of such views stay, besides the keyframes, whose choice they do not touch.
+        """
         with self._lock:
             if view.view_id not in self._keyframes:
-                self._keyframes[view.view_id] = view
-                self._coverage.add(view)
-                self._evict()
+                self._kept.pop(view.view_id, None)
+                self._kept[view.view_id] = view
+                while len(self._kept) > self.config.max_kept:
+                    del self._kept[next(iter(self._kept))]
+
+    def _make_keyframe(self, view: View) -> None:
+        if view.view_id not in self._keyframes:
+            self._kept.pop(view.view_id, None)
+            self._keyframes[view.view_id] = view
+            self._coverage.add(view)
 
     def pin(self, view_id: str) -> View:
         """Keep a view until it is released. ValueError if it is unknown or if pinned views would fill the buffer."""
@@ -133,7 +146,8 @@ class ViewBuffer:
             if view_id not in self._pinned and len(self._pinned) >= self.config.max_views - 1:
                 raise ValueError(f"{len(self._pinned)} of {self.config.max_views} views are pinned: release some first")
             self._pinned.add(view_id)
-            self.keep(view)
+            self._make_keyframe(view)
+            self._evict()
             return view
 
     def release(self, view_ids=()) -> int:
@@ -161,12 +175,12 @@ class ViewBuffer:
         with self._lock:
             if self._newest is not None and self._newest.view_id == view_id:
                 return self._newest
-            return self._keyframes.get(view_id)
+            return self._keyframes.get(view_id) or self._kept.get(view_id)
 
     def views(self) -> list[View]:
-        """Keyframes and the newest view, newest first."""
+        """Every view that is held, newest first."""
         with self._lock:
-            views = dict(self._keyframes)
+            views = self._keyframes | self._kept
             if self._newest is not None:
                 views[self._newest.view_id] = self._newest
             return sorted(views.values(), key=lambda view: (-view.stamp_ns, view.view_id))
@@ -219,6 +233,9 @@ class ViewBuffer:
 
     def _evict(self) -> None:
         while len(self._keyframes) > self.config.max_views or self.nbytes > self.config.max_bytes:
+            if self._kept and len(self._keyframes) <= self.config.max_views:
+                del self._kept[next(iter(self._kept))]
+                continue
             free = [v for v in self._keyframes.values() if v.view_id not in self._pinned and v is not self._newest]
             if not free:
                 return

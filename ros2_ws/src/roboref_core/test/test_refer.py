@@ -13,7 +13,7 @@ from roboref_core.query import MarkedRegion, Query, RegionType
 from roboref_core.refer import ReferConfig, answer
 from roboref_core.view import LazyImage
 from roboref_core.view_buffer import SECOND, ViewBuffer, ViewBufferConfig
-from roboref_core.visibility import Visibility
+from roboref_core.visibility import DepthTolerance, Visibility
 
 CENTRE = (0.0, 0.0, 0.5)
 A = look_at((-2.0, 0.0, 1.2), CENTRE)
@@ -325,3 +325,12 @@ def test_a_default_answer_is_not_found():
 
     assert Status(0) == Status.UNKNOWN
     assert Answer(Status(0)).targets == ()
+
+
+def test_how_depth_is_compared_reaches_the_model(room, buffer):
+    a = add(room, buffer, A, 0)
+    add(room, buffer, OPPOSITE, 1)
+    query = Query("it", regions=(point(a, (79.0, 58.0)),))
+    assert answer(query, buffer, ReprojectionModel()).status == Status.NOT_VISIBLE
+    lenient = ReferConfig(tolerance=DepthTolerance(a=2.0))
+    assert answer(query, buffer, ReprojectionModel(), lenient).status == Status.FOUND

@@ -112,6 +112,25 @@ def test_pinning_everything_is_refused():
         buffer.pin("nowhere")
 
 
+def test_views_that_were_spoken_of_stay_a_while_and_evict_no_keyframe():
+    buffer = moving(max_views=3, max_kept=2, min_interval=100.0, max_interval=1000.0)
+    first = view(buffer, 0.0, looking(0.0))
+    buffer.add(first)
+    spoken = [view(buffer, 1 + i, looking(0.1 * i)) for i in range(4)]
+    for v in spoken:
+        buffer.add(v)
+        buffer.keep(v)
+    buffer.add(view(buffer, 9.0, looking(0.0)))
+    assert [buffer.get(v.view_id) for v in spoken] == [None, None, spoken[2], spoken[3]]
+    assert buffer.get(first.view_id) is first
+    buffer.keep(spoken[2])  # spoken of again: it outlives the other
+    buffer.keep(spoken[0])
+    assert buffer.get(spoken[2].view_id) is spoken[2]
+    assert buffer.get(spoken[3].view_id) is None
+    buffer.clear()
+    assert len(buffer) == 0
+
+
 def test_a_clock_jump_clears_and_ids_stay_unique():
     buffer = moving()
     old = view(buffer, 100.0, looking(0.0))
@@ -174,7 +193,7 @@ def test_broken_images_do_not_break_the_buffer():
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["add", "pin", "release", "keep", "jump"]), st.integers(0, 30)), max_size=60))
 def test_bounds_hold_whatever_happens(operations):
-    buffer = moving(max_views=4, max_bytes=200_000)
+    buffer = moving(max_views=4, max_bytes=200_000, max_kept=2)
     clock, seen = 0.0, []
     for operation, n in operations:
         if operation in ("add", "jump"):
@@ -192,7 +211,7 @@ def test_bounds_hold_whatever_happens(operations):
         else:
             buffer.release()
         pinned = [v for v in buffer.views() if buffer.is_pinned(v.view_id)]
-        assert len(buffer) <= 4 + 1
+        assert len(buffer) <= 4 + 2 + 1
         assert len(pinned) <= 3
     ids = [v.view_id for v in seen]
     assert len(ids) == len(set(ids))

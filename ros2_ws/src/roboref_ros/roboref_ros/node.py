@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from roboref_core.answer import ReferError
-from roboref_core.models.registry import load_model
+from roboref_core.models.registry import load_model, parse_options
 from roboref_core.view import View
 from roboref_core.view_buffer import SECOND, ViewBuffer
 from roboref_msgs.msg import ReferenceView
@@ -51,7 +51,10 @@ class RoborefNode(Node):
         self._last_view = time.monotonic()
         self._overflowed = 0
         self._buffer = ViewBuffer(parameters.buffer_config(self))
-        model = load_model(*(self._value(f"model.{name}") for name in ("backend", "path", "url", "device", "dtype")))
+        model = load_model(
+            *(self._value(f"model.{name}") for name in ("backend", "path", "url", "device", "dtype")),
+            **parse_options(text for text in self._value("model.options") if text),
+        )
         self._deadlines = Deadlines()
         self._topics = self._stream_topics("color"), self._stream_topics("depth")
         pose_config = parameters.pose_config(self)

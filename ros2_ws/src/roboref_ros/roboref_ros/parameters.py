@@ -29,7 +29,7 @@ class Parameter:
     """
 
     name: str
-    default: str | int | float | list[float]
+    default: str | int | float | list[float] | list[str]
     description: str
     allowed: tuple | None = None
     changeable: bool = False
@@ -115,6 +115,7 @@ PARAMETERS = (
     Parameter(
         "views.sharpness_window", _BUFFER.sharpness_window, "Candidates of which the sharpest is kept.", (1, 100)
     ),
+    Parameter("views.max_kept", _BUFFER.max_kept, "Most other views that stay since answers named them.", (1, 10_000)),
     Parameter("refer.max_view_age", _REFER.max_view_age, "Oldest acceptable newest view [s].", (0, 1e9), True),
     Parameter(
         "refer.memory_views", _REFER.memory_views, "Most older views that one question may search.", (0, 10_000), True
@@ -145,6 +146,7 @@ PARAMETERS = (
     Parameter("model.url", "", "Its server, for backends that have one."),
     Parameter("model.device", "auto", "Its device: auto, cpu, cuda or cuda:N."),
     Parameter("model.dtype", "auto", "Its number type: auto, float32, float16 or bfloat16."),
+    Parameter("model.options", [""], "Its further options, each name=value, e.g. convention=thousand."),
     Parameter(
         "inference.timeout",
         30.0,

@@ -13,8 +13,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from roboref_core.locate import LocateConfig
 from roboref_core.view import View
-from roboref_core.visibility import Visibility
+from roboref_core.visibility import DepthTolerance, Visibility
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,17 @@ class Mark:
 
 @dataclass(frozen=True)
 class PointingRequest:
-    """Point at what ``text`` and ``marks`` refer to in ``view``."""
+    """Point at what ``text`` and ``marks`` refer to in ``view``.
+
+    ``locate`` and ``tolerance`` say how depth is read and compared, for models that do so.
+    """
 
     text: str
     view: View
     marks: tuple[Mark, ...] = ()
     max_points: int = 1
+    locate: LocateConfig = field(default_factory=LocateConfig)
+    tolerance: DepthTolerance = field(default_factory=DepthTolerance)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from roboref_core.locate import LocateConfig, surface_in_box
 from roboref_core.models.base import Mark, PointingRequest, Prediction
 from roboref_core.pose import inverse, transform
 from roboref_core.view import View
-from roboref_core.visibility import DepthTolerance, Visibility, point_visibility
+from roboref_core.visibility import Visibility, point_visibility
 
 # With several reasons at hand for a box, the one that most of its points have is given; ties in this order.
 _HIDDEN = (Visibility.OCCLUDED, Visibility.OUT_OF_FRUSTUM, Visibility.CONFLICT)
@@ -34,23 +34,19 @@ class ReprojectionModel:
 
     name = "reprojection"
 
-    def __init__(self, tolerance: DepthTolerance | None = None, locate: LocateConfig | None = None):
-        self.tolerance = tolerance or DepthTolerance()
-        self.locate = locate or LocateConfig()
-
     def predict(self, request: PointingRequest) -> Prediction:
         """Raises ReferError: INVALID_QUERY unless there is exactly one mark with depth, TF_ERROR without poses."""
         start = time.perf_counter()
         mark = self._only_mark(request)
         if request.view.T_world_camera is None:
             raise ReferError(ErrorCode.TF_ERROR, f"view {request.view.view_id} has no camera pose to reproject into")
-        points = self._surface(mark)
-        names, pixels = point_visibility(points, request.view, self.tolerance)
+        points = self._surface(mark, request.locate)
+        names, pixels = point_visibility(points, request.view, request.tolerance)
         names = np.array(names, dtype=object)
         for wanted in (Visibility.VISIBLE, Visibility.UNKNOWN):
             chosen = names == wanted
             if chosen.any():
-                return self._pointing(request.view, mark, points[chosen], pixels[chosen], wanted, start)
+                return self._pointing(request, mark, points[chosen], pixels[chosen], wanted, start)
         counts = [(names == hidden).sum() for hidden in _HIDDEN]
         return Prediction(
             text=format_answer(None),
@@ -72,9 +68,9 @@ class ReprojectionModel:
             )
         return request.marks[0]
 
-    def _surface(self, mark: Mark) -> np.ndarray:
+    def _surface(self, mark: Mark, locate: LocateConfig) -> np.ndarray:
         if mark.box is not None and mark.view.T_world_camera is not None and mark.view.has_depth:
-            points = surface_in_box(mark.view, mark.box, self.locate)
+            points = surface_in_box(mark.view, mark.box, locate)
             if len(points):
                 return points
         if mark.position is not None:
@@ -85,18 +81,24 @@ class ReprojectionModel:
         raise ReferError(
             ErrorCode.INVALID_QUERY,
             f"no depth at the mark ({u:.0f}, {v:.0f}) of view {mark.view.view_id} nor within "
-            f"{self.locate.fill_radius} pixels: mark another point of the object",
+            f"{locate.fill_radius} pixels: mark another point of the object",
         )
 
     def _pointing(
-        self, view: View, mark: Mark, points: np.ndarray, pixels: np.ndarray, visibility: Visibility, start: float
+        self,
+        request: PointingRequest,
+        mark: Mark,
+        points: np.ndarray,
+        pixels: np.ndarray,
+        visibility: Visibility,
+        start: float,
     ) -> Prediction:
         centre = np.median(pixels, axis=0)
         best = int(np.argmin(((pixels - centre) ** 2).sum(axis=1)))
-        pixel, camera = pixels[best], view.camera
-        covariance = np.eye(2) * self.locate.pixel_sigma**2
+        pixel, camera = pixels[best], request.view.camera
+        covariance = np.eye(2) * request.locate.pixel_sigma**2
         if mark.covariance is not None and len(points) == 1:
-            covariance = covariance + _projected_covariance(view, points[best], mark.covariance)
+            covariance = covariance + _projected_covariance(request.view, points[best], mark.covariance)
         return Prediction(
             text=format_answer(pixel_to_normalised(pixel[None], camera.width, camera.height)),
             points=pixel[None],
