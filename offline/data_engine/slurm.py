@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shlex
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from offline.data_engine.cli import Build, Slurm
 
 _POLL = 2.0
+_GRACE = 20.0
+"""A finished job's result may take this long to appear on a shared file system [s]."""
 
 
 class ShardFailed(RuntimeError):
@@ -33,6 +37,8 @@ def run_on_slurm(settings: Slurm) -> int:
 
     Raises ValueError if a shard fails on every try.
     """
+    # Where there is no accounting it warns at every poll.
+    logging.getLogger("submitit").setLevel(logging.ERROR)
     build = dataclasses.replace(settings.build, workers=settings.cpus)
     run = build.run()
     for phase in ("scenes", "tasks"):
@@ -79,13 +85,23 @@ def _run_array(settings: Slurm, build: Build, phase: str) -> None:
 
 def _wait(job: submitit.Job) -> str:
     """Wait for a job; returns what went wrong, or ""."""
+    missed = 0
     while not job.done():
         time.sleep(_POLL)
+        # Without accounting submitit never learns that a job was cancelled or its node died; the queue knows.
+        missed = missed + 1 if isinstance(job, submitit.SlurmJob) and not _queued(job.job_id) else 0
+        if missed * _POLL >= _GRACE and not job.done(force_check=True):
+            return "it left the queue without a result"
     try:
         job.result()
     except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError, OSError, ValueError) as error:
         return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return ""
+
+
+def _queued(job_id: str) -> bool:
+    found = subprocess.run(["squeue", "--noheader", "--jobs", job_id], capture_output=True, check=False)
+    return bool(found.stdout.strip())
 
 
 def batch_script(settings: Slurm) -> str:
