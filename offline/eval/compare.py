@@ -19,7 +19,7 @@ import tyro
 from tyro.conf import Positional
 
 from offline.data_engine.files import write_json
-from offline.eval.intervals import ClusterBootstrap, mcnemar
+from offline.eval.intervals import FEWEST_CLUSTERS, ClusterBootstrap, mcnemar
 from offline.eval.judge import Answer, Judged, judge_all
 from offline.eval.metrics import FIGURES, columns
 from offline.eval.predictions import read_predictions
@@ -91,7 +91,7 @@ def _difference(name: str, a: np.ndarray, b: np.ndarray, bootstrap: ClusterBoots
     low_high = bootstrap.difference(b, a, figure.statistic, chosen)
     difference = values[1] - values[0]
     if low_high is None:
-        # One scene says nothing of others; the sample-wise test holds for this scene only.
+        # So few scenes say little of others; the sample-wise test holds for these only.
         decided = name == "correct" and test["p"] < _ALPHA
     else:
         decided = not low_high[0] <= 0.0 <= low_high[1]
@@ -126,8 +126,8 @@ def render(found: dict, name_a: str, name_b: str) -> str:
         "",
         f"solved by A only: {test['only_a']}, by B only: {test['only_b']} (McNemar, exact: p = {test['p']:.3g})",
     ]
-    if found["scenes"] < 2:
-        lines.append("one scene only: there is no telling how much of a difference is the scene's")
+    if found["scenes"] < FEWEST_CLUSTERS:
+        lines.append("too few scenes to tell how much of a difference is theirs: the verdict is McNemar's alone")
     changed = {change: n for change, n in found["outcomes"].items() if len(set(change.split(" -> "))) == 2}
     lines.append(f"changes: {', '.join(f'{n} x {change}' for change, n in changed.items()) or 'none'}")
     return "\n".join(lines)

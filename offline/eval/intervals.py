@@ -16,6 +16,8 @@ from scipy.special import bdtr
 
 Z_95 = 1.959963984540054
 REPLICATES = 1000
+# A handful of scenes, drawn again and again, looks more alike than new scenes would.
+FEWEST_CLUSTERS = 5
 
 
 def wilson(hits: int, total: int, z: float = Z_95) -> tuple[float, float]:
@@ -64,14 +66,11 @@ class ClusterBootstrap:
         self.count = int(self._clusters.max()) + 1 if len(self._clusters) else 0
         digest = hashlib.sha256(f"cluster bootstrap {seed} {self.count}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
-        if self.count > 1:
-            weights = rng.multinomial(self.count, np.full(self.count, 1.0 / self.count), size=replicates)
-        else:
-            weights = np.zeros((0, self.count))
-        self._weights = weights.astype(np.float64)
+        chances = np.full(self.count, 1.0 / max(self.count, 1))
+        self._weights = rng.multinomial(self.count, chances, size=replicates).astype(np.float64)
 
     def sums(self, columns: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
-        """(N, K) columns -> (R, K) their sums over each replicate; R is 0 with fewer than two clusters.
+        """(N, K) columns -> (R, K) their sums over each of R replicates.
 
         Args:
             chosen: (N,) bool, the samples that count; None: all.
@@ -88,9 +87,12 @@ class ClusterBootstrap:
         return self._weights @ per_cluster
 
     def interval(self, replicates: np.ndarray) -> tuple[float, float] | None:
-        """95 % percentile interval of a statistic's replicates; None if it cannot be told (one scene, no case)."""
+        """95 % percentile interval of a statistic's replicates.
+
+        None if it cannot be told: fewer than five clusters, or most draws lack a case.
+        """
         finite = replicates[np.isfinite(replicates)]
-        if len(finite) < max(20, len(self._weights) // 2):
+        if self.count < FEWEST_CLUSTERS or len(finite) < max(20, len(self._weights) // 2):
             return None
         low, high = np.percentile(finite, (2.5, 97.5))
         return float(low), float(high)

@@ -117,7 +117,7 @@ def columns(judged: Judged) -> np.ndarray:
 def figures(table: np.ndarray, bootstrap: ClusterBootstrap, chosen: np.ndarray | None = None) -> dict[str, dict]:
     """Every figure over the chosen samples, JSON-ready: value (None: nothing was counted) and 95 % intervals.
 
-    ``wilson`` for shares of samples, ``bootstrap`` by scene for all (None with fewer than two scenes).
+    ``wilson`` for shares of samples, ``bootstrap`` by scene for all (None with fewer than five scenes).
     """
     sums = table.sum(axis=0) if chosen is None else table[chosen].sum(axis=0)
     replicates = bootstrap.sums(table, chosen)

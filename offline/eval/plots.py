@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 COLOURS = ("#4363d8", "#e6194b", "#3cb44b", "#f58231", "#911eb4", "#008080", "#9a6324", "#808080")
-_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 540, 46, 14, 30, 40
+_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 540, 46, 24, 30, 40
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def curves(
     diagonal: bool = False,
 ) -> str:
     """Curves over [0, x_max] x [0, y_max], with a legend; ``diagonal`` draws x = y."""
-    height, legend = 300, len(series) * 16
+    height, legend = 300, 10 + len(series) * 16
     plot_w, plot_h = _WIDTH - _LEFT - _RIGHT, height - _TOP - _BOTTOM
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -59,7 +59,7 @@ def curves(
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         if curve.dots:
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in placed]
-        y = height + 6 + 16 * k
+        y = height + 16 + 16 * k
         parts += [f'<rect x="{_LEFT}" y="{y - 8}" width="12" height="4" fill="{colour}"/>']
         parts.append(_text(_LEFT + 18, y - 1, curve.name, "start"))
     parts.append(_text(_LEFT + plot_w / 2, height - 8, x_label, "middle"))

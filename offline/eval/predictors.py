@@ -70,7 +70,7 @@ class ModelConfig:
         options: the backend's own: --options convention=thousand model=qwen.
         workers: batches under way at once per server. A model that runs here takes one at a time.
         name: in tables and file names, instead of the model's own.
-        scenes: reprojection: folder with the posed RGB-D scenes, by scene_id.
+        scenes: folder with the posed RGB-D scenes, by scene_id: for reprojection, as the model or as a baseline.
         prior: random_prior: samples whose objects' sizes it draws from, instead of those asked.
     """
 

@@ -140,6 +140,8 @@ def main(argv: list[str]) -> int:
     except ValueError as error:
         print(f"roboref eval score: {error}", file=sys.stderr)
         return 1
+    finally:
+        gc.enable()
     if config.out is not None:
         write_json(config.out, found)
     print(render_score(found))

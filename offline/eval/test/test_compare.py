@@ -82,14 +82,14 @@ def test_different_samples_are_refused(data):
         compare(judge(samples, predictions), judge(samples[1:], predictions))
 
 
-def test_one_scene_says_so(tmp_path):
-    samples = read_samples(SmallData(tmp_path, objects=20, scenes=1).write("t1_val_multi")).samples
+def test_few_scenes_say_so(tmp_path):
+    samples = read_samples(SmallData(tmp_path, objects=20, scenes=4).write("t1_val_multi")).samples
     a, b = (judge(samples, answers(samples, share, 0)) for share in (0.9, 0.0))
     found = compare(a, b)
     assert found["figures"]["correct"]["interval"] is None
-    assert found["figures"]["correct"]["verdict"] == "B is better"  # McNemar: for this scene
+    assert found["figures"]["correct"]["verdict"] == "B is better"  # McNemar: for these scenes
     assert found["figures"]["hit_at_mask"]["verdict"] == "within noise"
-    assert "one scene only" in render(found, "a", "b")
+    assert "too few scenes" in render(found, "a", "b")
 
 
 def test_command(data, tmp_path, capsys):

@@ -98,6 +98,8 @@ def test_paired_difference_is_narrower_than_the_difference_of_unpaired_runs():
     assert high - low < 0.5 * (unpaired[1] - unpaired[0])
 
 
-def test_one_scene_has_no_interval():
-    bootstrap = ClusterBootstrap(np.zeros(10, dtype=int))
-    assert bootstrap.interval(bootstrap.sums(np.ones((10, 1)))[:, 0]) is None
+@pytest.mark.parametrize("scenes", [1, 4, 5])
+def test_fewer_than_five_scenes_have_no_interval(scenes):
+    bootstrap = ClusterBootstrap(np.arange(20) % scenes)
+    interval = bootstrap.interval(bootstrap.sums(np.ones((20, 1)))[:, 0])
+    assert (interval is None) == (scenes < 5)
