@@ -21,7 +21,7 @@ class StockGenerate:
 
     def __init__(self, model: RoboReferModel, aspect: str | None, max_points: int):
         self.model, self.prefiller = model, Prefiller(model, aspect)
-        self.grammar = TokenGrammar(model.tokenizer)
+        self.grammar = TokenGrammar(model.tokenizer, model.device)
         self.max_points = max_points
         self.tokens = 0
 

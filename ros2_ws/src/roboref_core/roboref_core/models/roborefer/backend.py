@@ -72,7 +72,7 @@ class RoboReferBackend:
         self._candidates = candidates
         self._max_new_tokens = max_new_tokens
         self._calibration = fitted
-        self._grammar = TokenGrammar(model.tokenizer)
+        self._grammar = TokenGrammar(model.tokenizer, model.device)
         # Refuses bad options here rather than at the first question.
         PointingDecoder(self._grammar, max_points, candidates)
         self._stop_ids = stop_ids(model.tokenizer, model.config.root.chat_template)
@@ -101,7 +101,7 @@ class RoboReferBackend:
         fitted = calibration.load(path, name)
         model = materialise(checkpoint, torch.device(device), dtype)
         if can_pack(model.device, model.dtype):
-            pack_linears(model, keep=model.llm.lm_head if checkpoint.config.llm.tie_word_embeddings else None)
+            pack_linears(model, keep=model.llm.lm_head)
         return cls(model, name, fitted=fitted, **options)
 
     def generate(self, prompt: Prompt) -> Generation:

@@ -36,13 +36,13 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     )
 
 
-def pack_linears(module: nn.Module, keep: nn.Module | None = None) -> None:
+def pack_linears(module: nn.Module, keep: nn.Module) -> None:
     """Replaces the linear layers of a model, one at a time: no more than one is held twice.
 
     The model can neither be trained nor saved afterwards.
 
     Args:
-        keep: a layer to leave alone, because something else uses its weight.
+        keep: a layer to leave as it is, because something else uses its weight.
     """
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):

@@ -90,9 +90,13 @@ def _opens(state: int, char: str) -> bool:
 
 
 class TokenGrammar:
-    """Which tokens of a vocabulary may come next in each state of the grammar."""
+    """Which tokens of a vocabulary may come next in each state of the grammar.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    Attributes:
+        all_ids: every token that may occur in an answer.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, device: torch.device):
         self._tokenizer = tokenizer
         alphabet = {char for edges in EDGES.values() for char in edges}
         special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
@@ -106,10 +110,11 @@ class TokenGrammar:
             if set(text) <= alphabet and text:
                 self._texts[token] = text
         self._transitions: dict[int, list[Transition]] = {}
-        self._id_tensors: dict[tuple[int, torch.device], torch.Tensor] = {}
+        self._ids: dict[int, torch.Tensor] = {}
         covered = set(self._texts.values())
         if missing := sorted(alphabet - covered):
             raise ValueError(f"the tokenizer has no tokens for {missing}, which answers are made of")
+        self.all_ids = torch.tensor(list(self._texts), device=device)
 
     def transitions(self, state: int) -> list[Transition]:
         """All tokens that keep the text an answer's beginning."""
@@ -131,12 +136,11 @@ class TokenGrammar:
             state = EDGES[state][char]
         return count
 
-    def ids(self, state: int, device: torch.device) -> torch.Tensor:
+    def ids(self, state: int) -> torch.Tensor:
         """Token ids of ``transitions``, in their order."""
-        key = (state, device)
-        if key not in self._id_tensors:
-            self._id_tensors[key] = torch.tensor([t.token for t in self.transitions(state)], device=device)
-        return self._id_tensors[key]
+        if state not in self._ids:
+            self._ids[state] = self.all_ids.new_tensor([t.token for t in self.transitions(state)])
+        return self._ids[state]
 
     def spell(self, text: str) -> list[int]:
         """The tokenizer's own tokens for a text; empty if they are not all in the grammar's vocabulary."""

@@ -36,8 +36,7 @@ def pointing_log_odds(root: Node, grammar: TokenGrammar) -> Decoder[float]:
                 waiting.append((log_mass, node, text, state))
                 continue
             logits = node.logits.double()
-            ids = grammar.ids(state, logits.device)
-            log_probabilities = (logits[ids] - torch.logsumexp(logits, 0)).tolist()
+            log_probabilities = (logits[grammar.ids(state)] - torch.logsumexp(logits, 0)).tolist()
             for transition, value in zip(grammar.transitions(state), log_probabilities, strict=True):
                 grown = text + transition.text
                 goal = next((goal for goal in mass if grown.startswith(goal)), None)

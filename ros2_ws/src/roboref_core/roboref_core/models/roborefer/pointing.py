@@ -186,12 +186,18 @@ class PointingDecoder:
         """The tokens of one digit after a node at the beginning of a number."""
         if state not in NUMBER_STARTS:
             return []
-        return [node.child(t.token) for t in self._grammar.transitions(state) if len(t.text) == 1]
+        return [self._digit(node, t.token) for t in self._grammar.transitions(state) if len(t.text) == 1]
+
+    def _digit(self, node: Node, token: int) -> Node:
+        """A continuation within a number. From here on only the grammar's tokens matter, not the whole vocabulary."""
+        child = node.child(token)
+        child.scored = self._grammar.all_ids
+        return child
 
     def _choices(self, node: Node, state: int, opened: int) -> tuple[list[Transition], np.ndarray]:
         """The tokens that the grammar allows after an evaluated node, and their probabilities among themselves."""
         transitions = self._grammar.transitions(state)
-        logits = node.logits[self._grammar.ids(state, node.logits.device)].double()
+        logits = node.logits[self._grammar.ids(state)].double()
         allowed = [opened + t.opens <= self._max_points for t in transitions]
         logits[~torch.tensor(allowed, device=logits.device)] = -math.inf
         return transitions, torch.softmax(logits, 0).cpu().numpy()
@@ -214,12 +220,12 @@ class PointingDecoder:
                     if len(text) >= DIGITS:
                         leaves.append(Leaf(text[:DIGITS], share, node, transition.token, transition.state))
                     else:
-                        grown.append((node.child(transition.token), text, share))
+                        grown.append((self._digit(node, transition.token), text, share))
                     if node is greedy and index == best:
                         cursor.node = node
                         cursor.take(transition)
                         chosen = leaves[-1] if len(text) >= DIGITS else None
-                        followed = node.child(transition.token)
+                        followed = self._digit(node, transition.token)
             greedy = followed
             grown.sort(key=lambda branch: (branch[0] is not greedy, -branch[2]))
             keep = 0 if chosen else 1 + sum(share >= _MIN_BRANCH_MASS for _, _, share in grown[1:_MAX_BRANCHES])

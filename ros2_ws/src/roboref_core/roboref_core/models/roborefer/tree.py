@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from roboref_core.models.roborefer.errors import NonFiniteLogitsError
 from roboref_core.models.roborefer.model import RoboReferModel
@@ -46,7 +47,8 @@ class Node:
         parent: the token before it; None directly after the prompt's prefix.
         token: its id.
         wants_logits: whether anything will be predicted from it.
-        logits: (vocabulary,) float32 once evaluated, if wanted.
+        scored: ids whose logits are wanted; None: all. Continuations inherit it.
+        logits: (vocabulary,) float32 once evaluated, if wanted; -inf for what is not scored.
         children: nodes that continue it, by token.
         path: buffer slots of its branch, itself included, once evaluated.
     """
@@ -55,6 +57,7 @@ class Node:
     parent: Node | None
     token: int
     wants_logits: bool = True
+    scored: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     children: dict[int, Node] = field(default_factory=dict)
     path: np.ndarray | None = None
@@ -62,7 +65,7 @@ class Node:
     def child(self, token: int) -> Node:
         """The continuation by ``token``: the one that exists, or a new one."""
         if token not in self.children:
-            self.children[token] = Node(self.prompt, self, token)
+            self.children[token] = Node(self.prompt, self, token, scored=self.scored)
         return self.children[token]
 
     def chain(self, tokens: Sequence[int]) -> list[Node]:
@@ -178,12 +181,23 @@ class TokenTree:
         )
         self.passes += 1
         self.evaluated += len(nodes)
-        wanted = [row for row, node in enumerate(nodes) if node.wants_logits]
-        logits = self._model.llm.lm_head(hidden[wanted]).float()
+        groups: dict[int, list[int]] = {}
+        for row, node in enumerate(nodes):
+            if node.wants_logits:
+                groups.setdefault(id(node.scored), []).append(row)
+        for rows in groups.values():
+            logits = self._logits(hidden[rows], nodes[rows[0]].scored)
+            for row, values in zip(rows, logits, strict=True):
+                nodes[row].logits = values
+
+    def _logits(self, hidden: torch.Tensor, scored: torch.Tensor | None) -> torch.Tensor:
+        head = self._model.llm.lm_head
+        logits = (head(hidden) if scored is None else F.linear(hidden, head.weight[scored])).float()
         if not torch.isfinite(logits).all():
             raise NonFiniteLogitsError(f"in pass {self.passes} after the prompt")
-        for row, values in zip(wanted, logits, strict=True):
-            nodes[row].logits = values
+        if scored is None:
+            return logits
+        return logits.new_full((len(hidden), len(head.weight)), -torch.inf).index_copy(1, scored, logits)
 
 
 def together(*decoders: Decoder[Any]) -> Decoder[list[Any]]:
