@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # In the environment of setup/env.sh, from the root.
 IN_ENV := source setup/env.sh && exec
 
-.PHONY: help setup setup-full demo bench test test-slow lint clean
+.PHONY: help setup setup-full demo train-demo bench test test-slow lint clean
 
 help: ## This list.
 	@echo "RoboRef answers \"where is that?\" over ROS 2. On a fresh machine: Python 3.11 or 3.12 and a C/C++ compiler."
@@ -27,6 +27,9 @@ setup-full: ## The same with PyTorch, serving and test tools.
 
 demo: setup ## Scene -> bag -> node on DDS -> questions -> report.html, in under five minutes after set-up.
 	@$(IN_ENV) python -m offline.eval.demo $(ARGS)
+
+train-demo: setup-full ## Rooms -> data -> training of a tiny model -> answers -> scores, with curve and table.
+	@$(IN_ENV) python -m offline.train.demo $(ARGS)
 
 bench: setup-full ## Every speed claim, as a ratio to a named baseline measured in the same run.
 	@$(IN_ENV) python -m benchmarks $(ARGS)

@@ -32,10 +32,10 @@ from offline.train.run import Outcome, run
 from sim.generate import GenerateConfig, generate
 
 FIGURES = ("hit_at_mask", "success_at_0.10", "l2", "balanced_accuracy", "unparsable")
-# Trained in a quarter of an hour on two cores: two towers' worth of RoboRefer's layout, at a thousandth of its size.
+# RoboRefer's layout without depth, at a few thousandths of its size.
 SHAPE = Shape(
-    hidden=128, intermediate=384, layers=4, heads=4, kv_heads=4, vocabulary=600, tied=False, tower_hidden=96,
-    tower_intermediate=192, tower_layers=4, tower_heads=4, image_size=112, patch_size=14, projector="mlp_downsample",
+    hidden=96, intermediate=256, layers=3, heads=4, kv_heads=4, vocabulary=600, tied=False, tower_hidden=64,
+    tower_intermediate=128, tower_layers=4, tower_heads=4, image_size=112, patch_size=14, projector="mlp_downsample",
     aspect="resize", depth="none", max_length=1024,
 )  # fmt: skip
 
@@ -59,9 +59,9 @@ class Config:
     scenes: int = 6
     frames: int = 150
     samples: int = 64
-    steps: int = 600
+    steps: int = 400
     held_out: int = 100
-    lr: float = 2e-3
+    lr: float = 3e-3
     threads: int = 2
 
 

@@ -167,7 +167,8 @@ class SegmentTrainer(Trainer):
             kept = {id(p) for p in decayed}
             for members, decay in ((decayed, plan.weight_decay), ([p for _, p in named if id(p) not in kept], 0.0)):
                 if members:
-                    groups.append({"params": members, "weight_decay": decay, "lr": 0.0})
+                    # LambdaLR multiplies it by the learning rate itself.
+                    groups.append({"params": members, "weight_decay": decay, "lr": 1.0})
                     self._group_parts.append(part)
         if plan.offload:
             from deepspeed.ops.adam import DeepSpeedCPUAdam
@@ -175,9 +176,6 @@ class SegmentTrainer(Trainer):
             self.optimizer = DeepSpeedCPUAdam(groups, betas=(0.9, 0.999))
         else:
             self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999))
-        # LambdaLR multiplies it by the learning rate itself.
-        for group in self.optimizer.param_groups:
-            group["lr"] = 1.0
         return self.optimizer
 
     def create_scheduler(

@@ -14,6 +14,7 @@ from offline.train.run import run
 from offline.train.test.tiny import write_project
 
 
+@pytest.mark.slow
 def test_every_saved_model_is_scored_and_the_best_kept(tmp_path):
     plan_file = write_project(tmp_path)
     held_out = SmallData(tmp_path / "held_out", objects=3, scenes=2).write("t1_val_multi")

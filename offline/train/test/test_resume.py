@@ -148,7 +148,8 @@ def test_killed_again_and_again(project, reference, tmp_path):
     finish_and_compare(project, tmp_path / "run", reference)
 
 
-@pytest.mark.parametrize(("at", "where"), [pytest.param(1, "save", marks=pytest.mark.slow), (2, "sealed")])
+@pytest.mark.slow
+@pytest.mark.parametrize(("at", "where"), [(1, "save"), (2, "sealed")])
 def test_half_written_checkpoints_are_left_alone(project, reference, tmp_path, at, where):
     changes = {"output": str(tmp_path / "run"), "save_every": 1}
     assert child(project, changes, at, where) == -signal.SIGKILL
