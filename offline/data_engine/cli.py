@@ -84,8 +84,9 @@ class Build:
             manifest = assemble(run)
             for name, facts in manifest["files"].items():
                 print(f"{facts['samples']:9d}  {run.layout.tasks / name}")
-            for kind in ("frames", "objects", "views"):
-                print(f"removed {manifest['filtering'][kind]['removed_share']:.1%} of the {kind} as noise")
+            kinds = ("frames", "objects", "views")
+            removed = (f"{manifest['filtering'][kind]['removed_share']:.1%} of {kind}" for kind in kinds)
+            print(f"filters removed {', '.join(removed)}; roboref data stats --out {run.out} says why")
         if failed:
             print(f"{len(failed)} scans failed: {', '.join(failed[:10])}; see {run.out / 'failed'}", file=sys.stderr)
         return 1 if failed else 0
@@ -116,12 +117,13 @@ class Check:
 
     def __call__(self) -> int:
         from offline.data_engine.check import check_scene
+        from offline.data_engine.rectify import rectified
         from offline.data_engine.sources import open_scene
 
         scene = open_scene(
             self.scan, color_intrinsics=self.color_intrinsics, depth_intrinsics=self.depth_intrinsics
         )
-        report = check_scene(scene, self.out, self.frames, self.min_good, self.annotations)
+        report = check_scene(rectified(scene), self.out, self.frames, self.min_good, self.annotations)
         print(json.dumps({key: value for key, value in report.items() if key != "frames"}, indent=1))
         return 0 if report["passed"] else 1
 

@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 from tqdm import tqdm
 
 from offline.data_engine.config import SceneConfig, TaskConfig, config_hash
 from offline.data_engine.files import read_json, write_json
 from offline.data_engine.five_frames import SPLITS
+from offline.data_engine.rectify import rectified
 from offline.data_engine.scene_build import SceneBuilder
 from offline.data_engine.sources import open_scene
 from offline.data_engine.sources.labels import LabelTable
@@ -186,6 +188,8 @@ def run_tasks(run: Run, workers: int = 1, shard: tuple[int, int] = (0, 1)) -> li
 
 def _run(jobs: list[SceneJob], workers: int, target: Callable, run: Run, name: str) -> list[str]:
     """Run ``target(run, job)`` in one process per job, at most ``workers`` at a time."""
+    # A worker is one thread: as many run as there are cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["offline.data_engine.runner"])
     waiting, running, failed = list(jobs), {}, []
@@ -219,7 +223,7 @@ def _run(jobs: list[SceneJob], workers: int, target: Callable, run: Run, name: s
 
 def _scene_job(run: Run, job: SceneJob) -> None:
     def work():
-        scene = open_scene(job.path)
+        scene = rectified(open_scene(job.path))
         if scene.scene_id != job.scene_id:
             raise ValueError(f"{job.path}: the source calls itself {scene.scene_id}, expected {job.scene_id}")
         table = LabelTable.read(run.label_table) if run.label_table else getattr(scene, "label_table", None)
@@ -240,6 +244,7 @@ def _task_job(run: Run, job: SceneJob) -> None:
 
 def _guarded(run: Run, job: SceneJob, phase: str, work: Callable[[], None]) -> None:
     """Do the work of a child process; its exit code tells the parent how it went."""
+    cv2.setNumThreads(1)
     try:
         work()
     except OSError as error:

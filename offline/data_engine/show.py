@@ -52,8 +52,9 @@ def annotated(sample: dict, image_root: Path = Path("/")) -> list[np.ndarray]:
     if not images:
         return images
     query = images[-1]
+    answers = [point for text in turns(sample, "gpt") for point in answer_points(text)]
     path = mask_path(sample, image_root)
-    if path is not None:
+    if path is not None and answers:
         mask = read_mask(path)
         h, w = mask.shape
         if query.shape[1] > w and query.shape[0] >= h and form_of(sample) == "concat":
@@ -64,12 +65,11 @@ def annotated(sample: dict, image_root: Path = Path("/")) -> list[np.ndarray]:
         if mask.shape == query.shape[:2]:
             outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             query = cv2.drawContours(query.copy(), outlines, -1, (0, 255, 0), max(1, query.shape[0] // 300))
-    for text in turns(sample, "gpt"):
-        for point in answer_points(text):
-            u, v = normalised_to_pixel(np.array(point), query.shape[1], query.shape[0])
-            size = max(8, query.shape[0] // 25)
-            for color, width in (((255, 255, 255), 4), ((220, 0, 220), 2)):
-                cv2.drawMarker(query, (round(u), round(v)), color, cv2.MARKER_CROSS, size, width)
+    for point in answers:
+        u, v = normalised_to_pixel(np.array(point), query.shape[1], query.shape[0])
+        size = max(8, query.shape[0] // 25)
+        for color, width in (((255, 255, 255), 4), ((220, 0, 220), 2)):
+            cv2.drawMarker(query, (round(u), round(v)), color, cv2.MARKER_CROSS, size, width)
     return [*images[:-1], query]
 
 

@@ -12,12 +12,13 @@ from offline.data_engine.five_frames import mask_box
 from offline.data_engine.seeds import rng_of
 from offline.data_engine.surface import Surface
 from offline.data_engine.tasks import expressions as ex
+from offline.data_engine.tasks import relations
 from offline.data_engine.tasks.free_space import level_pixels, vacant
 from offline.data_engine.tasks.ground_truth import clear_of_edges, ground_truth_pixel, innermost_pixel
 from offline.data_engine.tasks.relations import SeenObject
 from offline.data_engine.visibility import FrameVisibility, ObjectView
 
-_SAMPLED = 400
+_SAMPLED = 1500
 """Surface points per object that relations are computed from."""
 SUPPORTS = ("table", "desk", "nightstand", "counter", "dresser", "bench", "coffee table", "side table", "end table")
 
@@ -150,7 +151,7 @@ def carried_objects(surface: Surface, uids: list[int], axis_alignment: np.ndarra
     objects = [
         SeenObject(uid, "", (0, 0, 0, 0), (0, 0, 0), _sampled_points(surface, uid, axis_alignment)) for uid in uids
     ]
-    return {b.uid: [a.uid for a in objects if a.uid != b.uid and ex.relations.on(a, b) is not False] for b in objects}
+    return {b.uid: [a.uid for a in objects if a.uid != b.uid and relations.on(a, b) is not False] for b in objects}
 
 
 def _sampled_points(surface: Surface, uid: int, axis_alignment: np.ndarray) -> np.ndarray:
@@ -171,7 +172,7 @@ def _free_space(frame, objects, masks, confirmed, config, rng):
         if not free.any():
             continue
         named = [o for o in ex.nameable_anchors(objects) if o.uid != support.uid]
-        standing = [o for o in named if ex.relations.on(o, support)]
+        standing = [o for o in named if relations.on(o, support)]
         yield _free("free_on", free, rng, b=support.label)
         columns = np.arange(frame.camera.width)
         for o in standing:

@@ -11,10 +11,15 @@ from offline.data_engine.tasks.relations import SeenObject
 
 
 def thing(uid, label, box, depth=(2.0, 2.2, 2.4), lower=(0, 0, 0), upper=(0.4, 0.4, 0.4)) -> SeenObject:
-    grid = np.stack(np.meshgrid(*(np.linspace(0, 1, 6) for _ in range(3)), indexing="ij"), axis=-1).reshape(-1, 3)
-    on_surface = ((grid == 0) | (grid == 1)).any(axis=1)
-    points = np.asarray(lower) + grid[on_surface] * (np.asarray(upper) - lower)
-    return SeenObject(uid, label, box, depth, points)
+    return SeenObject(uid, label, box, depth, block(lower, upper))
+
+
+def block(lower, upper) -> np.ndarray:
+    """Points on the faces of a box, at most 5 cm apart."""
+    lower, upper = np.asarray(lower, float), np.asarray(upper, float)
+    sides = [np.linspace(lo, hi, max(3, round((hi - lo) / 0.05) + 1)) for lo, hi in zip(lower, upper, strict=True)]
+    grid = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 3)
+    return grid[((grid == lower) | (grid == upper)).any(axis=1)]
 
 
 def phrases(*seen, undecided=(), hidden=(), seed=0) -> dict[tuple[str, str], tuple[int, ...]]:
@@ -56,7 +61,8 @@ def test_depth_relations_need_clear_order_and_overlap():
 
 
 def test_on_and_under():
-    table = thing(1, "table", (0, 0, 300, 100), lower=(0, 0, 0), upper=(1.2, 0.8, 0.7))
+    desk = np.concatenate([block((0, 0, 0.66), (1.2, 0.8, 0.7)), block((0, 0, 0), (0.04, 0.8, 0.66))])
+    table = SeenObject(1, "table", (0, 0, 300, 100), (2.0, 2.2, 2.4), desk)
     cup = thing(2, "cup", (0, 0, 30, 30), lower=(0.4, 0.3, 0.7), upper=(0.5, 0.4, 0.8))
     floor_cup = thing(3, "cup", (0, 0, 30, 30), lower=(0.4, 0.3, 0.0), upper=(0.5, 0.4, 0.1))
     away = thing(4, "cup", (0, 0, 30, 30), lower=(2.4, 0.3, 0.7), upper=(2.5, 0.4, 0.8))
@@ -64,6 +70,31 @@ def test_on_and_under():
     assert [rel.on(o, table) for o in (cup, floor_cup, away, floating)] == [True, False, False, False]
     assert [rel.under(o, table) for o in (floor_cup, cup, away)] == [True, False, False]
     assert rel.on(table, cup) is False
+
+
+def test_a_seat_and_a_shelf_carry_things_below_their_tops():
+    seat, back = block((0, 0, 0), (0.8, 0.8, 0.4)), block((0, 0.7, 0.4), (0.8, 0.8, 0.9))
+    armchair = SeenObject(1, "armchair", (0, 0, 99, 99), (2, 2.2, 2.4), np.concatenate([seat, back]))
+    pillow = thing(2, "pillow", (0, 0, 30, 30), lower=(0.2, 0.2, 0.4), upper=(0.6, 0.6, 0.55))
+    assert rel.on(pillow, armchair) is True
+    boards = [block((0, 0, z), (0.8, 0.3, z + 0.03)) for z in (0.0, 0.5, 1.0, 1.5)]
+    shelf = SeenObject(3, "shelf", (0, 0, 99, 99), (2, 2.2, 2.4), np.concatenate(boards))
+    book = thing(4, "book", (0, 0, 30, 30), lower=(0.3, 0.05, 0.53), upper=(0.5, 0.25, 0.6))
+    assert rel.on(book, shelf) is True
+    top, leg = block((0, 0, 0.7), (1.2, 0.8, 0.74)), block((0, 0, 0), (0.05, 0.05, 0.7))
+    table = SeenObject(5, "table", (0, 0, 99, 99), (2, 2.2, 2.4), np.concatenate([top, leg]))
+    by_the_leg = thing(6, "cup", (0, 0, 9, 9), lower=(0.12, 0.02, 0.0), upper=(0.2, 0.1, 0.1))
+    assert rel.on(by_the_leg, table) is False and rel.under(by_the_leg, table) is True
+
+
+def test_scanned_surfaces_have_holes_below_what_stands_on_them():
+    top = block((0, 0, 0.7), (1.2, 0.8, 0.7))
+    cup = thing(2, "cup", (0, 0, 9, 9), lower=(0.5, 0.3, 0.71), upper=(0.7, 0.5, 0.9))
+    hidden = (np.abs(top[:, :2] - (0.6, 0.4)) < 0.13).all(axis=1)
+    table = SeenObject(1, "table", (0, 0, 99, 99), (2, 2.2, 2.4), top[~hidden])
+    assert rel.on(cup, table) is True
+    one_side = SeenObject(1, "table", (0, 0, 99, 99), (2, 2.2, 2.4), top[~hidden & (top[:, 0] < 0.6)])
+    assert rel.on(cup, one_side) is not True
 
 
 def test_between():
