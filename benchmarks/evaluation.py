@@ -9,6 +9,7 @@ sample with Pillow, without any intervals.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -151,7 +152,8 @@ def bench_score(config: EvaluationConfig, folder: Path) -> None:
         raise SystemExit(f"Hit@Mask differs: {scored} and {share}")
     print(f"score, a mask opened per sample, Hit@Mask only   {naive:6.1f} s   (baseline)")
     print(f"roboref eval score, everything                   {seconds:6.1f} s   {naive / seconds:.2f}x")
-    print(f"   {config.predictions} predictions, {config.views} masks of {config.size[0]}x{config.size[1]}")
+    print(f"   {config.predictions} predictions, {config.views} masks of {config.size[0]}x{config.size[1]}, "
+          f"{os.cpu_count()} cores")  # fmt: skip
 
 
 def main() -> None:

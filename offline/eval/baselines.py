@@ -30,7 +30,7 @@ _PRIOR_MASKS = 500
 _OPEN_SCENES = 4
 
 
-def make(name: str, samples: Sequence[Sample], prior: Path | None = None) -> _Baseline:
+def make(name: str, samples: Sequence[Sample], prior: Path | None = None) -> Baseline:
     """One of ``predictors.BASELINES``.
 
     Args:
@@ -47,7 +47,7 @@ def floor(samples: Sequence[Sample]) -> list[Predictions]:
     return [answers(make(name, samples), samples) for name in BASELINES]
 
 
-def answers(predictor: _Baseline, samples: Sequence[Sample]) -> Predictions:
+def answers(predictor: Baseline, samples: Sequence[Sample]) -> Predictions:
     """Predictions of a baseline, made on the spot; what it cannot answer is missing."""
     lines = []
     for sample in samples:
@@ -56,8 +56,7 @@ def answers(predictor: _Baseline, samples: Sequence[Sample]) -> Predictions:
         except ReferError:
             continue
         points = [] if point is None else [list(point)]
-        lines.append({"kind": "prediction", "id": sample.id, "text": format_answer(points), "points": points,
-                      "visible": point is not None})  # fmt: skip
+        lines.append({"kind": "prediction", "id": sample.id, "points": points, "visible": point is not None})
     return collect(lines, predictor.name)
 
 
@@ -87,7 +86,7 @@ def _readable(paths: Iterable[Path]) -> Iterator[np.ndarray]:
             continue  # scoring counts and names it
 
 
-class _Baseline:
+class Baseline:
     """Answers from the sample alone; subclasses say where in the queried picture."""
 
     name = ""
@@ -106,7 +105,7 @@ class _Baseline:
         raise NotImplementedError
 
 
-class ImageCentre(_Baseline):
+class ImageCentre(Baseline):
     """Always the middle of the queried picture."""
 
     name = "image_centre"
@@ -115,7 +114,7 @@ class ImageCentre(_Baseline):
         return 0.5, 0.5
 
 
-class NeverVisible(_Baseline):
+class NeverVisible(Baseline):
     """Always NOT_VISIBLE."""
 
     name = "never_visible"
@@ -124,7 +123,7 @@ class NeverVisible(_Baseline):
         return None
 
 
-class RandomInSizePrior(_Baseline):
+class RandomInSizePrior(Baseline):
     """The middle of a box of a typical object's size, put anywhere in the picture; the same for the same sample.
 
     Args:
@@ -149,7 +148,7 @@ class RandomInSizePrior(_Baseline):
         return width / 2 + x * (1 - width), height / 2 + y * (1 - height)
 
 
-class Reprojection(_Baseline):
+class Reprojection(Baseline):
     """Carries the mark by depth and pose, where the scenes that the samples come from are at hand.
 
     It does not see the pictures: what was moved or painted out it points at all the same. In the picture of another

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from roboref_core.prompt import Form
 from offline.data_engine.files import read_mask
 from offline.eval.predictions import Predictions, digest
 from offline.eval.samples import Sample, picture_size, side_by_side
+
+# Masks per piece of work: handing over one at a time costs as much as decoding a small one.
+_CHUNK = 32
 
 
 class Answer(IntEnum):
@@ -241,12 +245,13 @@ def _locate(samples: Sequence[Sample], visible: np.ndarray, raw: np.ndarray) -> 
         mask = samples[i].mask
         groups[mask, None if mask else samples[i].query].append(int(i))
 
-    def work(group):
-        (mask, _), members = group
-        return _measure(mask, [samples[i] for i in members], raw[members])
+    def work(chunk):
+        return [(members, _measure(mask, [samples[i] for i in members], raw[members])) for (mask, _), members in chunk]
 
+    listed = list(groups.items())
+    chunks = [listed[k : k + _CHUNK] for k in range(0, len(listed), _CHUNK)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves the interpreter to other threads
-        for members, found in zip(groups.values(), pool.map(work, groups.items()), strict=True):
+        for members, found in chain.from_iterable(pool.map(work, chunks)):
             for kind, example in found.notes:
                 shared.notes.add(kind, example)
             shared.area[members], shared.has_mask[members] = found.area, found.has_mask

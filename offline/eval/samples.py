@@ -125,10 +125,11 @@ def parse_sample(entry: dict, folder: Path) -> Sample:
         raise BadSample("not an object", f"expected an object, found {type(entry).__name__}")
     if not isinstance(entry.get("id"), str | int):
         raise BadSample("no id", f"expected an id, found keys {sorted(entry)[:8]}")
-    images = _paths(entry, "image", folder)
+    base = str(folder)
+    images = _paths(entry, "image", base)
     if not images:
         raise BadSample("no image", f"sample {entry['id']}: no image")
-    depths = _paths(entry, "depth", folder)
+    depths = _paths(entry, "depth", base)
     if depths and len(depths) != len(images):
         raise BadSample("depth count", f"sample {entry['id']}: {len(images)} images but {len(depths)} depth pictures")
     prompt, truth = _turns(entry)
@@ -138,7 +139,7 @@ def parse_sample(entry: dict, folder: Path) -> Sample:
         raise BadSample(
             "image count", f"sample {entry['id']}: {task} {form.value} shows {expected}, found {len(images)}"
         )
-    query = _path(entry.get("query_original"), folder) or images[-1]
+    query = _path(entry.get("query_original"), base) or images[-1]
     facts = entry["visibility"] if isinstance(entry.get("visibility"), dict) else {}
     visible = truth is not None
     return Sample(
@@ -151,7 +152,7 @@ def parse_sample(entry: dict, folder: Path) -> Sample:
         truth=truth,
         scene=str(entry.get("scene_id", "")),
         query=query,
-        mask=(_path(entry.get("mask"), folder) or infer_mask(query)) if visible else None,
+        mask=(_path(entry.get("mask"), base) or infer_mask(query)) if visible else None,
         label=str(entry.get("label", facts.get("label", "")) or ""),
         reason="" if visible else str(facts.get("reason") or entry.get("reason") or "unstated"),
         baseline=_number(facts.get("baseline", entry.get("baseline"))),
@@ -214,12 +215,13 @@ def _task(stated_task: str, stated_form: str, num_images: int) -> tuple[str, For
 
 def _turns(entry: dict) -> tuple[str, tuple[tuple[float, float], ...] | None]:
     name, turns = entry["id"], entry.get("conversations")
-    if not isinstance(turns, list) or not all(isinstance(t, dict) and isinstance(t.get("value"), str) for t in turns):
-        raise BadSample("no conversation", f"sample {name}: expected a list of turns with text")
-    asked = next((t["value"] for t in turns if t.get("from") == "human"), None)
-    answered = next((t["value"] for t in turns if t.get("from") == "gpt"), None)
-    if asked is None or answered is None:
-        raise BadSample("no conversation", f"sample {name}: expected a human and a gpt turn")
+    try:
+        asked = next(turn["value"] for turn in turns if turn["from"] == "human")
+        answered = next(turn["value"] for turn in turns if turn["from"] == "gpt")
+    except (TypeError, KeyError, StopIteration):
+        asked = answered = None
+    if not isinstance(asked, str) or not isinstance(answered, str):
+        raise BadSample("no conversation", f"sample {name}: expected a human and a gpt turn, each with text")
     if "<image>" in asked or "<depth>" in asked:
         raise BadSample("media placeholder", f"sample {name}: the prompt must hold no <image> or <depth>")
     answer = parse(answered)
@@ -230,22 +232,24 @@ def _turns(entry: dict) -> tuple[str, tuple[tuple[float, float], ...] | None]:
     raise BadSample("unusable answer", f"sample {name}: {answer.reason}")
 
 
-def _paths(entry: dict, key: str, folder: Path) -> tuple[Path, ...]:
+def _paths(entry: dict, key: str, folder: str) -> tuple[Path, ...]:
     value = entry.get(key)
-    names = [] if value is None else value if isinstance(value, list) else [value]
-    if not all(isinstance(name, str) and name for name in names):
-        raise BadSample(f"no {key}", f"sample {entry['id']}: {key} must hold paths, found {names!r}")
-    return tuple(_join(folder, name) for name in names)
+    if value is None:
+        return ()
+    found = tuple([_path(name, folder) for name in (value if isinstance(value, list) else [value])])
+    if None in found:
+        raise BadSample(f"no {key}", f"sample {entry['id']}: {key} must hold paths, found {value!r}")
+    return found
 
 
-def _path(value: object, folder: Path) -> Path | None:
+def _path(value: object, folder: str) -> Path | None:
     return _join(folder, value) if isinstance(value, str) and value else None
 
 
 @lru_cache(2**18)
-def _join(folder: Path, name: str) -> Path:
+def _join(folder: str, name: str) -> Path:
     """Making a Path costs more than all else about a sample, and samples share pictures."""
-    return folder / name
+    return Path(folder, name)
 
 
 def _number(value: object) -> float | None:
