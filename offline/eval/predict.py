@@ -70,19 +70,20 @@ class Config:
 
 @dataclass
 class Summary:
-    """What a run did: answers there already, new ones, samples that could not be shown, failures by their text."""
+    """What a run did: answers there already, new ones, and shared ones; bytes of an unfinished line that were cut off;
+    samples that could not be shown, and on which the model failed, with the reason."""
 
     kept: int = 0
     new: int = 0
     shared: int = 0
     repaired: int = 0
-    unreadable: dict[str, str] | None = None
-    failed: dict[str, str] | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [f"{self.new} predicted", f"{self.kept} were there before"]
         if self.shared:
-            parts.append(f"{self.shared} ask what another sample asks and share its answer")
+            parts.append(f"{self.shared} ask what was asked before and share its answer")
         if self.repaired:
             parts.append(f"an unfinished line of {self.repaired} bytes was cut off")
         for what, where in (("could not be shown", self.unreadable), ("failed", self.failed)):
@@ -134,7 +135,7 @@ class _Run:
         self._bar = bar
         self._waiting: dict[str, list[Question]] = {}
         self._failures_in_a_row = 0
-        self._summary = Summary(repaired=log.repaired, unreadable={}, failed={})
+        self._summary = Summary(repaired=log.repaired)
 
     def work(self, samples: tuple[Sample, ...]) -> Summary:
         loaders = ThreadPoolExecutor(self._config.loaders, thread_name_prefix="load")
@@ -156,7 +157,7 @@ class _Run:
         for sample, key, question, error in shown:
             if question is None:
                 self._summary.unreadable[sample.id] = error
-            elif (sample.id, key) in self._log.done:
+            elif self._log.latest.get(sample.id) == key:
                 self._summary.kept += 1
             elif key in self._log.keys:
                 self._share(sample, self._log.line(key))

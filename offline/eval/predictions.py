@@ -55,7 +55,7 @@ class PredictionLog:
 
     Attributes:
         keys: key -> byte offset of the first line that answers it.
-        done: the (id, key) pairs that have a line.
+        latest: sample id -> key of its last line, which is the one that scoring reads.
         repaired: bytes of an unfinished line that were cut off.
         garbage: lines that are not of this format; they stay, and scoring counts them.
 
@@ -66,7 +66,7 @@ class PredictionLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.keys: dict[str, int] = {}
-        self.done: set[tuple[str, str]] = set()
+        self.latest: dict[str, str] = {}
         self.runs: set[str] = set()
         self.repaired = self.garbage = 0
         self._file = open(path, "a+b", buffering=0)
@@ -112,7 +112,7 @@ class PredictionLog:
 
     def _note(self, line: dict, offset: int) -> None:
         self.keys.setdefault(line["key"], offset)
-        self.done.add((line["id"], line["key"]))
+        self.latest[line["id"]] = line["key"]
 
     def _read(self, model_hash: str) -> None:
         self._file.seek(0)

@@ -106,7 +106,12 @@ def test_changed_pictures_or_prompts_are_asked_again(small, samples, tmp_path):
         reworded = replace(samples[1], prompt=f"Please. {samples[1].prompt}")
         summary = predict([changed, reworded, *samples[2:4]], model(server), out, run=QUIET)
         gridded = predict(samples[:4], model(server), out, ShowConfig(grid=True), QUIET)
+        before = predict(samples[:4], model(server), out, run=QUIET)
+        assert set(server.asked.values()) == {1}
     assert (summary.new, summary.kept, gridded.new) == (2, 2, 4)
+    # Back to what was asked first: nothing is asked, but the last line of each sample is the right one again.
+    assert (before.new, before.shared) == (0, 4)
+    assert not judge(samples[:4], read_predictions(out)).problems.keys() - {"superseded line"}
 
 
 def test_what_cannot_be_read_is_told_and_the_rest_is_answered(samples, tmp_path):

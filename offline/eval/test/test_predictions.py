@@ -26,7 +26,7 @@ def write(path, names):
         if not log.runs:
             log.append(RUN)
         for name in names:
-            if (name, f"key {name}") not in log.done:
+            if name not in log.latest:
                 log.append(line(name))
         return log
 
