@@ -48,7 +48,8 @@ def assemble(run: Run) -> dict:
         finally:
             for writer in writers.values():
                 writer.abandon()
-    scenes = [read_json(layout.scene(job) / "scene.json") for job in jobs]
+    facts_files = (layout.scene(job) / "scene.json" for job in jobs)
+    scenes = [read_json(path) for path in facts_files if path.exists()]
     done = [read_json(layout.done(job)) for job in jobs]
     manifest = {
         "format": FORMAT,

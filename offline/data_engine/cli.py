@@ -93,6 +93,34 @@ class Build:
 
 
 @dataclass(frozen=True)
+class Tasks:
+    """Make training samples from a finished five_frames or x3 tree, whoever made it.
+
+    Without the facts that ``build`` keeps beside its views, negatives are limited to painted-out objects and pictures
+    of other places, and there are no referring expressions. Exit status as of ``build``.
+    """
+
+    tree: Path
+    """Root of the tree: <split>/<scene>/uid_<n>/."""
+    out: Path
+    """Where the samples go."""
+    workers: int = 1
+    """Scenes at a time."""
+    task: TaskConfig = field(default_factory=TaskConfig)
+
+    def __call__(self) -> int:
+        from offline.data_engine.assemble import assemble
+        from offline.data_engine.runner import Run, run_tasks, tree_jobs
+
+        tree = self.tree.absolute()
+        run = Run(tree_jobs(tree), self.out.absolute(), task=self.task, tree=tree)
+        failed = run_tasks(run, self.workers)
+        for name, facts in assemble(run)["files"].items():
+            print(f"{facts['samples']:9d}  {run.layout.tasks / name}")
+        return 1 if failed else 0
+
+
+@dataclass(frozen=True)
 class Check:
     """Project a scan's mesh and objects into its frames, and score how well they fit.
 
@@ -100,8 +128,10 @@ class Check:
     Exit status: 0 if the share of agreeing frames reaches the threshold, else 1.
     """
 
-    scan: Path
-    """A scan: its folder or its .sens file."""
+    scene: Path
+    """A scan's folder or .sens file, or the id of one in --scans."""
+    scans: Path = Path("scans")
+    """Where a scene that is given by its id lies."""
     out: Path = Path("out/check")
     """Where the report and the pictures go."""
     frames: int = 30
@@ -120,8 +150,9 @@ class Check:
         from offline.data_engine.rectify import rectified
         from offline.data_engine.sources import open_scene
 
+        path = self.scene if self.scene.exists() else self.scans / self.scene
         scene = open_scene(
-            self.scan, color_intrinsics=self.color_intrinsics, depth_intrinsics=self.depth_intrinsics
+            path, color_intrinsics=self.color_intrinsics, depth_intrinsics=self.depth_intrinsics
         )
         report = check_scene(rectified(scene), self.out, self.frames, self.min_good, self.annotations)
         print(json.dumps({key: value for key, value in report.items() if key != "frames"}, indent=1))
@@ -273,6 +304,7 @@ class Slurm:
 
 COMMANDS: dict[str, Callable] = {
     "build": Build,
+    "tasks": Tasks,
     "check": Check,
     "stats": Stats,
     "show": Show,

@@ -6,6 +6,7 @@ resumed by running it again. Nothing a worker does depends on the others or on t
 from __future__ import annotations
 
 import errno
+import hashlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -14,11 +15,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import cv2
 from tqdm import tqdm
 
+from offline.data_engine import five_frames
 from offline.data_engine.config import SceneConfig, TaskConfig, config_hash
 from offline.data_engine.files import read_json, write_json
 from offline.data_engine.five_frames import SPLITS
@@ -55,13 +58,10 @@ class SceneJob:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a run's output lies."""
+    """Where a run's output lies; ``tree`` holds the scenes."""
 
     root: Path
-
-    @property
-    def tree(self) -> Path:
-        return self.root / "five_frames"
+    tree: Path
 
     @property
     def tasks(self) -> Path:
@@ -90,6 +90,7 @@ class Run:
         scene: settings of the first phase.
         task: settings of the second.
         label_table: path of the label table, or None to use what lies beside the scans.
+        tree: a finished five_frames tree, whoever made it: then there is no first phase. None: the run makes its own.
     """
 
     jobs: tuple[SceneJob, ...]
@@ -97,14 +98,18 @@ class Run:
     scene: SceneConfig = field(default_factory=SceneConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     label_table: Path | None = None
+    tree: Path | None = None
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.out)
+        return Layout(self.out, self.tree or self.out / "five_frames")
 
-    @property
+    @cached_property
     def scene_hash(self) -> str:
-        return config_hash(self.scene)
+        if self.tree is not None:
+            return config_hash("tree")
+        table = hashlib.sha256(self.label_table.read_bytes()).hexdigest() if self.label_table else ""
+        return config_hash(self.scene, table)
 
     def finished(self, split: str | None = None) -> list[str]:
         """Scenes whose folder is complete, sorted."""
@@ -116,6 +121,8 @@ class Run:
 
     def has_scene(self, job: SceneJob) -> bool:
         """Is the scene's folder complete? Raises ValueError if it was made with other settings."""
+        if self.tree is not None:
+            return self.layout.scene(job).is_dir()
         return _matches(self.layout.scene(job) / "scene.json", self.scene_hash)
 
     def task_hash(self, split: str) -> str:
@@ -145,6 +152,19 @@ def find_jobs(source: Path, splits: Callable[[list[str]], dict[str, str]]) -> tu
     jobs = tuple(SceneJob(name, by_id[name], split, _size(by_id[name])) for name, split in sorted(assigned.items()))
     if not jobs:
         raise ValueError(f"{source}: no scenes of the wanted splits, found {len(by_id)} folders or .sens files")
+    return jobs
+
+
+def tree_jobs(tree: Path) -> tuple[SceneJob, ...]:
+    """The scenes of a five_frames tree. Raises ValueError if there are none."""
+    jobs = tuple(
+        SceneJob(scene_id, tree / split / scene_id, split, len(five_frames.objects(tree, split, scene_id)))
+        for split in SPLITS
+        if (tree / split).is_dir()
+        for scene_id in five_frames.scenes(tree, split)
+    )
+    if not jobs:
+        raise ValueError(f"{tree}: no scenes, expected {tree / SPLITS[0]}/<scene>/uid_<n>/")
     return jobs
 
 

@@ -33,8 +33,7 @@ from offline.data_engine.inpaint import Inpainter, SourceView, depth_without, di
 from offline.data_engine.overlap import overlap_matrix
 from offline.data_engine.scan import SceneScan, scan_scene
 from offline.data_engine.selection import select_views
-from offline.data_engine.sources import Scene
-from offline.data_engine.sources.base import BadFrame
+from offline.data_engine.sources import BadFrame, Scene
 from offline.data_engine.sources.labels import LabelTable, structural_family
 from offline.data_engine.tasks.ground_truth import normalised
 from offline.data_engine.tasks.referring import Referring, carried_objects, referring_expressions
@@ -184,6 +183,9 @@ class SceneBuilder:
             frame = self._visibility(scan.surface, i)
         except BadFrame as error:
             scan.bad[int(self.scene.frame_ids[i])] = str(error)
+            lost = sum(i in views for views in scan.views.values())
+            scan.pairs["kept"] -= lost
+            scan.pairs["unreadable"] += lost
             return _Frame({}, set())
         known = set(scan.surface.object_ids.tolist())
         views = {uid: frame.view(uid) for uid in labels if uid in known and self._drawable(scan, uid)}
@@ -213,10 +215,8 @@ class SceneBuilder:
         for uid in uids:
             hole = paint_hole(frame, masks[uid], self.config.dilation, [other for other in labels if other != uid])
             order = rank_sources(frame, uid, hole, others, self.scene.poses, self.config.sources)
-            views = [self._source(j) for j in order if int(self.scene.frame_ids[j]) not in scan.bad]
-            result = inpaint(
-                frame, source.color, uid, hole, views, self.inpainter, self.config.visibility.tolerance
-            )
+            views = self._readable(order, scan)
+            result = inpaint(frame, source.color, uid, hole, views, self.inpainter, self.config.visibility.tolerance)
             self._inpainted.append(result.warped)
             factor = self.config.downsample
             inpainted_depth = None
@@ -249,6 +249,16 @@ class SceneBuilder:
         }
         written = (self._write_phrase(folder, name, k, phrase) for k, phrase in enumerate(phrases))
         return facts, [phrase for phrase in written if phrase is not None]
+
+    def _readable(self, positions: list[int], scan: SceneScan) -> list[SourceView]:
+        """Source views of those frames that can be read; the others are noted."""
+        views = []
+        for j in positions:
+            try:
+                views.append(self._source(j))
+            except BadFrame as error:
+                scan.bad[int(self.scene.frame_ids[j])] = str(error)
+        return views
 
     def _write_whole(self, folder: Path, i: int, source: SourceView, depth: np.ndarray | None) -> Path:
         name, factor = self._frame_name(i), self.config.downsample

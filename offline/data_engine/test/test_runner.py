@@ -21,7 +21,7 @@ from offline.data_engine.cli import Build, Slurm, main
 from offline.data_engine.config import SceneConfig
 from offline.data_engine.files import read_json
 from offline.data_engine.filters import FilterConfig
-from offline.data_engine.runner import Run, SceneJob, find_jobs, run_scenes, run_tasks, shard_of
+from offline.data_engine.runner import Run, SceneJob, find_jobs, run_scenes, run_tasks, shard_of, tree_jobs
 from offline.data_engine.scene_build import SceneBuilder
 from offline.data_engine.slurm import batch_script
 from offline.data_engine.sources import open_scene
@@ -201,3 +201,25 @@ def test_the_batch_script_is_one_shell_can_read(scans, tmp_path):
     script = batch_script(settings)
     assert "#SBATCH --array=0-7" in script and "--partition=cpu" in script and "'" in script
     assert subprocess.run(["bash", "-n"], input=script.encode(), check=False).returncode == 0
+
+
+def test_a_foreign_tree_becomes_tasks(built, tmp_path):
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    ours_only = shutil.ignore_patterns("scene.json", "frames", "*_depth.png")
+    shutil.copytree(built, tree, ignore=ours_only)
+    small = tmp_path / "x3"
+    assert main(["shrink", "--source", str(tree), "--target", str(small)]) == 0
+    assert main(["tasks", "--tree", str(small), "--out", str(out), "--workers", "2"]) == 0
+    manifest = read_json(out / "manifest.json")
+    assert manifest["scenes"]["train"] == ["scene0000_00", "scene0001_00"]
+    assert {"t1_train_multi.json", "t2b_train_multi.json"} <= set(manifest["files"])
+    assert not any(name.startswith("referring") for name in manifest["files"])
+    assert validate_files([out / "tasks" / name for name in manifest["files"]]) == []
+    with pytest.raises(ValueError, match="no scenes"):
+        tree_jobs(out)
+
+
+def test_a_scene_in_which_nothing_is_wanted_is_built_empty(scans, tmp_path):
+    config = SceneConfig(filters=FilterConfig(labels=("unicorn",)))
+    facts = SceneBuilder(open_scene(scans / "scene0001_00"), config, "hash").build(tmp_path, "train")
+    assert facts["frames"] == {} and facts["referring"] == [] and facts["counts"]["objects"]["label_not_wanted"] > 0
