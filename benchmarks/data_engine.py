@@ -26,11 +26,12 @@ from offline.data_engine.config import SceneConfig
 from offline.data_engine.filters import FilterConfig, reject_object
 from offline.data_engine.frustum import candidates
 from offline.data_engine.overlap import overlap_matrix
+from offline.data_engine.point_counter import PointCounter
 from offline.data_engine.scan import scan_scene
 from offline.data_engine.scene_build import SceneBuilder
 from offline.data_engine.sources import Scene, open_scene
 from offline.data_engine.surface import Surface
-from offline.data_engine.visibility import FrameVisibility, PointCounter
+from offline.data_engine.visibility import FrameVisibility
 from offline.data_engine.zbuffer import Projection
 
 TARGET_FRAMES = 500_000

@@ -1,4 +1,4 @@
-"""Do the mesh, the poses and the sensor depth fit? A score per frame, and one between frames where there is no mesh."""
+"""Do the mesh, the poses and the sensor depth fit? A score of measured against expected depth, per frame."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,9 +8,6 @@ import numpy as np
 from roboref_core.camera import Camera
 from roboref_core.pose import inverse
 from roboref_core.visibility import DepthTolerance
-
-from offline.data_engine.surface import Surface
-from offline.data_engine.zbuffer import Projection
 
 MIN_COMPARED = 0.02
 """A frame whose compared pixels are fewer than this share of the picture cannot be judged."""
@@ -64,17 +61,6 @@ def compare(
     )
 
 
-def mesh_alignment(
-    surface: Surface,
-    depth: np.ndarray,
-    camera: Camera,
-    T_world_camera: np.ndarray,
-    tolerance: DepthTolerance | None = None,
-) -> Alignment:
-    """Score a frame's sensor depth against the mesh drawn from its pose."""
-    return compare(depth, Projection(surface, camera, T_world_camera).render().depth, tolerance)
-
-
 def warp_depth(depth: np.ndarray, camera: Camera, T_target_source: np.ndarray) -> np.ndarray:
     """Depth of one frame as seen from another pose: (h, w) [m], 0 = nothing lands there.
 
@@ -93,23 +79,23 @@ def warp_depth(depth: np.ndarray, camera: Camera, T_target_source: np.ndarray) -
     return out.reshape(h, w).astype(np.float32)
 
 
-def frame_alignment(
-    depth: np.ndarray,
-    T_world_camera: np.ndarray,
-    others: list[tuple[np.ndarray, np.ndarray]],
-    camera: Camera,
-    tolerance: DepthTolerance | None = None,
-) -> Alignment:
-    """Score a frame's depth against other frames' depth warped into it: no mesh needed.
+def neighbour_depth(
+    T_world_camera: np.ndarray, others: list[tuple[np.ndarray, np.ndarray]], camera: Camera
+) -> np.ndarray:
+    """The depth that other frames lead to expect in a view: where there is no mesh, the nearest of theirs.
 
     Args:
-        others: (depth, T_world_camera) of frames that look at the same place.
+        T_world_camera: of the view.
+        others: (depth, T_world_camera) of frames that look at the same place, with the same camera.
+
+    Returns:
+        (h, w) float32 [m], 0 where none of them saw anything.
     """
-    expected = np.zeros_like(depth)
-    for other, T in others:
-        warped = warp_depth(other, camera, inverse(T_world_camera) @ T)
+    expected = np.zeros((camera.height, camera.width), np.float32)
+    for depth, T in others:
+        warped = warp_depth(depth, camera, inverse(T_world_camera) @ T)
         expected = np.where((expected == 0) | ((warped > 0) & (warped < expected)), warped, expected)
-    return compare(depth, expected, tolerance)
+    return expected
 
 
 def _depth_edges(depth: np.ndarray, valid: np.ndarray) -> np.ndarray:

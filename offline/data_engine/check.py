@@ -12,16 +12,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from roboref_core.pose import inverse
 from roboref_core.visibility import DepthTolerance
 
-from offline.data_engine.alignment import Alignment, frame_alignment, mesh_alignment, warp_depth
+from offline.data_engine.alignment import Alignment, compare, neighbour_depth
 from offline.data_engine.files import write_json, write_picture
 from offline.data_engine.filters import FilterConfig, reject_frame
 from offline.data_engine.sources import Scene
 from offline.data_engine.sources.base import BadFrame
 from offline.data_engine.surface import Surface
-from offline.data_engine.visibility import FrameVisibility
+from offline.data_engine.zbuffer import Projection
 
 _TILE = 400
 _SHEET_COLUMNS = 3
@@ -52,12 +51,11 @@ def check_scene(
     for i in chosen.tolist():
         try:
             depth = scene.depth(i)
-            score, expected = _score(scene, surface, i, depth, tracked)
-            facts = _frame_facts(scene, i, score)
+            expected = _expected(scene, surface, i, tracked)
+            facts = _frame_facts(scene, i, compare(depth, expected))
             ids = None
             if surface is not None:
-                visible = FrameVisibility(surface, scene.color_camera, scene.poses[i], depth, scene.depth_camera)
-                ids = visible.zbuffer.ids
+                ids = Projection(surface, scene.color_camera, scene.poses[i]).render().ids
                 if annotations is not None:
                     facts["mask_iou"] = _mask_iou(ids, annotations, int(scene.frame_ids[i]))
             tiles.append(_tile(scene, i, depth, expected, ids, facts))
@@ -72,23 +70,17 @@ def check_scene(
     return report
 
 
-def _score(scene: Scene, surface: Surface | None, i: int, depth: np.ndarray, tracked: np.ndarray):
-    """The frame's score, and the depth that it was compared with."""
-    pose, camera = scene.poses[i], scene.depth_camera
+def _expected(scene: Scene, surface: Surface | None, i: int, tracked: np.ndarray) -> np.ndarray:
+    """The depth that the mesh, or else the frame's neighbours, lead to expect."""
     if surface is not None:
-        frame = FrameVisibility(surface, camera, pose, depth, camera)
-        return mesh_alignment(surface, depth, camera, pose), frame.zbuffer.depth
+        return Projection(surface, scene.depth_camera, scene.poses[i]).render().depth
     others = []
     for j in _nearest(scene, i, tracked):
         try:
             others.append((scene.depth(j), scene.poses[j]))
         except BadFrame:
             continue
-    expected = np.zeros_like(depth)
-    for other, T in others:
-        warped = warp_depth(other, camera, inverse(pose) @ T)
-        expected = np.where(expected == 0, warped, expected)
-    return frame_alignment(depth, pose, others, camera), expected
+    return neighbour_depth(scene.poses[i], others, scene.depth_camera)
 
 
 def _nearest(scene: Scene, i: int, tracked: np.ndarray) -> list[int]:

@@ -178,14 +178,12 @@ def shard_of(jobs: Iterable[SceneJob], index: int, count: int) -> list[SceneJob]
     return sorted(jobs, key=lambda job: (-job.size, job.scene_id))[index::count]
 
 
-def run_scenes(run: Run, workers: int = 1, shard: tuple[int, int] = (0, 1), retry_failed: bool = True) -> list[str]:
+def run_scenes(run: Run, workers: int = 1, shard: tuple[int, int] = (0, 1)) -> list[str]:
     """First phase. Returns the ids of the scenes that failed; each has a file under ``failed/``.
 
     Raises ValueError if scenes are there that were made with other settings.
     """
     jobs = [job for job in shard_of(run.jobs, *shard) if not run.has_scene(job)]
-    if not retry_failed:
-        jobs = [job for job in jobs if not run.layout.failure(job).exists()]
     return _run(jobs, workers, _scene_job, run, "scenes")
 
 

@@ -17,10 +17,11 @@ from offline.data_engine.alignment import Alignment, compare
 from offline.data_engine.filters import FilterConfig, reject_frame, reject_object, reject_view
 from offline.data_engine.frame_quality import frame_sharpness, keyframes
 from offline.data_engine.frustum import candidates
+from offline.data_engine.point_counter import PointCounter
 from offline.data_engine.sources import BadFrame, Scene
 from offline.data_engine.sources.labels import LabelTable
 from offline.data_engine.surface import Surface
-from offline.data_engine.visibility import STATES, FrameVisibility, ObjectView, PointCounter, VisibilityConfig
+from offline.data_engine.visibility import STATES, FrameVisibility, ObjectView, VisibilityConfig
 
 _VISIBLE, _UNKNOWN = STATES.index(Visibility.VISIBLE), STATES.index(Visibility.UNKNOWN)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -245,6 +245,7 @@ class SceneBuilder:
             "picture": picture.relative_to(folder).as_posix(),
             "pose": np.round(self.scene.poses[i], 9).ravel().tolist(),
             "sharpness": round(scan.sharpness[i], 4),
+            "inliers": round(scan.alignment[i].inliers, 4),
             "objects": {str(uid): _view_facts(view) for uid, view in sorted(seen.views.items())},
         }
         written = (self._write_phrase(folder, name, k, phrase) for k, phrase in enumerate(phrases))
@@ -329,7 +330,6 @@ class SceneBuilder:
 
 
 def _view_facts(view: ObjectView) -> dict:
-    facts = asdict(view)
     return {
         "state": view.state.value,
         "certainly_hidden": view.certainly_hidden,
@@ -339,7 +339,8 @@ def _view_facts(view: ObjectView) -> dict:
         "box": None if view.box is None else list(view.box),
         "border_distance": view.border_distance,
         "distance": round(view.distance, 4),
-        "direction": np.round(facts["direction"], 5).tolist(),
+        "direction": np.round(view.direction, 5).tolist(),
+        "elevation": round(view.elevation, 4),
         "hole_share": round(view.hole_share, 4),
     }
 

@@ -8,9 +8,10 @@ import pytest
 from roboref_core.camera import Camera
 from roboref_core.pose import from_quaternion
 
-from offline.data_engine.alignment import compare, frame_alignment, mesh_alignment
+from offline.data_engine.alignment import compare, neighbour_depth
 from offline.data_engine.surface import Surface
 from offline.data_engine.test.synthetic import SyntheticScene
+from offline.data_engine.zbuffer import Projection
 
 pytest.importorskip("open3d")
 REDKITCHEN = Path(__file__).parents[4] / "shared/data/redkitchen_rgbd"
@@ -20,10 +21,10 @@ def test_a_good_frame_scores_well_and_a_displaced_one_badly():
     scene = SyntheticScene(noise=0.004, holes=0.1)
     surface = Surface.build(scene.mesh(), scene.instances())
     depth, T = scene.depth(3), scene.poses[3]
-    good = mesh_alignment(surface, depth, scene.depth_camera, T)
+    good = compare(depth, Projection(surface, scene.depth_camera, T).render().depth)
     assert good.judged and abs(good.median) < 0.005 and good.mad < 0.02 and good.inliers > 0.93 and good.edges > 0.9
     turned = T @ from_quaternion((0, np.sin(0.05), 0, np.cos(0.05)))
-    bad = mesh_alignment(surface, depth, scene.depth_camera, turned)
+    bad = compare(depth, Projection(surface, scene.depth_camera, turned).render().depth)
     assert bad.inliers < 0.8 < good.inliers and bad.edges < 0.6 and bad.mad > 2 * good.mad
 
 
@@ -42,9 +43,9 @@ def test_nothing_to_compare_is_not_a_score():
 def test_frames_of_one_scene_agree_without_a_mesh():
     scene = SyntheticScene(frames=48)
     others = [(scene.depth(i), scene.poses[i]) for i in (9, 11)]
-    good = frame_alignment(scene.depth(10), scene.poses[10], others, scene.depth_camera)
+    good = compare(scene.depth(10), neighbour_depth(scene.poses[10], others, scene.depth_camera))
     assert good.judged and good.inliers > 0.9 and abs(good.median) < 0.01
-    bad = frame_alignment(scene.depth(10), scene.poses[14], others, scene.depth_camera)
+    bad = compare(scene.depth(10), neighbour_depth(scene.poses[14], others, scene.depth_camera))
     assert bad.inliers < 0.8
 
 
@@ -57,10 +58,10 @@ def test_the_default_tolerance_holds_on_real_kinect_frames():
         raw = cv2.imread(str(REDKITCHEN / f"frame-{i:06d}.depth.png"), cv2.IMREAD_UNCHANGED)
         depth = np.where(raw == 65535, 0, raw).astype(np.float32) / 1000
         frames.append((depth, np.loadtxt(REDKITCHEN / f"frame-{i:06d}.pose.txt")))
-    scores = [
-        frame_alignment(*frames[i], [frames[j] for j in (i - 1, i + 1) if 0 <= j < len(frames)], camera)
-        for i in range(0, len(frames), 4)
-    ]
+    scores = []
+    for i in range(0, len(frames), 4):
+        others = [frames[j] for j in (i - 1, i + 1) if 0 <= j < len(frames)]
+        scores.append(compare(frames[i][0], neighbour_depth(frames[i][1], others, camera)))
     judged = [s for s in scores if s.judged]
     assert len(judged) >= 5
     assert np.median([s.inliers for s in judged]) > 0.8

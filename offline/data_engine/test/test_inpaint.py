@@ -12,10 +12,11 @@ from offline.data_engine.inpaint import (
     paint_hole,
     rank_sources,
 )
+from offline.data_engine.point_counter import PointCounter
 from offline.data_engine.sources.base import Instances, Mesh
 from offline.data_engine.surface import Surface
 from offline.data_engine.test.synthetic import ROOM, SyntheticScene
-from offline.data_engine.visibility import FrameVisibility, PointCounter
+from offline.data_engine.visibility import FrameVisibility
 from offline.data_engine.zbuffer import Projection
 
 pytest.importorskip("open3d")

@@ -10,10 +10,11 @@ from roboref_core.view import View
 from roboref_core.visibility import Visibility, point_visibility
 
 from offline.data_engine.frustum import candidates
+from offline.data_engine.point_counter import PointCounter
 from offline.data_engine.sources.base import Instances
 from offline.data_engine.surface import Surface
 from offline.data_engine.test.synthetic import DEPTH, ROOM, SyntheticScene, box, merge
-from offline.data_engine.visibility import STATES, FrameVisibility, PointCounter, VisibilityConfig
+from offline.data_engine.visibility import STATES, FrameVisibility, VisibilityConfig
 
 pytest.importorskip("open3d")
 OBJECTS = [i for _, _, i, _ in ROOM if i > 3]
