@@ -67,18 +67,20 @@ class Config:
 
 def data(config: Config) -> tuple[Path, Path]:
     """Files of the questions to learn, and of those held out."""
+    files = [config.out / f"{split}.json" for split in ("train", "val")]
+    if all(file.exists() for file in files):
+        return files[0], files[1]
     scans, built = config.out / "scans", config.out / "data"
     generate(GenerateConfig(out=scans, scenes=config.scenes, frames=config.frames, triangles=40_000,
                             contact_sheet=False))  # fmt: skip
     if Build(scans=scans, out=built, validation_share=0.34)():
         raise ValueError(f"{built}: some scans could not be built, see above")
-    files = []
-    for split, count in (("train", config.samples), ("val", config.held_out)):
+    for file, count in zip(files, (config.samples, config.held_out), strict=True):
+        split = file.stem
         (source,) = built.rglob(f"t1_{split}_multi.json")
         samples = [sample for sample in read_json(source) if not sample["grid"]]
         chosen = rng_of("demo", split).permutation(len(samples))[:count]
-        files.append(config.out / f"{split}.json")
-        write_json(files[-1], [samples[index] for index in sorted(chosen)])
+        write_json(file, [samples[index] for index in sorted(chosen)])
     return files[0], files[1]
 
 
