@@ -117,6 +117,19 @@ def test_shards_torch_files_and_the_model_folder(copied, tmp_path):
     assert open_checkpoint(source).revision != revision
 
 
+def test_what_older_files_hold_or_lack(copied):
+    """Buffers that follow from the configuration, a pooling head that nothing uses, widths left out."""
+    path = copied("ckpt_rgb_2x2")
+    expected = answer(path)
+    file = path / "llm" / "model.safetensors"
+    save_file({**load_file(file), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}, file)
+    file = path / "vision_tower" / "model.safetensors"
+    save_file({**load_file(file), "vision_model.embeddings.position_ids": torch.ones(1, 49)}, file)
+    edit(path / "vision_tower" / "config.json", vision_use_head=True)
+    edit(path / "config.json", mm_hidden_size=None, hidden_size=None)
+    assert answer(path) == expected
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_other_dtypes(dtype, recording, models):
     model = load_model(recording.checkpoint, dtype=dtype)
@@ -198,6 +211,11 @@ class TestDamage:
         assert "outside" in self.refused(path, "llm", "index.json")
         index.write_text(json.dumps({"weight_map": {"lm_head.weight": "model.safetensors"}}))
         assert "does not hold" in self.refused(path, "llm", "index.json")
+
+    def test_identity_of_another_width(self, copied):
+        path = copied()
+        edit(path / "mm_projector" / "config.json", mm_projector_type="identity")
+        assert "identity" in self.refused(path, "mm_projector", "config.json")
 
     def test_a_pickle_that_would_run_code(self, copied, tmp_path):
         class Harm:

@@ -13,7 +13,7 @@ from roboref_core.models.roborefer import calibration
 from roboref_core.models.roborefer.checkpoint import materialise, open_checkpoint
 from roboref_core.models.roborefer.config import checkpoint_root
 from roboref_core.models.roborefer.cpu_linear import can_pack, pack_linears
-from roboref_core.models.roborefer.errors import PromptTooLongError, report_out_of_memory
+from roboref_core.models.roborefer.errors import DeviceOutOfMemoryError, PromptTooLongError, report_out_of_memory
 from roboref_core.models.roborefer.generate import greedy
 from roboref_core.models.roborefer.grammar import TokenGrammar
 from roboref_core.models.roborefer.model import RoboReferModel
@@ -116,8 +116,13 @@ class RoboReferBackend:
         """
         if not prompts:
             return []
-        with torch.inference_mode(), report_out_of_memory():
-            return self._generate(prompts)
+        try:
+            with torch.inference_mode(), report_out_of_memory():
+                return self._generate(prompts)
+        except DeviceOutOfMemoryError:
+            self.prefiller.features.clear()
+            self.prefiller.prefixes.clear()
+            raise
 
     def _generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
         start = time.perf_counter()

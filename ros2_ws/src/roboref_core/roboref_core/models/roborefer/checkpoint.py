@@ -19,12 +19,14 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 from roboref_core.models.roborefer.config import ModelConfig, checkpoint_root, read_config, read_json
 from roboref_core.models.roborefer.errors import CheckpointError
 from roboref_core.models.roborefer.model import RoboReferModel
-from roboref_core.models.roborefer.prompt_text import add_training_tokens, load_tokenizer
+from roboref_core.models.roborefer.prompt_text import add_training_tokens, load_tokenizer, read_tokenizer
 from roboref_core.models.roborefer.weights import StoredTensor, list_tensors, read_tensors
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".safetensors.index.json", ".bin.index.json")
 _SHARD_BYTES = 5 * 10**9
 _MUTABLE_KEYS = {"torch_dtype", "vocab_size", "model_max_length", "rope_scaling"}
+# Buffers that older transformers stored with the weights; they follow from the configuration.
+_DERIVED = ("rotary_emb.inv_freq", "embeddings.position_ids")
 _EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
 
 
@@ -73,12 +75,26 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """
     root = checkpoint_root(path)
     config = read_config(root)
-    tensors = {part: list_tensors(root / part, part) for part in config.parts}
+    tensors = {
+        part: {name: t for name, t in list_tensors(root / part, part).items() if not name.endswith(_DERIVED)}
+        for part in config.parts
+    }
+    config = _with_stored_heads(config, tensors)
     with torch.device("meta"):
         skeleton = RoboReferModel(config, tokenizer=None)
     for part, held in tensors.items():
         _check_shapes(part, held, skeleton.part(part).state_dict(), config, root / part)
     return Checkpoint(root, config, tensors)
+
+
+def _with_stored_heads(config: ModelConfig, tensors: dict[str, dict[str, StoredTensor]]) -> ModelConfig:
+    """A tower has the pooling head that is stored, whatever its configuration says: no feature comes from it."""
+    changes = {}
+    for name in ("vision_tower", "depth_tower"):
+        if name in tensors:
+            stored = any(tensor.startswith("vision_model.head.") for tensor in tensors[name])
+            changes[name] = getattr(config, name).model_copy(update={"vision_use_head": stored})
+    return replace(config, **changes)
 
 
 def _check_shapes(
@@ -252,7 +268,7 @@ def _save_language(model: RoboReferModel, rows: int, source: Path, target: Path)
     config = model.config.llm
     changes = {"vocab_size": rows, "model_max_length": config.model_max_length, "rope_scaling": config.rope_scaling}
     _update_json(target / "config.json", "llm", changes)
-    if len(load_tokenizer(source, use_depth=False)) != rows:
+    if len(read_tokenizer(source)) != rows:
         model.tokenizer.save_pretrained(target)
     _update_json(target / "tokenizer_config.json", "llm", {"model_max_length": model.tokenizer.model_max_length})
 

@@ -57,6 +57,11 @@ class ModelConfig:
         optional = (("depth_tower", self.depth_tower), ("depth_projector", self.depth_projector))
         return ("llm", "vision_tower", "mm_projector", *(name for name, config in optional if config is not None))
 
+    @property
+    def channels(self) -> int:
+        """Features of a token before the projector: the tower's, of all scales."""
+        return self.vision_tower.hidden_size * (len(self.root.s2_scales) if self.root.dynamic_s2 else 1)
+
     def tile_side(self, kind: Literal["image", "depth"]) -> int:
         """Pixels along one side of a tile. Dynamic S2 sets it to its first scale."""
         if self.root.dynamic_s2:
@@ -153,7 +158,6 @@ def read_config(path: str | Path) -> ModelConfig:
 
 
 def _check_parts_fit(config: ModelConfig, root_dir: Path) -> None:
-    scales = len(config.root.s2_scales) if config.root.dynamic_s2 else 1
     for name in ("vision_tower", "depth_tower"):
         tower = getattr(config, name)
         if tower is None:
@@ -165,10 +169,10 @@ def _check_parts_fit(config: ModelConfig, root_dir: Path) -> None:
                 f"{name}: {file}: image_size {tower.image_size} differs from the {config.tile_side(kind)} pixels "
                 f"that preprocessing makes"
             )
-        if config.root.mm_hidden_size != tower.hidden_size * scales:
+        if tower.hidden_size != config.vision_tower.hidden_size:
             raise CheckpointError(
-                f"{name}: {file}: hidden_size {tower.hidden_size} x {scales} scale(s) must be mm_hidden_size "
-                f"{config.root.mm_hidden_size} of the root config.json"
+                f"{name}: {file}: hidden_size {tower.hidden_size} differs from the vision tower's "
+                f"{config.vision_tower.hidden_size}"
             )
         if not -tower.num_hidden_layers - 1 <= config.root.mm_vision_select_layer <= tower.num_hidden_layers:
             raise CheckpointError(
@@ -180,7 +184,19 @@ def _check_parts_fit(config: ModelConfig, root_dir: Path) -> None:
             f"mm_projector: {root_dir / 'config.json'}: mm_vision_select_feature patch leaves no square grid for "
             f"{config.mm_projector.mm_projector_type}"
         )
-    if config.root.hidden_size != config.llm.hidden_size:
+    if config.root.mm_hidden_size not in (None, config.channels):
+        raise CheckpointError(
+            f"vision_tower: {root_dir / 'vision_tower' / 'config.json'}: {config.channels} channels of all scales "
+            f"differ from mm_hidden_size {config.root.mm_hidden_size} in the root config.json"
+        )
+    for name in ("mm_projector", "depth_projector"):
+        projector = getattr(config, name)
+        if projector and projector.mm_projector_type == "identity" and config.channels != config.llm.hidden_size:
+            raise CheckpointError(
+                f"{name}: {root_dir / name / 'config.json'}: identity needs {config.channels} channels to be the "
+                f"hidden_size {config.llm.hidden_size} of the llm"
+            )
+    if config.root.hidden_size not in (None, config.llm.hidden_size):
         raise CheckpointError(
             f"llm: {root_dir / 'llm' / 'config.json'}: hidden_size {config.llm.hidden_size} differs from "
             f"{config.root.hidden_size} in the root config.json"

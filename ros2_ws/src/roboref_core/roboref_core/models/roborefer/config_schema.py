@@ -166,8 +166,8 @@ class RootConfig(PartConfig):
     s2_resize_output_to_scale_idx: int = 0
     mm_vision_select_layer: int = -2
     mm_vision_select_feature: Literal["cls_patch", "patch"] = "cls_patch"
-    mm_hidden_size: Size
-    hidden_size: Size
+    mm_hidden_size: Size | None = None
+    hidden_size: Size | None = None
     image_encoder: Annotated[EncoderConfig, BeforeValidator(_encoder)] = EncoderConfig()
     depth_encoder: Annotated[EncoderConfig, BeforeValidator(_encoder)] = EncoderConfig()
     chat_template: str | None = None

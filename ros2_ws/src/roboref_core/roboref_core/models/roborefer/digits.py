@@ -16,8 +16,8 @@ class Leaf:
     Attributes:
         digits: those after "0."; fewer than three if the branch was not followed to its end.
         mass: probability of the branch, given that a number follows.
-        node, token, state: the last evaluated node, the token that ends the number and the grammar's
-            state after it; of whole numbers only.
+        node, token, state, rest: the last evaluated node, the token that ends the number, the grammar's
+            state after it and the token's text after the number; of whole numbers only.
     """
 
     digits: str
@@ -25,6 +25,7 @@ class Leaf:
     node: Node | None = None
     token: int = -1
     state: int = 0
+    rest: str = ""
 
     @property
     def value(self) -> float:
@@ -53,9 +54,22 @@ class Number:
         self._masses = np.array([leaf.mass for leaf in leaves])
         self._variances = np.array([leaf.variance for leaf in leaves])
 
+    @classmethod
+    def unresolved(cls, digits: str) -> Number:
+        """A number whose first digit came in one token with other text: what else it might have been was not asked.
+
+        It counts as anything from 0 to 1. Tokenizers of Qwen2 have no such tokens.
+        """
+        return cls(Leaf(digits, 1.0), [Leaf("", 1.0)])
+
     def probability(self, leaf: Leaf) -> float:
-        """Of exactly this leaf's digits, however they are split into tokens."""
-        return float(sum(other.mass for other in self.leaves if other.digits == leaf.digits))
+        """Of exactly this leaf's digits, however they are split into tokens; a branch not followed counts evenly."""
+        shares = (
+            other.mass / 10 ** (DIGITS - len(other.digits))
+            for other in self.leaves
+            if leaf.digits.startswith(other.digits)
+        )
+        return float(sum(shares))
 
     def modes(self, count: int, separation: float) -> list[Leaf]:
         """Up to ``count`` whole numbers, the chosen one first, then by mass, at least ``separation`` apart."""

@@ -1,6 +1,7 @@
 """What can go wrong with this model, each with a class of its own. The model stays usable after all of them."""
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,13 +41,15 @@ class DeviceOutOfMemoryError(ReferError):
 
 @contextmanager
 def report_out_of_memory() -> Iterator[None]:
-    """Turns torch's ways of running out of memory into DeviceOutOfMemoryError."""
+    """Turns torch's ways of running out of memory into DeviceOutOfMemoryError, and lets go of what was computed."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise DeviceOutOfMemoryError(str(error).splitlines()[0] if str(error) else "host memory") from error
-    except RuntimeError as error:
-        # The CPU allocator has no exception class of its own.
-        if "DefaultCPUAllocator" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        # torch.OutOfMemoryError is a RuntimeError; the CPU allocator has no class of its own.
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "DefaultCPUAllocator" not in str(error):
             raise
-        raise DeviceOutOfMemoryError(str(error).splitlines()[0]) from error
+        # The frames below would keep their tensors for as long as somebody holds the error.
+        traceback.clear_frames(error.__traceback__)
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        raise DeviceOutOfMemoryError(str(error).partition("\n")[0] or "host memory") from error

@@ -18,7 +18,7 @@ START, END = 0, -1
 _TUPLE_HEAD, _SEPARATOR, _NEXT = "(0.", ", 0.", ", "
 
 
-def _build() -> tuple[dict[int, dict[str, int]], frozenset[int]]:
+def _build() -> tuple[dict[int, dict[str, int]], dict[int, tuple[int, int]]]:
     edges: dict[int, dict[str, int]] = {START: {}}
 
     def new() -> int:
@@ -32,8 +32,12 @@ def _build() -> tuple[dict[int, dict[str, int]], frozenset[int]]:
             state = follow
         return state
 
-    def digits(state: int) -> int:
-        for _ in range(DIGITS):
+    numbers: dict[int, tuple[int, int]] = {}
+
+    def digits(start: int) -> int:
+        state = start
+        for known in range(DIGITS):
+            numbers[state] = (start, known)
             follow = new()
             edges[state] = dict.fromkeys(string.digits, follow)
             state = follow
@@ -41,16 +45,17 @@ def _build() -> tuple[dict[int, dict[str, int]], frozenset[int]]:
 
     spell(START, NOT_VISIBLE, END)
     before_tuple = spell(START, "[")
-    x = spell(before_tuple, _TUPLE_HEAD)
-    y = spell(digits(x), _SEPARATOR)
-    after_tuple = spell(digits(y), ")")
+    after_x = digits(spell(before_tuple, _TUPLE_HEAD))
+    after_tuple = spell(digits(spell(after_x, _SEPARATOR)), ")")
     edges[after_tuple]["]"] = END
     spell(after_tuple, _NEXT, before_tuple)
     edges[END] = {}
-    return edges, frozenset({x, y})
+    return edges, numbers
 
 
-EDGES, NUMBER_STARTS = _build()
+# NUMBERS: for each state in which a digit comes next, the state before the first one and the digits there are.
+EDGES, NUMBERS = _build()
+NUMBER_STARTS = frozenset(start for start, _ in NUMBERS.values())
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def tower_features(tower: nn.Module, pixels: torch.Tensor, layer: int, feature: 
 def _to_map(tiles: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
     """(rows * cols, h * h, C) row-major tiles to one (1, C, rows * h, cols * h) map."""
     side = round(tiles.shape[1] ** 0.5)
-    grid = tiles.view(rows, cols, side, side, -1).permute(4, 0, 2, 1, 3)
+    grid = tiles.reshape(rows, cols, side, side, -1).permute(4, 0, 2, 1, 3)
     return grid.reshape(1, -1, rows * side, cols * side)
 
 

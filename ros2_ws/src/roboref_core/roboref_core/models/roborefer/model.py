@@ -26,16 +26,16 @@ class RoboReferModel(nn.Module):
 
     Args:
         config: of the checkpoint.
-        tokenizer: with all media tokens.
+        tokenizer: with all media tokens; None for a model of which only the shapes are wanted.
         attention: transformers' name of the LLM's attention implementation; the towers use sdpa or eager.
     """
 
-    def __init__(self, config: ModelConfig, tokenizer: PreTrainedTokenizerBase, attention: str = "sdpa"):
+    def __init__(self, config: ModelConfig, tokenizer: PreTrainedTokenizerBase | None, attention: str = "sdpa"):
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
         self.llm = Qwen2ForCausalLM._from_config(language_config(config.llm), attn_implementation=attention)
-        channels, hidden = config.root.mm_hidden_size, config.llm.hidden_size
+        channels, hidden = config.channels, config.llm.hidden_size
         self.vision_tower = _build_tower(config.vision_tower, attention)
         self.mm_projector = Projector(config.mm_projector.mm_projector_type, channels, hidden)
         self.depth_tower = _build_tower(config.depth_tower, attention) if config.depth_tower else None
@@ -151,7 +151,7 @@ def language_config(config: LanguageConfig) -> Qwen2Config:
         rms_norm_eps=config.rms_norm_eps,
         rope_parameters={**rope, "rope_theta": config.rope_theta},
         tie_word_embeddings=config.tie_word_embeddings,
-        # The reference's first pad id is far beyond the real rows; padding never reaches the embedding here.
+        # Padding is never embedded here: no row is special.
         pad_token_id=None,
     )
 

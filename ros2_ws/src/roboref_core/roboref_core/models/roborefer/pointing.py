@@ -8,6 +8,7 @@ side by side. A single point takes three passes of the LLM after the prompt's.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from roboref_core.models.roborefer.grammar import (
     DIGITS,
     END,
     NUMBER_STARTS,
+    NUMBERS,
     START,
     TokenGrammar,
     Transition,
@@ -33,6 +35,7 @@ _MIN_BRANCH_MASS = 0.01
 _MAX_BRANCHES = 10
 # Candidates differ by at least this in x or in y.
 _SEPARATION = 0.05
+_WHOLE_NUMBER = re.compile(rf"0\.(\d{{{DIGITS}}})")
 
 
 @dataclass(frozen=True)
@@ -156,11 +159,17 @@ class PointingDecoder:
                 return numbers, cursor.text + rest
             if cursor.pending is not None:
                 yield from self._advance(cursor)
-            if cursor.state in NUMBER_STARTS:
+            if cursor.state in NUMBERS:
                 numbers.append((yield from self._number(cursor)))
             else:
-                transitions, probabilities = self._choices(cursor.node, cursor.state, cursor.opened)
-                cursor.take(transitions[int(np.argmax(probabilities))])
+                self._take_best(cursor)
+            # A token may hold a number and more.
+            whole = _WHOLE_NUMBER.findall(cursor.text)
+            numbers += [Number.unresolved(digits) for digits in whole[len(numbers) :]]
+
+    def _take_best(self, cursor: _Cursor) -> None:
+        transitions, probabilities = self._choices(cursor.node, cursor.state, cursor.opened)
+        cursor.take(transitions[int(np.argmax(probabilities))])
 
     def _advance(self, cursor: _Cursor) -> Decoder[None]:
         """Evaluates the pending token together with drafts of what may follow it."""
@@ -198,16 +207,17 @@ class PointingDecoder:
         """The tokens that the grammar allows after an evaluated node, and their probabilities among themselves."""
         transitions = self._grammar.transitions(state)
         logits = node.logits[self._grammar.ids(state)].double()
-        allowed = [opened + t.opens <= self._max_points for t in transitions]
-        logits[~torch.tensor(allowed, device=logits.device)] = -math.inf
+        if opened + max(t.opens for t in transitions) > self._max_points:
+            allowed = [opened + t.opens <= self._max_points for t in transitions]
+            logits[~torch.tensor(allowed, device=logits.device)] = -math.inf
         return transitions, torch.softmax(logits, 0).cpu().numpy()
 
     def _number(self, cursor: _Cursor) -> Decoder[Number]:
         """Decodes a number at the cursor, and the distribution over what it might have been."""
         leaves: list[Leaf] = []
+        start, known = NUMBERS[cursor.state]
         greedy = cursor.node
-        active = [(greedy, "", 1.0)]
-        start = cursor.state
+        active = [(greedy, cursor.text[len(cursor.text) - known :], 1.0)]
         chosen: Leaf | None = None
         while chosen is None:
             grown: list[tuple[Node, str, float]] = []
@@ -218,7 +228,8 @@ class PointingDecoder:
                 for index, (transition, probability) in enumerate(zip(transitions, probabilities, strict=True)):
                     text, share = digits + transition.text, mass * float(probability)
                     if len(text) >= DIGITS:
-                        leaves.append(Leaf(text[:DIGITS], share, node, transition.token, transition.state))
+                        whole, rest = text[:DIGITS], text[DIGITS:]
+                        leaves.append(Leaf(whole, share, node, transition.token, transition.state, rest))
                     else:
                         grown.append((self._digit(node, transition.token), text, share))
                     if node is greedy and index == best:
@@ -233,7 +244,7 @@ class PointingDecoder:
             active = grown[:keep]
             if new := [node for node, _, _ in active if node.logits is None]:
                 yield new
-        return Number(chosen, leaves)
+        return Number.unresolved(chosen.digits) if known else Number(chosen, leaves)
 
     def _alternatives(self, first: _Candidate) -> Decoder[list[_Candidate]]:
         """The first point again, and others that its digits' distributions make likely, best first."""
@@ -247,12 +258,12 @@ class PointingDecoder:
 
     def _second_number(self, leaf: Leaf) -> Decoder[Number]:
         """The y that follows an x other than the chosen one."""
-        cursor = _Cursor(leaf.node, opened=1)
+        cursor = _Cursor(leaf.node, opened=1, text=leaf.rest)
         cursor.go(leaf.token, leaf.state)
-        while cursor.state not in NUMBER_STARTS or cursor.pending is not None:
+        while (whole := _WHOLE_NUMBER.search(cursor.text)) is None:
             if cursor.pending is not None:
                 yield from self._advance(cursor)
-            else:
-                transitions, probabilities = self._choices(cursor.node, cursor.state, cursor.opened)
-                cursor.take(transitions[int(np.argmax(probabilities))])
-        return (yield from self._number(cursor))
+            if cursor.state in NUMBERS:
+                return (yield from self._number(cursor))
+            self._take_best(cursor)
+        return Number.unresolved(whole[1])

@@ -30,7 +30,7 @@ _MAX_CHUNK = 2048
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a prompt: ``digest`` tells its content, ``placeholders`` (positions, features of each)."""
+    """One picture of a prompt, the digest of its content, and the features that each of its placeholders becomes."""
 
     kind: Kind
     array: np.ndarray

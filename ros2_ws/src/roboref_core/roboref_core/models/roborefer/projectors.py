@@ -34,7 +34,7 @@ class SpaceToDepth(nn.Module):
             raise ValueError(f"expected a square grid of tokens, found {count} tokens")
         k = self.factor
         pad = -side % k
-        grid = F.pad(tokens.view(batch, side, side, channels), (0, 0, 0, pad, 0, pad))
+        grid = F.pad(tokens.reshape(batch, side, side, channels), (0, 0, 0, pad, 0, pad))
         cells = (side + pad) // k
         blocks = grid.view(batch, cells, k, cells, k, channels).permute(0, 1, 3, 2, 4, 5)
         return blocks.reshape(batch, cells * cells, k * k * channels)

@@ -18,8 +18,8 @@ _PLACEHOLDER_LINE = re.compile(f"(?:{IMAGE}|{DEPTH})\n?")
 _NO_LIMIT = 10**9
 
 
-def load_tokenizer(folder: Path, use_depth: bool) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer, padding on the right, with the media tokens that it lacks appended.
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer as it is stored, padding on the right.
 
     Raises:
         CheckpointError: if there is no usable tokenizer in the folder.
@@ -33,6 +33,12 @@ def load_tokenizer(folder: Path, use_depth: bool) -> PreTrainedTokenizerBase:
         raise CheckpointError(f"llm: tokenizer in {folder} cannot be read: {error}") from error
     if tokenizer.eos_token is None:
         raise CheckpointError(f"llm: tokenizer in {folder} has no eos_token")
+    return tokenizer
+
+
+def load_tokenizer(folder: Path, use_depth: bool) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer with the media tokens that it lacks appended, in the reference's order."""
+    tokenizer = read_tokenizer(folder)
     known = tokenizer.get_vocab()
     wanted = [SENTINEL, IMAGE, VIDEO, *([DEPTH] if use_depth else [])]
     tokenizer.add_tokens([token for token in wanted if token not in known], special_tokens=True)

@@ -24,7 +24,7 @@ _CORPUS = (
     prompt.SUFFIX, SYSTEM_PROMPT, NOT_VISIBLE, "Please point to the object that is marked in the first image.",
     "[(0.123, 0.456), (0.789, 0.012)]", "user system assistant Where is it now? If it is not visible, say so.",
 )  # fmt: skip
-# Qwen2's pre-tokenizer: digits stand alone. Other families join up to three.
+# Qwen2's pre-tokenizer but for how many digits stand together.
 _PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -32,7 +32,11 @@ _PATTERN = (
 
 @dataclass(frozen=True)
 class Shape:
-    """Dimensions of a checkpoint; Qwen2's and SigLIP's names. ``vocabulary`` counts the special tokens too."""
+    """Dimensions of a checkpoint; Qwen2's and SigLIP's names. ``vocabulary`` counts the special tokens too.
+
+    ``numbers`` says how the tokenizer treats digits: each alone as Qwen2's, up to three in a token, or in
+    tokens together with the punctuation around them.
+    """
 
     hidden: int = 64
     intermediate: int = 128
@@ -52,7 +56,7 @@ class Shape:
     scales: tuple[int, ...] = ()
     depth: Literal["none", "own", "shared"] = "own"
     max_length: int = 4096
-    digits_per_token: Literal[1, 2, 3] = 1
+    numbers: Literal["single", "merged", "crossing"] = "single"
 
     @property
     def channels(self) -> int:
@@ -145,20 +149,24 @@ def _random(
 
 def write_tokenizer(folder: Path, shape: Shape) -> None:
     """A byte-level BPE tokenizer like Qwen2's, of exactly ``shape.vocabulary`` tokens, most of them without a use."""
-    digits = "" if shape.digits_per_token == 1 else f"{{1,{shape.digits_per_token}}}"
+    pattern = Regex(_PATTERN % ("" if shape.numbers == "single" else "{1,3}"))
+    split = [] if shape.numbers == "crossing" else [pre_tokenizers.Split(pattern, "isolated")]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(_PATTERN % digits), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])  # fmt: skip
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [*split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=min(500, shape.vocabulary - len(_SPECIAL) - 1),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    numbers = [] if shape.digits_per_token == 1 else [str(number) for number in (*range(100), *range(0, 1000, 7))] * 20
+    numbers: list[str] = []
+    if shape.numbers != "single":
+        numbers = [str(number) for number in (*range(100), *range(0, 1000, 7))] * 20
+    if shape.numbers == "crossing":
+        numbers = [f"[(0.{x:03}, 0.{x:03}), (0.{x:03}, 0.{x:03})]" for x in range(0, 1000, 37)] * 20
     tokenizer.train_from_iterator([*_CORPUS * 4, *numbers], trainer)
     special = [*_SPECIAL, *([DEPTH] if shape.depth != "none" else [])]
     content = json.loads(tokenizer.to_str())
