@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +28,16 @@ from offline.data_engine.five_frames import (
     write_entries,
     write_view,
 )
-from offline.data_engine.inpaint import Inpainter, SourceView, depth_without, dilate, inpaint, paint_hole, rank_sources
+from offline.data_engine.inpaint import (
+    ClassicalInpainter,
+    Inpainter,
+    SourceView,
+    depth_without,
+    dilate,
+    inpaint,
+    paint_hole,
+    rank_sources,
+)
 from offline.data_engine.overlap import overlap_matrix
 from offline.data_engine.scan import SceneScan, scan_scene
 from offline.data_engine.selection import select_views
@@ -74,19 +82,18 @@ class SceneBuilder:
         self.config = config
         self.config_hash = config_hash
         self.table = table
-        self.inpainter = inpainter
+        self.inpainter = inpainter or ClassicalInpainter()
         self._source = lru_cache(_CACHED_FRAMES)(self._read_source)
         self._inpainted: list[float] = []
 
-    def build(self, root: Path, split: str, progress: Callable[[str], None] = lambda step: None) -> dict:
+    def build(self, root: Path, split: str) -> dict:
         """Write the scene's folder; returns the content of its ``scene.json``."""
         target = root / split / self.scene.scene_id
         part = target.with_name(f".{target.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         try:
-            facts = self._build(part, split, progress)
+            facts = self._build(part, split)
             write_json(part / "scene.json", facts)
-            part.mkdir(parents=True, exist_ok=True)
             os.replace(part, target)
             _sync_folder(target.parent)
         except BaseException:
@@ -94,11 +101,9 @@ class SceneBuilder:
             raise
         return facts
 
-    def _build(self, folder: Path, split: str, progress: Callable[[str], None]) -> dict:
-        progress("scan")
+    def _build(self, folder: Path, split: str) -> dict:
         scan = scan_scene(self.scene, self.config.scan, self.config.filters, self.config.visibility, self.table)
         labels = self._all_labels()
-        progress("views")
         chosen, frames = self._choose(scan, labels)
         chosen_at: dict[int, list[int]] = {}
         for uid, positions in chosen.items():
@@ -106,8 +111,7 @@ class SceneBuilder:
                 chosen_at.setdefault(i, []).append(uid)
         entries: dict[int, list[dict]] = {uid: [] for uid in chosen}
         frame_facts, referring = {}, []
-        for count, i in enumerate(sorted(chosen_at)):
-            progress(f"frame {count + 1}/{len(chosen_at)}")
+        for i in sorted(chosen_at):
             facts, phrases = self._write_frame(folder, i, chosen_at[i], frames[i], scan, labels, entries)
             frame_facts[self._frame_name(i)] = facts
             referring += phrases
@@ -131,7 +135,7 @@ class SceneBuilder:
                 "views": _positive(scan.pairs),
             },
             "inpainting": {
-                "inpainter": getattr(self.inpainter, "name", "telea"),
+                "inpainter": self.inpainter.name,
                 "views": len(self._inpainted),
                 "warped": round(float(np.mean(self._inpainted)), 4) if self._inpainted else 0.0,
             },
