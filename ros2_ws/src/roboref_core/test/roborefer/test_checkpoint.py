@@ -124,7 +124,7 @@ def test_what_older_files_hold_or_lack(copied):
     file = path / "llm" / "model.safetensors"
     save_file({**load_file(file), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}, file)
     file = path / "vision_tower" / "model.safetensors"
-    save_file({**load_file(file), "vision_model.embeddings.position_ids": torch.ones(1, 49)}, file)
+    save_file({**load_file(file), "vision_model.embeddings.position_ids": torch.arange(49)[None]}, file)
     edit(path / "vision_tower" / "config.json", vision_use_head=True)
     edit(path / "config.json", mm_hidden_size=None, hidden_size=None)
     assert answer(path) == expected

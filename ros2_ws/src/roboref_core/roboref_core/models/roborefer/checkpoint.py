@@ -25,8 +25,6 @@ from roboref_core.models.roborefer.weights import StoredTensor, list_tensors, re
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".safetensors.index.json", ".bin.index.json")
 _SHARD_BYTES = 5 * 10**9
 _MUTABLE_KEYS = {"torch_dtype", "vocab_size", "model_max_length", "rope_scaling"}
-# Buffers that older transformers stored with the weights; they follow from the configuration.
-_DERIVED = ("rotary_emb.inv_freq", "embeddings.position_ids")
 _EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
 
 
@@ -75,10 +73,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """
     root = checkpoint_root(path)
     config = read_config(root)
-    tensors = {
-        part: {name: t for name, t in list_tensors(root / part, part).items() if not name.endswith(_DERIVED)}
-        for part in config.parts
-    }
+    tensors = {part: list_tensors(root / part, part) for part in config.parts}
     config = _with_stored_heads(config, tensors)
     with torch.device("meta"):
         skeleton = RoboReferModel(config, tokenizer=None)

@@ -14,6 +14,8 @@ from roboref_core.models.roborefer.errors import CheckpointError
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
 }  # fmt: skip
+# Buffers that older transformers stored with the weights; they follow from the configuration.
+_DERIVED = ("rotary_emb.inv_freq", "embeddings.position_ids")
 # Pages of a mapped file count as resident until it is closed; so it is closed after this many bytes.
 _BATCH_BYTES = 64 * 2**20
 
@@ -92,7 +94,7 @@ def _list_shards(index: Path, part: str, read_headers) -> dict[str, StoredTensor
             raise CheckpointError(f"{part}: {index} names a file outside its folder: {name!r}")
         held.update({tensor.name: tensor for tensor in read_headers(index.parent / name, part)})
     for name, file_name in weight_map.items():
-        if name not in held or held[name].file.name != file_name:
+        if not name.endswith(_DERIVED) and (name not in held or held[name].file.name != file_name):
             raise CheckpointError(f"{part}: {index} puts {name} in {file_name}, which does not hold it")
     return held
 
@@ -101,6 +103,8 @@ def _safetensors_headers(file: Path, part: str) -> Iterator[StoredTensor]:
     try:
         with safe_open(file, framework="pt", device="cpu") as handle:
             for name in handle.keys():
+                if name.endswith(_DERIVED):
+                    continue
                 piece = handle.get_slice(name)
                 kind = piece.get_dtype()
                 if kind not in _DTYPES:
@@ -119,6 +123,8 @@ def _torch_headers(file: Path, part: str) -> Iterator[StoredTensor]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{part}: {file} must hold a state dict of tensors")
     for name, value in state.items():
+        if str(name).endswith(_DERIVED):
+            continue
         if value.dtype not in _DTYPES.values():
             raise CheckpointError(f"{part}: {file}: {name} has dtype {value.dtype}, expected a floating-point one")
         yield StoredTensor(str(name), file, tuple(value.shape), value.dtype)
