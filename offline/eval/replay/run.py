@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -37,6 +38,9 @@ def replay(
     records name) and node.log.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # Pictures of an earlier replay into this folder may be of another scene.
+    for name in ("frames", "masks"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     with ReplaySession(bag, folder / "node.log", config) as session:
         asked = session.ask(questions, bag_stamps(scene), progress)
         pairs = session.pairs()

@@ -28,6 +28,9 @@ def small(out, **changes) -> ReplayConfig:
 
 
 def test_exact_room_is_answered_exactly(tmp_path):
+    stale = tmp_path / "seed-3" / "masks" / "000000_1.png"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"of another scene")
     run = run_replay(small(tmp_path))
     assert len(run.records) == 24
     assert run.scores["error_codes"] == {}
@@ -36,6 +39,7 @@ def test_exact_room_is_answered_exactly(tmp_path):
     assert run.scores["error_3d"]["median"] < 0.01
     assert run.scores["not_visible"]["accuracy"]["value"] >= 0.98
     assert run.scores["hit_at_mask"]["value"] >= 0.95
+    assert not stale.exists()
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 2 * 24
     assert json.loads((tmp_path / "report.json").read_text())["runs"]["replay"]["questions"] == 24
