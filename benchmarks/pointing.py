@@ -3,7 +3,8 @@
 Both decode the same answer, which is checked. Weights are random and written in place, so answers mean
 nothing; the seed is one whose answers are points. Cases: nothing cached ("cold"); the reference view
 seen before and the queried one new ("reference seen"); both seen, the question new ("views seen").
-What is asked of the LLM is counted too: time depends on the machine, these counts do not.
+Cold, both must encode both pictures and read them with the LLM; only what comes after differs, so the gain is the
+larger the longer the answer. Tokens and passes are counted too: they do not depend on the machine.
 """
 
 from __future__ import annotations
