@@ -124,7 +124,9 @@ def replay_one(name: str, sequence: GroundTruthScene, config: ReplayConfig) -> R
     record(sequence, bag, RecordOptions(noise=noise, overwrite=True, max_frames=config.frames), progress=True)
     with tqdm(desc=f"{name}: choosing questions", unit="frame", leave=False) as bar:
         questions = make_questions(sequence, QuestionConfig(count=config.questions), follow(bar))
-    node = NodeConfig(parameters={f"model.{key}": value for key, value in config.model.items()})
+    # A robot knows how good its localisation is; covariances are to say so.
+    parameters = {"pose.translation_sigma": noise.translation, "pose.rotation_sigma": noise.rotation}
+    node = NodeConfig(parameters=parameters | {f"model.{key}": value for key, value in config.model.items()})
     with tqdm(desc=f"{name}: {len(questions)} questions over DDS", unit="view") as bar:
         return replay(name, "", sequence, bag, questions, config.out / name, node, follow(bar))
 
