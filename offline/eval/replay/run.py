@@ -39,8 +39,8 @@ def replay(
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Pictures of an earlier replay into this folder may be of another scene.
-    for name in ("frames", "masks"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for pictures in ("frames", "masks"):
+        shutil.rmtree(folder / pictures, ignore_errors=True)
     with ReplaySession(bag, folder / "node.log", config) as session:
         asked = session.ask(questions, bag_stamps(scene), progress)
         pairs = session.pairs()

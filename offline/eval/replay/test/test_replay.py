@@ -67,6 +67,8 @@ def test_pose_noise_shows(tmp_path):
 def test_demo_command(tmp_path, capsys):
     assert demo.main(["--out", str(tmp_path), "--frames", "60", "--questions", "12"]) == 0
     printed = capsys.readouterr().out
+    assert "exact  " in printed
+    assert "sensor-noise" in printed
     assert "3D error, median" in printed
     assert (tmp_path / "report.html").exists()
     for name in ("exact", "sensor-noise", "pose-noise"):
