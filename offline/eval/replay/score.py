@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -12,28 +11,12 @@ import numpy as np
 from roboref_core.answer import DepthSource, ErrorCode, Status
 from roboref_core.visibility import Visibility
 
-from offline.eval.intervals import wilson
+from offline.eval.intervals import Share
 
 _HIDDEN = (Visibility.OCCLUDED.value, Visibility.OUT_OF_FRUSTUM.value)
 # 95 % quantile of the chi-squared distribution with three degrees of freedom.
 _CHI2_95 = 7.814727903251179
 _POINTING = (Status.FOUND, Status.AMBIGUOUS, Status.FOUND_WITHOUT_POSITION)
-
-
-@dataclass(frozen=True)
-class Share:
-    """A count of successes with its 95 % Wilson interval; ``value`` is None where nothing was counted."""
-
-    hits: int
-    total: int
-
-    @property
-    def value(self) -> float | None:
-        return self.hits / self.total if self.total else None
-
-    def to_json(self) -> dict:
-        low, high = wilson(self.hits, self.total)
-        return {"hits": self.hits, "total": self.total, "value": self.value, "low": low, "high": high}
 
 
 def error_3d(record: dict) -> float | None:

@@ -116,7 +116,9 @@ class ReplaySession:
         self._probe(self._refer, ReferPoint.Request(query=ReferQuery(timeout=Duration(sec=-1))))
         self._probe(self._capture, CaptureView.Request(timeout=Duration(nanosec=1_000_000)))
         self._probe(self._list, ListViews.Request())
-        self._player = BagPlayer(self._node, self._bag, PlayOptions(), wait_for_taken=waiter)
+        # The node takes poses from their own topic here, so that a replay needs no tf2.
+        topics = tuple(topic for topic in self._bag.topics if topic not in ("/tf", "/tf_static"))
+        self._player = BagPlayer(self._node, self._bag, PlayOptions(topics=topics), wait_for_taken=waiter)
 
     def _on_view(self, view: ReferenceView) -> None:
         self._taken.add(_nanoseconds(view.header.stamp))
