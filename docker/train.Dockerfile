@@ -9,7 +9,8 @@ COPY pyproject.toml LICENSE ./
 COPY ros2_ws/src ros2_ws/src
 COPY sim sim
 COPY offline offline
-RUN setup/setup.sh full && rm -rf /root/.cache
+ENV PIP_NO_CACHE_DIR=1
+RUN setup/setup.sh full
 
 ENTRYPOINT ["/bin/bash", "-c", "source setup/env.sh && exec \"$@\"", "--"]
 CMD ["roboref", "--help"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -86,7 +87,7 @@ def _readable(paths: Iterable[Path]) -> Iterator[np.ndarray]:
             continue  # scoring counts and names it
 
 
-class Baseline:
+class Baseline(ABC):
     """Answers from the sample alone; subclasses say where in the queried picture."""
 
     name = ""
@@ -100,9 +101,9 @@ class Baseline:
     def predict(self, questions: Sequence[Question]) -> list[Generation]:
         return [_generation(question.sample, self.point(question.sample)) for question in questions]
 
+    @abstractmethod
     def point(self, sample: Sample) -> tuple[float, float] | None:
         """(x, y) in [0, 1] of the queried picture, or None for NOT_VISIBLE."""
-        raise NotImplementedError
 
 
 class ImageCentre(Baseline):
