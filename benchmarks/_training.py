@@ -25,12 +25,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from offline.data_engine.files import write_picture
 from offline.train.checkpoints import Position
 from offline.train.dataset import TrainBatch, collator
-from offline.train.network import Network
+from offline.train.network import Network, load_network
 from offline.train.plan import Plan, load_plan
 from offline.train.preemption import StopRequest
 from offline.train.run import resolve, stage_data
 from offline.train.speed import FlopCounter
-from offline.train.trainer import SegmentTrainer, Work, load_network
+from offline.train.trainer import SegmentTrainer, Work
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def compare(case: Case, seed: int = 0) -> list[Speed]:
         work = Work(schedule, schedule.segments[0], data, position, plan.model)
         keys = [key for _, key in zip(range(case.micro_batch * (case.warm + case.steps)), data[0].order.samples(0),
                                       strict=False)]  # fmt: skip
-        join = collator(data[0].reader.tokenizer, data[0].reader.limit)
+        join = collator(data[0].reader)
         batches = [join([data[0][key] for key in keys[i : i + case.micro_batch]])
                    for i in range(0, len(keys), case.micro_batch)]  # fmt: skip
         return _check([_stock(case, plan, batches), _ours(case, plan, work, batches)])

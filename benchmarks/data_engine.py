@@ -35,6 +35,8 @@ from offline.data_engine.visibility import FrameVisibility
 from offline.data_engine.zbuffer import Projection
 
 TARGET_FRAMES = 500_000
+SAMPLED = 12
+"""Frames, spread over the scan, that the steps of one frame are timed on."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,20 @@ def plain_scene(scene: Scene, path: Path) -> None:
             plain_visibility(vertices, ids, raw / 1000.0, scene.poses[i], camera)
 
 
-def measure(action: Callable, repeats: int) -> float:
-    """Median processor time of ``action()`` [ms], after one call that is not counted."""
-    action()
-    times = []
-    for _ in range(repeats):
-        started = time.process_time()
+def measure(*actions: Callable, repeats: int) -> tuple[float, ...]:
+    """Median processor time of each action [ms], after one call each that is not counted.
+
+    They take turns, so that what else the machine does meanwhile slows all of them.
+    """
+    for action in actions:
         action()
-        times.append(time.process_time() - started)
-    return 1000 * float(np.median(times))
+    times: list[list[float]] = [[] for _ in actions]
+    for _ in range(repeats):
+        for action, taken in zip(actions, times, strict=True):
+            started = time.process_time()
+            action()
+            taken.append(time.process_time() - started)
+    return tuple(1000 * float(np.median(taken)) for taken in times)
 
 
 def raycast(surface: Surface, scene: Scene, T: np.ndarray) -> Callable:
@@ -113,9 +120,9 @@ def raycast(surface: Surface, scene: Scene, T: np.ndarray) -> Callable:
     return lambda: caster.cast_rays(rays)
 
 
-def row(name: str, ours: float, baseline: float | None, what: str, unit: str = "ms") -> None:
-    ratio = f"{baseline / ours:7.1f} x   {what} {baseline:.3g} {unit}" if baseline else f"{'':10} {what}"
-    print(f"  {name:44} {ours:9.3f} {unit} {ratio}", flush=True)
+def row(name: str, ours: float, baseline: float | None = None, what: str = "") -> None:
+    ratio = f"{baseline / ours:7.1f} x   {what}: {baseline:.3g} ms" if baseline else ""
+    print(f"  {name:48} {ours:9.3f} ms {ratio}".rstrip(), flush=True)
 
 
 def run(config: DataEngineConfig, folder: Path) -> None:
@@ -123,40 +130,93 @@ def run(config: DataEngineConfig, folder: Path) -> None:
     scene = open_scene(path)
     sens = path / f"{scene.scene_id}.sens" if path.is_dir() else path
     surface = Surface.build(scene.mesh(), scene.instances())
-    vertices, ids = scene.mesh().vertices.astype(np.float64), scene.instances().vertex_ids
-    i = len(scene) // 2
-    T, camera, depth = scene.poses[i], scene.depth_camera, scene.depth(i)
     frames = len(scene)
     size = sens.stat().st_size / frames
-    print(f"  {frames} frames of {size / 1e6:.2f} MB, {len(vertices)} vertices, {len(surface.faces)} faces")
+    print(f"  {frames} frames of {size / 1e6:.2f} MB, {len(surface.vertices)} vertices, {len(surface.faces)} faces")
+    tracked = np.flatnonzero(np.isfinite(scene.poses).all(axis=(1, 2)))
+    some = tracked[:: max(1, len(tracked) // SAMPLED)].tolist()
+
+    reading(path, sens, some)
+    counter = PointCounter(surface, scene.depth_camera)
+    points(scene, surface, counter, some)
+    casting = exact(scene, surface, some[len(some) // 2])
+    overlap(scene, counter)
+
+    def every_frame() -> None:
+        again = open_scene(path)
+        for k in tracked:
+            raw, unit = again.depth_raw(k)
+            counter.count(raw, again.poses[k], None, unit)
+
+    visibility, scanned, plain = measure(
+        every_frame, lambda: scan_scene(scene), lambda: plain_scene(scene, sens), repeats=3
+    )
+    visibility, scanned, plain = visibility / frames, scanned / frames, plain / frames
+    row("visibility in every frame of a scan, per frame", visibility, plain, "decode everything, NumPy")
+    row("scan with exact verdicts, per frame", scanned, plain + casting, "the same and ray casting")
+    found = scan_scene(scene)
+    print(f"    (drawn, and colour decoded, in {len(found.alignment)} of {frames} frames: what sees something new)")
+    started = time.process_time()
+    SceneBuilder(scene, SceneConfig(), "bench").build(folder / "built", "train")
+    built = 1000 * (time.process_time() - started) / frames
+    row("views, inpainting, phrases and files, per frame", built)
+    extrapolate(visibility, scanned, built, size)
+
+
+def reading(path: Path, sens: Path, some: list[int]) -> None:
+    """Index and depth of a .sens file."""
 
     def index() -> None:
         for sidecar in sens.parent.glob(f"{sens.name}*.npz"):
             sidecar.unlink()
         open_scene(path)
 
-    row("index a .sens, per frame", measure(index, 3) / frames, measure(lambda: plain_index(sens), 3) / frames,
-        "reading it through:")
-    row("  again, with its sidecar", measure(lambda: open_scene(path), 5) / frames, None, "")
-    blob = plain_index(sens)[i][1]
-    row("depth: read and inflate", measure(lambda: scene.depth_raw(i), 20), measure(lambda: zlib.decompress(blob), 20),
-        "zlib, inflate only:")
-    counter = PointCounter(surface, camera)
-    points = measure(lambda: counter.count(depth, T), 30)
-    plain = measure(lambda: plain_visibility(vertices, ids, depth, T, camera), 7)
-    row("visibility of all objects, five states", points, plain, "NumPy, 0 < z < D:")
+    scene, blobs = open_scene(path), plain_index(sens)
+    walked, read, again = measure(index, lambda: plain_index(sens), lambda: open_scene(path), repeats=3)
+    row("index a .sens, per frame", walked / len(scene), read / len(scene), "reading it through")
+    row("  again, with its sidecar", again / len(scene))
+    ours, plain = measure(
+        lambda: [scene.depth_raw(k) for k in some], lambda: [zlib.decompress(blobs[k][1]) for k in some], repeats=3
+    )
+    row("depth: read and inflate", ours / len(some), plain / len(some), "zlib, inflate only")
+
+
+def points(scene: Scene, surface: Surface, counter: PointCounter, some: list[int]) -> None:
+    """The point counter, for all objects and for those that may be asked for."""
+    vertices, ids = scene.mesh().vertices.astype(np.float64), scene.instances().vertex_ids
     labels, filters = scene.instances().labels, FilterConfig()
     reasons = [reject_object(k, labels.get(k, "wall"), surface, filters) for k in surface.object_ids.tolist()]
-    some = np.array([reason is None for reason in reasons])
-    some &= candidates(T[None], camera, surface.lower, surface.upper)[0]
-    row(f"  of the {some.sum()} that can be asked for here", measure(lambda: counter.count(depth, T, some), 30), plain,
-        "NumPy, as above:")
-    casting = measure(raycast(surface, scene, T), 9)
-    zbuffer = measure(lambda: Projection(surface, camera, T).render(), 9)
-    row("exact z-buffer, 640x480", zbuffer, casting, "Open3D ray casting:")
-    exact = FrameVisibility(surface, camera, T, depth, camera)
+    wanted = candidates(scene.poses[some], scene.depth_camera, surface.lower, surface.upper)
+    wanted &= np.array([reason is None for reason in reasons])
+    given = [(scene.depth(k), scene.poses[k], which) for k, which in zip(some, wanted, strict=True)]
+    everything, candidate, plain = measure(
+        lambda: [counter.count(depth, T) for depth, T, _ in given],
+        lambda: [counter.count(depth, T, which) for depth, T, which in given],
+        lambda: [plain_visibility(vertices, ids, depth, T, scene.depth_camera) for depth, T, _ in given],
+        repeats=5,
+    )
+    n, baseline = len(given), "NumPy, 0 < z < D"
+    row("visibility of all objects, five states", everything / n, plain / n, baseline)
+    row(f"  of those that can be asked for ({wanted.sum() / n:.1f} a frame)", candidate / n, plain / n, baseline)
+
+
+def exact(scene: Scene, surface: Surface, i: int) -> float:
+    """The z-buffer and the verdicts from it, in one frame; returns the time of ray casting [ms]."""
+    T, camera = scene.poses[i], scene.depth_camera
+    drawn, casting = measure(
+        lambda: Projection(surface, camera, T).render(), raycast(surface, scene, T), repeats=9
+    )
+    row("exact z-buffer, 640x480", drawn, casting, "Open3D ray casting")
+    frame = FrameVisibility(surface, camera, T, scene.depth(i), camera)
     objects = [int(k) for k in surface.object_ids if k]
-    row("exact verdict per object", measure(lambda: [exact.view(k) for k in objects], 3) / len(objects), None, "")
+    (verdicts,) = measure(lambda: [frame.view(k) for k in objects], repeats=3)
+    row("exact verdict per object", verdicts / len(objects))
+    return casting
+
+
+def overlap(scene: Scene, counter: PointCounter) -> None:
+    """What frames see in common, for all pairs of 500."""
+    frames = len(scene)
     bits = np.stack([counter.count(scene.depth(k % frames), scene.poses[k % frames])[1] for k in range(500)])
     flags = np.unpackbits(bits[:40].view(np.uint8), axis=1).astype(bool)
 
@@ -165,27 +225,8 @@ def run(config: DataEngineConfig, folder: Path) -> None:
             for b in range(a):
                 np.count_nonzero(flags[a] & flags[b]), np.count_nonzero(flags[a] | flags[b])
 
-    pairs, slow = measure(lambda: overlap_matrix(bits), 3), measure(dense, 3) * (500 * 499) / (40 * 39)
-    row("overlap of all pairs of 500 frames", pairs, slow, "NumPy, boolean vectors:")
-
-    def every_frame() -> None:
-        again = open_scene(path)
-        for k in np.flatnonzero(np.isfinite(again.poses).all(axis=(1, 2))):
-            raw, unit = again.depth_raw(k)
-            counter.count(raw, again.poses[k], None, unit)
-
-    plain = measure(lambda: plain_scene(scene, sens), 1) / frames
-    visibility = measure(every_frame, 3) / frames
-    row("visibility in every frame of a scan, per frame", visibility, plain, "decode everything, NumPy:")
-    scanned = measure(lambda: scan_scene(scene), 1) / frames
-    row("scan with exact verdicts, per frame", scanned, plain + casting, "the same and ray casting:")
-    found = scan_scene(scene)
-    print(f"    (drawn, and colour decoded, in {len(found.alignment)} of {frames} frames: what sees something new)")
-    started = time.process_time()
-    SceneBuilder(scene, SceneConfig(), "bench").build(folder / "built", "train")
-    built = 1000 * (time.process_time() - started) / frames
-    row("views, inpainting, phrases and files, per frame", built, None, "")
-    extrapolate(visibility, scanned, built, size)
+    ours, plain = measure(lambda: overlap_matrix(bits), dense, repeats=3)
+    row("overlap of all pairs of 500 frames", ours, plain * (500 * 499) / (40 * 39), "NumPy, boolean vectors")
 
 
 def extrapolate(visibility: float, scanned: float, built: float, size: float) -> None:

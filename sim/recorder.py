@@ -6,19 +6,20 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import simplejpeg
+from roboref_core.camera import Camera
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from tqdm import tqdm
 
 from offline.data_engine.sources.base import BadFrame, EncodedImage, Scene
-from sim.perturb import PoseNoise
+from sim.perturb import Delivery, PoseDrift, PoseNoise
 from sim.recorder_messages import Frames, Messages, typestore
 
 # Stamps of sequences without usable ones: 30 Hz from a fixed time, well away from 0, which ROS reads as "no time".
@@ -54,6 +55,12 @@ class RecordOptions:
     """Names of the coordinate frames."""
     noise: PoseNoise = field(default_factory=PoseNoise)
     """Noise on the recorded poses; the exact ones stay in the sequence, as ground truth."""
+    drift: PoseDrift = field(default_factory=PoseDrift)
+    """Drift of the recorded poses."""
+    delivery: Delivery = field(default_factory=Delivery)
+    """Frames that arrive late or never."""
+    focal_scale: float = 1.0
+    """The camera infos state the focal lengths times this: the calibration of another camera."""
     overwrite: bool = False
     """Replace an existing bag."""
 
@@ -64,7 +71,7 @@ class RecordResult:
 
     Attributes:
         path: the bag's folder.
-        frames: views written.
+        positions: of the views written, in the order in which they arrive.
         without_pose: of these, views without pose (tracking lost).
         bad_frames: messages of the frames left out because they could not be read.
         bytes: serialised messages written.
@@ -72,11 +79,16 @@ class RecordResult:
     """
 
     path: Path
-    frames: int
+    positions: list[int]
     without_pose: int
     bad_frames: list[str]
     bytes: int
     seconds: float
+
+    @property
+    def frames(self) -> int:
+        """How many views were written."""
+        return len(self.positions)
 
 
 def bag_stamps(scene: Scene) -> np.ndarray:
@@ -93,6 +105,12 @@ def bag_stamps(scene: Scene) -> np.ndarray:
     return stamps
 
 
+def on_time(positions: Sequence[int]) -> list[int]:
+    """Those of the positions of frames, in the order in which they arrive, that are the newest when they do."""
+    newest = np.maximum.accumulate(np.asarray(positions, dtype=np.int64))
+    return [position for position, best in zip(positions, newest.tolist(), strict=True) if position == best]
+
+
 def record(
     scene: Scene, path: str | os.PathLike, options: RecordOptions | None = None, *, progress: bool = False
 ) -> RecordResult:
@@ -101,8 +119,9 @@ def record(
     Topics, ``<ns>`` being the namespace: ``<ns>/color/image_raw/compressed`` (or ``image_raw``),
     ``<ns>/color/camera_info``, ``<ns>/depth/image_raw`` (or ``image_raw/compressedDepth``),
     ``<ns>/depth/camera_info``, ``/tf``, ``/tf_static``, ``/odom`` (the camera's link in the world) and
-    ``/camera_pose`` (its optical frame in the world). All messages of a view carry one stamp, see ``bag_stamps``; a
-    view whose tracking was lost has no pose messages. A frame that cannot be read is left out and reported.
+    ``/camera_pose`` (its optical frame in the world). All messages of a view carry one stamp, see ``bag_stamps``, and
+    are recorded at this time, or later as ``options.delivery`` says; a view whose tracking was lost has no pose
+    messages. A frame that cannot be read is left out and reported.
 
     Args:
         path: folder to make.
@@ -146,7 +165,7 @@ def _selected(scene: Scene, options: RecordOptions) -> range:
 
 def _write(
     scene: Scene, path: Path, positions: range, options: RecordOptions, progress: bool
-) -> tuple[int, int, list[str], int, float]:
+) -> tuple[list[int], int, list[str], int, float]:
     mcap = options.storage == "mcap"
     writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP if mcap else StoragePlugin.SQLITE3)
     if options.compression == "zstd":
@@ -154,48 +173,51 @@ def _write(
     writer.set_custom_data("scene_id", scene.scene_id)
     messages = Messages(options.frames)
     stamps = bag_stamps(scene)
+    poses = options.drift.perturb(scene.poses, stamps, scene.scene_id)
+    selected = np.array(positions)
+    order, times = options.delivery.arrivals(stamps[selected], scene.frame_ids[selected], scene.scene_id)
     began = time.monotonic()
-    frames = without_pose = written = 0
+    without_pose = written = 0
+    recorded: list[int] = []
     bad_frames: list[str] = []
-    with writer, tqdm(positions, desc=f"recording {scene.scene_id}", unit="frame", disable=not progress) as bar:
+    arrivals = list(zip(selected[order].tolist(), times.tolist(), strict=True))
+    with writer, tqdm(arrivals, desc=f"recording {scene.scene_id}", unit="frame", disable=not progress) as bar:
         topics = _Topics(writer)
-        for i in bar:
+        for i, arrival in bar:
             stamp = int(stamps[i])
-            has_pose = bool(np.isfinite(scene.poses[i]).all())
             try:
-                view = list(_view(scene, i, stamp, messages, options, has_pose))
+                view = list(_view(scene, i, stamp, poses[i], messages, options))
             except BadFrame as error:
                 bad_frames.append(str(error))
                 continue
-            if not frames:
+            if not recorded:
                 view.insert(0, ("/tf_static", "tf2_msgs/msg/TFMessage", messages.tf_static(stamp)))
             for topic, message_type, data in view:
-                topics.write(topic, message_type, stamp, data)
+                topics.write(topic, message_type, arrival, data)
                 written += len(data)
-            frames += 1
-            without_pose += not has_pose
+            recorded.append(i)
+            without_pose += not np.isfinite(poses[i]).all()
             bar.set_postfix_str(f"{written / 1e6 / (time.monotonic() - began):.0f} MB/s", refresh=False)
-        if not frames:
-            raise ValueError(
-                f"{scene.scene_id}: none of the {len(positions)} frames can be read, first: {bad_frames[0]}"
-            )
-    return frames, without_pose, bad_frames, written, time.monotonic() - began
+        if not recorded:
+            reason = f"can be read, first: {bad_frames[0]}" if bad_frames else "arrives: all were dropped"
+            raise ValueError(f"{scene.scene_id}: none of the {len(positions)} frames {reason}")
+    return recorded, without_pose, bad_frames, written, time.monotonic() - began
 
 
 def _view(
-    scene: Scene, i: int, stamp: int, messages: Messages, options: RecordOptions, has_pose: bool
+    scene: Scene, i: int, stamp: int, T_world_camera: np.ndarray, messages: Messages, options: RecordOptions
 ) -> Iterator[tuple[str, str, memoryview]]:
     """Topic, type and bytes of a view's messages; poses first, so that they are there when the images arrive."""
     ns = options.namespace.rstrip("/")
-    if has_pose:
+    if np.isfinite(T_world_camera).all():
         noise = options.noise
-        T = noise.perturb(scene.poses[i], scene.scene_id, int(scene.frame_ids[i]))
+        T = noise.perturb(T_world_camera, scene.scene_id, int(scene.frame_ids[i]))
         yield "/tf", "tf2_msgs/msg/TFMessage", messages.tf(stamp, T)
         yield "/odom", "nav_msgs/msg/Odometry", messages.odometry(stamp, T, noise.translation, noise.rotation)
         yield "/camera_pose", "geometry_msgs/msg/PoseStamped", messages.camera_pose(stamp, T)
     info = "sensor_msgs/msg/CameraInfo"
-    yield f"{ns}/color/camera_info", info, messages.camera_info(stamp, scene.color_camera)
-    yield f"{ns}/depth/camera_info", info, messages.camera_info(stamp, scene.depth_camera)
+    yield f"{ns}/color/camera_info", info, messages.camera_info(stamp, _stated(scene.color_camera, options))
+    yield f"{ns}/depth/camera_info", info, messages.camera_info(stamp, _stated(scene.depth_camera, options))
     if options.color == "raw":
         yield f"{ns}/color/image_raw", "sensor_msgs/msg/Image", messages.image(stamp, scene.color(i))
     else:
@@ -205,7 +227,7 @@ def _view(
             "sensor_msgs/msg/CompressedImage",
             messages.compressed(stamp, encoded),
         )
-    millimetres = _as_millimetres(*scene.depth_raw(i))
+    millimetres = as_millimetres(*scene.depth_raw(i))
     if options.depth == "raw":
         yield f"{ns}/depth/image_raw", "sensor_msgs/msg/Image", messages.image(stamp, millimetres)
     else:
@@ -214,6 +236,10 @@ def _view(
             "sensor_msgs/msg/CompressedImage",
             messages.compressed_depth(stamp, millimetres),
         )
+
+
+def _stated(camera: Camera, options: RecordOptions) -> Camera:
+    return replace(camera, fx=camera.fx * options.focal_scale, fy=camera.fy * options.focal_scale)
 
 
 class _Topics:
@@ -253,7 +279,7 @@ def _as_jpeg(image: np.ndarray) -> EncodedImage:
     return EncodedImage(simplejpeg.encode_jpeg(image, quality=_JPEG_QUALITY, colorspace="RGB"), "jpeg")
 
 
-def _as_millimetres(raw: np.ndarray, unit: float) -> np.ndarray:
+def as_millimetres(raw: np.ndarray, unit: float) -> np.ndarray:
     """Depth counts of ``unit`` metres -> uint16 millimetres; what does not fit is no measurement."""
     if np.isclose(unit, _MILLIMETRE, rtol=1e-6):
         return raw

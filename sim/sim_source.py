@@ -9,6 +9,7 @@ from roboref_core.camera import Camera
 from roboref_core.pose import inverse
 
 from offline.data_engine.sources.base import EncodedImage, Instances, Mesh
+from sim.changes import Change
 from sim.design import seeded
 from sim.noise import DepthNoise
 from sim.path import CameraPath, make_path
@@ -34,11 +35,13 @@ class SimSource:
         depth_noise: sensor model; None gives exact depth.
         lost: positions of frames whose tracking is lost: they have images but no pose.
         seed: of the sensor noise.
+        change: what is different from some position on; mesh and instances stay those of the beginning.
 
     Attributes beyond the protocol:
         scene: the SimScene.
         renderer: of it, for ground truth.
         path: the walk.
+        change, change_at: as given, and its first position.
         true_poses: (N, 4, 4) T_world_camera, of lost frames too.
     """
 
@@ -52,6 +55,7 @@ class SimSource:
         depth_noise: DepthNoise | None = None,
         lost: tuple[int, ...] = (),
         seed: int = 0,
+        change: Change | None = None,
     ):
         self.scene: SimScene = renderer.scene
         self.renderer = renderer
@@ -66,6 +70,8 @@ class SimSource:
         self.axis_alignment = inverse(self.scene.T_world_room)
         self.defects = {"lost_tracking": len(set(lost))} if lost else {}
         self.path = path
+        self.change = change
+        self.change_at = change.at if change else None
         self._noise = depth_noise
         self._seed = seed
         self._rendered = lru_cache(maxsize=4)(self._render)
@@ -106,6 +112,19 @@ class SimSource:
         """(H, W) int32 exact instance id of each colour pixel, 0 = unannotated."""
         return self._rendered(int(i), self.color_camera, True).ids
 
+    def out_of_sight(self, object_id: int, i: int) -> bool:
+        """Whether a frame shows nothing of an object."""
+        return not (self.ids(i) == object_id).any()
+
+    def motion(self, object_id: int, earlier: int, later: int) -> np.ndarray | None:
+        """4x4 that carries an object's points from where they are in one frame to where they are in a later one, in
+        the world; None if the object was taken away in between."""
+        if self.change is None or not earlier < self.change.at <= later:
+            return np.eye(4)
+        if object_id in self.change.gone:
+            return None
+        return self.change.motions.get(object_id, np.eye(4))
+
     def mesh(self) -> Mesh:
         return self.scene.mesh()
 
@@ -115,7 +134,9 @@ class SimSource:
     def _render(self, i: int, camera: Camera, color: bool) -> Rendering:
         if not 0 <= i < len(self):
             raise IndexError(f"{self.scene_id}: frame {i} of {len(self)}")
-        rendering = self.renderer.render(camera, self.true_poses[i], color=color)
+        changed = self.change is not None and i >= self.change.at
+        renderer = self.change.renderer if changed else self.renderer
+        rendering = renderer.render(camera, self.true_poses[i], color=color)
         for image in (rendering.color, rendering.depth, rendering.ids):
             if image is not None:
                 image.flags.writeable = False

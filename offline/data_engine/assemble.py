@@ -23,8 +23,13 @@ from offline.data_engine.splits import check_leakage
 from offline.data_engine.task_build import task_name
 
 _SHORT = {"train": "train", "validation": "val"}
-NOT_COUNTED_AS_REMOVED = ("kept", "out_of_frustum", "not_seen")
-"""Views that were never there are no noise that was removed."""
+SET_ASIDE = {
+    "frames": ("near_duplicate", "no_object"),
+    "objects": ("structural", "never_seen"),
+    "views": ("out_of_frustum", "not_seen"),
+}
+"""What was never a candidate is no noise that was removed: frames that show nothing new, the building itself, objects
+that no frame shows, views that do not exist."""
 
 
 def assemble(run: Run) -> dict:
@@ -87,17 +92,21 @@ def read_records(path: Path) -> Iterator[dict]:
 
 
 def filtering(scenes: list[dict]) -> dict:
-    """How much was removed and why: numbers by reason, and the share of what could have been used."""
+    """How much was removed and why: numbers by reason, and the removed share of what could have been used."""
     counts = _sum(facts["counts"] | {"source_frames": {}} for facts in scenes)
     counts.pop("source_frames", None)
     result: dict[str, Any] = {"source_frames": sum(facts["counts"]["source_frames"] for facts in scenes)}
     for kind in ("frames", "objects", "views"):
         reasons = counts.get(kind, {})
-        # Frames that show nothing new are not noise either.
-        neutral = NOT_COUNTED_AS_REMOVED + (("near_duplicate", "no_object") if kind == "frames" else ())
-        removed = sum(n for reason, n in reasons.items() if reason not in neutral)
-        usable = removed + reasons.get("kept", 0)
-        result[kind] = {"by_reason": reasons, "removed_share": round(removed / usable, 4) if usable else 0.0}
+        kept, aside = reasons.get("kept", 0), sum(reasons.get(reason, 0) for reason in SET_ASIDE[kind])
+        removed = sum(reasons.values()) - kept - aside
+        result[kind] = {
+            "by_reason": reasons,
+            "kept": kept,
+            "set_aside": aside,
+            "removed": removed,
+            "removed_share": round(removed / (removed + kept), 4) if removed + kept else 0.0,
+        }
     return result
 
 

@@ -15,7 +15,7 @@ from offline.data_engine.tasks.referring import ReferringConfig
 from offline.data_engine.tasks.samples import SampleConfig
 from offline.data_engine.visibility import VisibilityConfig
 
-FORMAT = 1
+FORMAT = 2
 """Of what is written; part of every hash, so that data of an older layout is not taken for this one."""
 
 

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from isal import isal_zlib
 
+_PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically; its folder is made. An error (disk full) leaves no part of it behind.
@@ -38,10 +40,9 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
 
 def read_json(path: Path) -> Any:
     """Read JSON. Raises ValueError naming the file if it is missing or not JSON."""
+    data = _read(path)
     try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+        return json.loads(data)
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from error
 
@@ -85,22 +86,65 @@ def encode_png(image: np.ndarray) -> bytes:
 
 def read_picture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB. Raises ValueError naming the file if it is missing or no picture."""
-    image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = _decode(path, _read(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_mask(path: Path) -> np.ndarray:
     """(H, W) bool, true where any channel of any depth is above 0 (masks come grey, binary or with colour)."""
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    data = _read(path)
+    mask = _usual_mask(data)
+    if mask is not None:
+        return mask
+    image = _decode(path, data, cv2.IMREAD_UNCHANGED)
     # A fourth channel is opacity, not the mask.
     return image > 0 if image.ndim == 2 else (image[..., :3] > 0).any(axis=2)
 
 
-def _decode(path: Path, flags: int) -> np.ndarray:
+def _usual_mask(data: bytes) -> np.ndarray | None:
+    """What ``read_mask`` returns for a sound PNG of 8-bit grey whose rows are all filtered by Sub, as OpenCV and
+    ``encode_png`` write it; None for any other file, which is OpenCV's to decode or to refuse.
+
+    A mask's rows are mostly empty, and only the others need their filter undone: three times faster than OpenCV.
+    """
+    if not data.startswith(_PNG_HEADER):
+        return None
+    compressed, at, kind = [], 8, b""
     try:
-        data = path.read_bytes()
+        width, height, *form = struct.unpack_from(">IIBBBBB", data, len(_PNG_HEADER))
+        while kind != b"IEND":
+            (size,), kind = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
+            body = data[at + 8 : at + 8 + size]
+            (checksum,) = struct.unpack_from(">I", data, at + 8 + size)
+            if kind not in (b"IHDR", b"IDAT", b"IEND") or checksum != zlib.crc32(kind + body):
+                return None
+            if kind == b"IDAT":
+                compressed.append(body)
+            at += size + 12
+        # One byte more than there should be, so that the stream is read to its end and its checksum.
+        stream, expected = isal_zlib.decompressobj(), height * (width + 1)
+        rows = np.frombuffer(stream.decompress(b"".join(compressed), expected + 1), np.uint8)
+    except (struct.error, isal_zlib.error):
+        return None
+    if form != [8, 0, 0, 0, 0] or not stream.eof or len(rows) != expected or expected == 0:
+        return None
+    rows = rows.reshape(height, width + 1)
+    if (rows[:, 0] != 1).any():
+        return None
+    mask = np.zeros((height, width), bool)
+    used = rows[:, 1:].any(axis=1)
+    mask[used] = np.add.accumulate(rows[used, 1:], axis=1, dtype=np.uint8) > 0
+    return mask
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _decode(path: Path, data: bytes, flags: int) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if image is None:
         raise ValueError(f"{path}: not a picture that can be decoded ({len(data)} bytes)")

@@ -127,6 +127,8 @@ def rank_sources(
 ) -> list[int]:
     """Frames that together saw most of what lies behind an object: each next one adds the most that is still missing.
 
+    Once nothing more can be added, the rest of the frames are ranked in the same way, since samples are sparse.
+
     Args:
         frame: the view to be painted.
         hole: (H, W) bool.
@@ -152,9 +154,13 @@ def rank_sources(
         gain = (sees & missing).sum(axis=1) / (1 + distance)
         best = int(np.argmax(gain))
         if gain[best] == 0:
-            break
+            if missing.all():
+                break
+            missing[:] = True
+            continue
         chosen.append(frames[best])
         missing &= ~sees[best]
+        sees[best] = False
     return chosen
 
 

@@ -1,5 +1,5 @@
 """Which objects might a frame see? Every sample point of every object against the sensor depth, in a fraction of a
-millisecond: points are tested in clusters against the view frustum, then eight at a time.
+millisecond: points are tested in clusters against the view frustum, then many at a time.
 """
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def _count_points(
     h, w = depth.shape
     flat = depth.ravel()
     zero, half, one = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+    inf = np.float32(np.inf)
     right, bottom = np.float32(w) - half, np.float32(h) - half
     # Inner normals of the frustum's side planes (not unit length) and their lengths.
     left_x, right_x, top_y, bottom_y = cx + half, right - cx, cy + half, bottom - cy
@@ -72,7 +73,8 @@ def _count_points(
     r00, r01, r02, r10, r11, r12 = R[0, 0], R[0, 1], R[0, 2], R[1, 0], R[1, 1], R[1, 2]
     r20, r21, r22 = R[2, 0], R[2, 1], R[2, 2]
     c0, c1, c2 = centre[0], centre[1], centre[2]
-    pixel, ahead = np.empty(CLUSTER, np.int32), np.empty(CLUSTER, np.float32)
+    pixel, seen = np.empty(CLUSTER, np.int32), np.empty(CLUSTER, np.uint8)
+    ahead, measured = np.empty(CLUSTER, np.float32), np.empty(CLUSTER, np.float32)
     for c in range(len(objects)):
         k = objects[c]
         if not wanted[k]:
@@ -91,7 +93,7 @@ def _count_points(
         ):
             counts[k, 1] += n
             continue
-        # Without branches the compiler projects eight points at a time.
+        # No branches in these loops, so that the compiler takes eight points or more at a time.
         for i in range(n):
             x, y, z = xs[lo + i] - c0, ys[lo + i] - c1, zs[lo + i] - c2
             pz = r20 * x + r21 * y + r22 * z
@@ -99,29 +101,44 @@ def _count_points(
             u = fx * (r00 * x + r01 * y + r02 * z) * q + cx + half
             v = fy * (r10 * x + r11 * y + r12 * z) * q + cy + half
             inside = (pz >= near) & (u >= zero) & (u < right + half) & (v >= zero) & (v < bottom + half)
-            # Truncation rounds to the nearest pixel, since half was added.
+            # Truncation rounds to the nearest pixel, since half was added. A point outside reads any pixel: unused.
             column = np.int32(min(max(u, zero), right))
             row = np.int32(min(max(v, zero), bottom))
-            pixel[i] = row * np.int32(w) + column if inside else np.int32(-1)
-            ahead[i] = pz
-        visible = out = occluded = unknown = conflict = 0
+            pixel[i] = row * np.int32(w) + column if inside else np.int32(0)
+            ahead[i] = pz if inside else np.float32(-1.0)
         for i in range(n):
-            if pixel[i] < 0:
-                out += 1
-                continue
-            d, z = np.float32(flat[pixel[i]]) * unit, ahead[i]
+            measured[i] = flat[pixel[i]]
+        out = unknown = occluded = conflict = np.int32(0)
+        for i in range(n):
+            d, z = measured[i] * unit, ahead[i]
             limit = a + b * z
-            if not (d > 0 and d < np.inf):
-                unknown += 1
-            elif d < z - limit:
-                occluded += 1
-            elif d > z + limit:
-                conflict += 1
-            else:
-                visible += 1
-                bits[(lo + i) >> 6] |= np.uint64(1) << np.uint64((lo + i) & 63)
+            inside = z > zero
+            known = inside & (d > zero) & (d < inf)
+            nearer, farther = known & (d < z - limit), known & (d > z + limit)
+            out += np.int32(not inside)
+            unknown += np.int32(inside & (not known))
+            occluded += np.int32(nearer)
+            conflict += np.int32(farther)
+            seen[i] = known & (not nearer) & (not farther)
+        visible = n - out - unknown - occluded - conflict
+        if visible:
+            _set_bits(seen, n, lo, bits)
         counts[k, 0] += visible
         counts[k, 1] += out
         counts[k, 2] += occluded
         counts[k, 3] += unknown
         counts[k, 4] += conflict
+
+
+@numba.njit(cache=True)
+def _set_bits(seen, n, first, bits):
+    """Or the first ``n`` flags into ``bits``, from bit ``first`` on; each word is written once."""
+    word, at, value = first >> 6, first & 63, np.uint64(0)
+    for i in range(n):
+        value |= np.uint64(seen[i]) << np.uint64(at)
+        at += 1
+        if at == 64:
+            bits[word] |= value
+            word, at, value = word + 1, 0, np.uint64(0)
+    if at:
+        bits[word] |= value

@@ -48,6 +48,7 @@ class SceneScan:
         surface: of the scene.
         labels: id -> raw label of the objects that are kept.
         views: object id -> frame position -> accepted view.
+        judged: object id -> number of frames in which it was looked at closely.
         sharpness: frame position -> relative to the median of the scene's keyframes.
         seen: frame position -> bits of the surface's sample points that its sensor sees.
         frames, objects, pairs: reason -> number of rejected frames, objects, and views of kept objects;
@@ -59,6 +60,7 @@ class SceneScan:
     surface: Surface
     labels: dict[int, str]
     views: dict[int, dict[int, ObjectView]] = field(default_factory=dict)
+    judged: Counter = field(default_factory=Counter)
     sharpness: dict[int, float] = field(default_factory=dict)
     seen: dict[int, np.ndarray] = field(default_factory=dict)
     frames: Counter = field(default_factory=Counter)
@@ -116,6 +118,7 @@ def scan_scene(
     for i, views in frame_views.items():
         for view in views:
             reason = reject_view(view, pixels, filters)
+            scan.judged[view.object_id] += 1
             scan.pairs[reason or "kept"] += 1
             if reason is None:
                 scan.views[view.object_id][i] = view

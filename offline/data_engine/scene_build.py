@@ -40,7 +40,7 @@ from offline.data_engine.inpaint import (
 )
 from offline.data_engine.overlap import overlap_matrix
 from offline.data_engine.scan import SceneScan, scan_scene
-from offline.data_engine.selection import select_views
+from offline.data_engine.selection import SelectionConfig, select_views
 from offline.data_engine.sources import BadFrame, Scene
 from offline.data_engine.sources.labels import LabelTable, structural_family
 from offline.data_engine.tasks.ground_truth import normalised
@@ -173,7 +173,8 @@ class SceneBuilder:
                 for uid, views in pool.items():
                     if i in views and uid not in frames[i].accepted:
                         del views[i]
-        scan.objects["too_few_views"] = sum(not positions for positions in chosen.values())
+        for uid in (uid for uid, positions in chosen.items() if not positions):
+            scan.objects[_why_not_chosen(scan.judged[uid], len(pool[uid]), self.config.selection)] += 1
         return {uid: sorted(positions) for uid, positions in chosen.items() if positions}, frames
 
     def _visibility(self, surface, i: int) -> FrameVisibility:
@@ -331,6 +332,15 @@ class SceneBuilder:
     def _size(self) -> list[int]:
         camera = self.scene.color_camera
         return [camera.width // self.config.downsample, camera.height // self.config.downsample]
+
+
+def _why_not_chosen(judged: int, accepted: int, selection: SelectionConfig) -> str:
+    """Why an object that is worth asking for has no views."""
+    if judged == 0:
+        return "never_seen"
+    if accepted == 0:
+        return "no_good_view"
+    return "too_few_good_views" if accepted < selection.min_views else "views_too_alike"
 
 
 def _view_facts(view: ObjectView) -> dict:

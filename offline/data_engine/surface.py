@@ -143,35 +143,47 @@ def _clusters(points: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.nd
 
 @numba.njit(cache=True)
 def _fill_faces(vertices, faces, spacing, max_steps):
-    """Points inside faces with an edge longer than ``spacing``: (n, 3) float32 and the face of each, (n,) int64."""
+    """Points inside faces with an edge longer than ``spacing``: (n, 3) float32 and the face of each, (n,) int64.
+
+    In rows from the longest edge up, so that a sliver gets no more than its length calls for.
+    """
+    rows, base = np.zeros(len(faces), np.int64), np.zeros(len(faces), np.int64)
+    steps = np.zeros(len(faces), np.float32)
     total = 0
-    steps = np.zeros(len(faces), np.int64)
     for f in range(len(faces)):
         longest = np.float32(0.0)
         for k in range(3):
-            d = vertices[faces[f, k]] - vertices[faces[f, (k + 1) % 3]]
-            longest = max(longest, np.sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]))
+            edge = vertices[faces[f, (k + 1) % 3]] - vertices[faces[f, k]]
+            length = np.sqrt(edge[0] * edge[0] + edge[1] * edge[1] + edge[2] * edge[2])
+            if length > longest:
+                longest, base[f] = length, k
         if longest > spacing:
-            n = min(np.int64(np.ceil(longest / spacing)), max_steps)
-            steps[f] = n
-            # Barycentric grid of n steps, its three corners left out: they are vertices already.
-            total += (n + 1) * (n + 2) // 2 - 3
-    points = np.empty((total, 3), np.float32)
-    source = np.empty(total, np.int64)
+            a, b, c = vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]]
+            normal = np.cross(b - a, c - a)
+            height = np.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2]) / longest
+            rows[f] = max(1, min(np.int64(np.ceil(height / spacing)), max_steps))
+            steps[f] = longest / spacing
+            for row in range(rows[f]):
+                total += _columns(row, rows[f], steps[f], max_steps)
+    points, source = np.empty((total, 3), np.float32), np.empty(total, np.int64)
     at = 0
     for f in range(len(faces)):
-        n = steps[f]
-        for i in range(n + 1 if n else 0):
-            for j in range(n + 1 - i):
-                k = n - i - j
-                if i == n or j == n or k == n:
-                    continue
+        a, b, c = faces[f, base[f]], faces[f, (base[f] + 1) % 3], faces[f, (base[f] + 2) % 3]
+        for row in range(rows[f]):
+            up = np.float32(row / rows[f])
+            n = _columns(row, rows[f], steps[f], max_steps)
+            for column in range(n):
+                along = np.float32((column + 0.5) / n)
                 for axis in range(3):
-                    points[at, axis] = (
-                        i * vertices[faces[f, 0], axis]
-                        + j * vertices[faces[f, 1], axis]
-                        + k * vertices[faces[f, 2], axis]
-                    ) / np.float32(n)
+                    start, end = vertices[a, axis], vertices[b, axis]
+                    foot = start + along * (end - start)
+                    points[at, axis] = foot + up * (vertices[c, axis] - foot)
                 source[at] = f
                 at += 1
     return points, source
+
+
+@numba.njit(cache=True)
+def _columns(row, rows, steps, max_steps):
+    """Points of a row: as many as its length, ``steps`` at the longest edge, calls for."""
+    return max(1, min(np.int64(np.ceil(steps * (1.0 - row / rows))), max_steps))

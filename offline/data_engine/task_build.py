@@ -11,6 +11,7 @@ from offline.data_engine.files import read_json, write_bytes, write_json
 from offline.data_engine.five_frames import objects, read_object
 from offline.data_engine.seeds import rng_of
 from offline.data_engine.splits import space_of
+from offline.data_engine.tasks.change import without_unseen_changes
 from offline.data_engine.tasks.pairs import SceneViews, pairs_of
 from offline.data_engine.tasks.samples import SampleMaker
 
@@ -41,7 +42,7 @@ def build_tasks(
         out: root of the tasks.
         candidates: scenes of the same split that are finished.
     """
-    scene = load_scene(tree, split, scene_id)
+    scene, unseen = without_unseen_changes(load_scene(tree, split, scene_id), config.pairs.min_change)
     donors = [
         load_scene(tree, split, other)
         for other in choose_donors(scene_id, candidates, config.pairs.donors, config.seed)
@@ -50,6 +51,8 @@ def build_tasks(
     # Left by a run that was killed, or made with other settings.
     shutil.rmtree(pictures, ignore_errors=True)
     maker = SampleMaker(scene, pictures, config.samples, config.seed)
+    if unseen:
+        maker.dropped.add("change_not_visible", unseen)
     samples = [s for pair in pairs_of(scene, donors, config.pairs, config.seed) for s in maker.pair_samples(pair)]
     samples += maker.difference_samples()
     samples += maker.referring_samples()

@@ -17,6 +17,7 @@ import numpy as np
 from roboref_core.camera import Camera
 from roboref_core.visibility import DepthTolerance, Visibility
 
+from offline.data_engine.hidden import Scenery, certainly_hidden, silhouette_inside, touches_picture
 from offline.data_engine.surface import Surface
 from offline.data_engine.zbuffer import Projection, ZBuffer, require_pinhole
 
@@ -163,11 +164,11 @@ class FrameVisibility:
         faces = self.surface.object_faces(object_id)
         window = self.projection.window(faces, (-w // 2, -h // 2, w + w // 2, h + h // 2))
         counts = np.zeros(5, np.int64)
-        states, origin, residual, certainly_hidden = None, (0, 0), np.nan, True
+        states, origin, residual, hidden = None, (0, 0), np.nan, True
         if window is not None:
             alone = self.projection.render(faces, window)
             states, origin, residual = self._compare(alone, object_id, counts)
-            certainly_hidden = self._certainly_hidden(alone, counts)
+            hidden = self._certainly_hidden(alone, counts)
         inside = int(counts[[_VISIBLE, _OCCLUDED, _UNKNOWN, _CONFLICT]].sum())
         box, border = None, 0
         if counts[_VISIBLE]:
@@ -175,9 +176,10 @@ class FrameVisibility:
             columns = np.flatnonzero((states == _VISIBLE).any(axis=0)) + origin[0]
             box = (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1]))
             border = min(box[0], box[1], w - 1 - box[2], h - 1 - box[3])
-        if inside == 0 and certainly_hidden:
+        if inside == 0 and hidden:
             # Surface too small to cover a pixel centre may still be in the picture.
-            certainly_hidden = not _any_inside(self, object_id)
+            points = self.surface.object_points(object_id)
+            hidden = not touches_picture(points, self.camera, self.T_world_camera)
         shown = int(counts[_VISIBLE] + counts[_UNKNOWN])
         offset = self.T_world_camera[:3, 3] - self.surface.centre(object_id)
         distance = float(np.linalg.norm(offset))
@@ -185,7 +187,7 @@ class FrameVisibility:
         return (
             ObjectView(
                 object_id=object_id,
-                state=self._verdict(counts, inside, certainly_hidden),
+                state=self._verdict(counts, inside, hidden),
                 counts=counts,
                 fraction=float(counts[_VISIBLE] / max(1, counts.sum())),
                 area=int(counts[_VISIBLE]),
@@ -194,7 +196,7 @@ class FrameVisibility:
                 distance=distance,
                 direction=direction,
                 elevation=float(np.arcsin(np.clip(direction[2], -1, 1))),
-                certainly_hidden=bool(certainly_hidden),
+                certainly_hidden=bool(hidden),
                 hole_share=float(counts[_UNKNOWN] / shown) if shown else 0.0,
                 residual=residual,
             ),
@@ -206,7 +208,7 @@ class FrameVisibility:
         """Judge every silhouette pixel; fills ``counts``. Returns the states, their origin and the residual."""
         w, h = self.camera.width, self.camera.height
         u0, v0 = alone.origin
-        silhouette = np.ascontiguousarray(_crop(alone, 0, w, h))
+        silhouette = np.ascontiguousarray(silhouette_inside(alone, w, h))
         counts[_OUT] = _summary(alone.depth)[0] - _summary(silhouette)[0]
         origin = (max(0, u0), max(0, v0))
         if silhouette.size == 0:
@@ -219,42 +221,23 @@ class FrameVisibility:
         return states, origin, residual
 
     def _certainly_hidden(self, alone: ZBuffer, counts: np.ndarray) -> bool:
-        """Is every pixel of a silhouette behind all that lies within the margin, in the mesh and for the sensor?"""
         if counts[[_VISIBLE, _UNKNOWN, _CONFLICT]].any():
             return False
-        w, h = self.camera.width, self.camera.height
         drawn, nearest = _summary(alone.depth)
         if drawn == 0:
             return True
         shift = self.config.margin_px * self._scale + self.camera.fx * self.config.margin_m / float(nearest)
-        margin = int(np.ceil(min(shift, w)))
-        silhouette = _crop(alone, 0, w, h)
-        inside = _summary(silhouette)[0]
-        if _summary(_crop(alone, margin, w, h))[0] > inside:
-            return False
-        if inside == 0:
-            return True
-        v, u = np.nonzero(silhouette)
-        z = silhouette[v, u]
-        v, u = v + max(0, alone.origin[1]), u + max(0, alone.origin[0])
-        nearest_allowed = z - self.config.tolerance.at(z)
-        # No surface at all is infinitely far: the object would be seen there.
-        if not (_farthest(self._mesh_or_infinity, u, v, margin) < nearest_allowed).all():
-            return False
-        su, ou, sv, ov = self._depth_map
-        column = np.rint(su * u + ou).astype(np.int64).clip(0, self.depth_camera.width - 1)
-        row = np.rint(sv * v + ov).astype(np.int64).clip(0, self.depth_camera.height - 1)
-        known = np.where(np.isfinite(self.depth), self.depth, np.float32(0))
-        margin = int(np.ceil(margin * su))
-        return bool((_farthest(known, column, row, margin) < nearest_allowed).all())
+        return certainly_hidden(alone, self._scenery, int(np.ceil(min(shift, self.camera.width))))
 
     @cached_property
-    def _mesh_or_infinity(self) -> np.ndarray:
-        return np.where(self.zbuffer.depth > 0, self.zbuffer.depth, np.float32(np.inf))
+    def _scenery(self) -> Scenery:
+        mesh = np.where(self.zbuffer.depth > 0, self.zbuffer.depth, np.float32(np.inf))
+        sensor = np.where(np.isfinite(self.depth), self.depth, np.float32(0))
+        return Scenery(self.camera, mesh, sensor, self._depth_map, self.config.tolerance)
 
-    def _verdict(self, counts: np.ndarray, inside: int, certainly_hidden: bool) -> Visibility:
+    def _verdict(self, counts: np.ndarray, inside: int, hidden: bool) -> Visibility:
         if inside == 0:
-            return Visibility.OUT_OF_FRUSTUM if certainly_hidden or counts[_OUT] else Visibility.UNKNOWN
+            return Visibility.OUT_OF_FRUSTUM if hidden or counts[_OUT] else Visibility.UNKNOWN
         if counts[_VISIBLE] >= self.config.min_pixels:
             # More contradiction than agreement: what agrees is chance, or the rim of what moved away.
             return Visibility.VISIBLE if counts[_VISIBLE] >= counts[_CONFLICT] else Visibility.CONFLICT
@@ -262,26 +245,6 @@ class FrameVisibility:
             return Visibility.CONFLICT
         undecided = counts[_VISIBLE] + counts[_UNKNOWN] + counts[_CONFLICT]
         return Visibility.UNKNOWN if undecided else Visibility.OCCLUDED
-
-
-def _crop(window: ZBuffer, margin: int, width: int, height: int) -> np.ndarray:
-    """The part of a window that lies in a picture enlarged by ``margin`` on every side; may be empty."""
-    u0, v0 = window.origin
-    rows = slice(max(0, -margin - v0), max(0, height + margin - v0))
-    return window.depth[rows, max(0, -margin - u0) : max(0, width + margin - u0)]
-
-
-def _farthest(depth: np.ndarray, u: np.ndarray, v: np.ndarray, radius: int) -> np.ndarray:
-    """(n,) largest value of an image within ``radius`` (a square) of each pixel."""
-    v0, v1, u0, u1 = v.min() - radius, v.max() + radius + 1, u.min() - radius, u.max() + radius + 1
-    v0, u0 = max(0, v0), max(0, u0)
-    part = cv2.dilate(depth[v0:v1, u0:u1], np.ones((2 * radius + 1, 2 * radius + 1), np.uint8))
-    return part[v - v0, u - u0]
-
-
-def _any_inside(frame: FrameVisibility, object_id: int) -> bool:
-    points = frame.surface.object_points(object_id).astype(np.float64) - frame.T_world_camera[:3, 3]
-    return bool(frame.camera.contains(frame.camera.project(points @ frame.T_world_camera[:3, :3])).any())
 
 
 @numba.njit(cache=True)

@@ -22,7 +22,8 @@ from roboref_core.view import LazyImage, View
 from offline.data_engine.files import read_mask
 from offline.data_engine.five_frames import mask_box
 from offline.data_engine.sources import Scene, open_scene
-from offline.eval.predictions import Predictions, collect, digest
+from offline.eval.answers import Answer, Answers
+from offline.eval.predictions import digest
 from offline.eval.predictors import BASELINES, Question
 from offline.eval.samples import Sample, read_samples, side_by_side
 
@@ -43,22 +44,25 @@ def make(name: str, samples: Sequence[Sample], prior: Path | None = None) -> Bas
     return {"image_centre": ImageCentre, "never_visible": NeverVisible}[name]()
 
 
-def floor(samples: Sequence[Sample]) -> list[Predictions]:
-    """The predictions of every baseline that needs no geometry, for comparison in any table."""
+def floor(samples: Sequence[Sample]) -> list[Answers]:
+    """The answers of every baseline that needs no geometry, for comparison in any table."""
     return [answers(make(name, samples), samples) for name in BASELINES]
 
 
-def answers(predictor: Baseline, samples: Sequence[Sample]) -> Predictions:
-    """Predictions of a baseline, made on the spot; what it cannot answer is missing."""
-    lines = []
-    for sample in samples:
+def answers(baseline: Baseline, samples: Sequence[Sample]) -> Answers:
+    """The answers of a baseline, made on the spot; what it cannot answer is missing."""
+    found = Answers.blank(baseline.name, len(samples))
+    for i, sample in enumerate(samples):
         try:
-            point = _in_form(sample, predictor.point(sample))
+            point = _in_form(sample, baseline.point(sample))
         except ReferError:
+            found.notes.add("no prediction", sample.id)
             continue
-        points = [] if point is None else [list(point)]
-        lines.append({"kind": "prediction", "id": sample.id, "points": points, "visible": point is not None})
-    return collect(lines, predictor.name)
+        if point is None:
+            found.answer[i] = Answer.NOT_VISIBLE
+        else:
+            found.answer[i], found.point[i] = Answer.POINT, point
+    return found
 
 
 def object_sizes(samples: Sequence[Sample]) -> np.ndarray:
@@ -143,8 +147,8 @@ class RandomInSizePrior(Baseline):
 
     def point(self, sample: Sample) -> tuple[float, float]:
         # A generator of its own for each sample would cost more than the rest of its scoring.
-        digest = hashlib.sha256(f"random baseline {self._seed} {sample.id}".encode()).digest()
-        which, x, y = (number / 2**64 for number in struct.unpack("<3Q", digest[:24]))
+        drawn = hashlib.sha256(f"random baseline {self._seed} {sample.id}".encode()).digest()
+        which, x, y = (number / 2**64 for number in struct.unpack("<3Q", drawn[:24]))
         width, height = self._sizes[int(which * len(self._sizes))]
         return width / 2 + x * (1 - width), height / 2 + y * (1 - height)
 

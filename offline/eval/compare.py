@@ -19,8 +19,9 @@ import tyro
 from tyro.conf import Positional
 
 from offline.data_engine.files import write_json
+from offline.eval.answers import Answer
 from offline.eval.intervals import FEWEST_CLUSTERS, ClusterBootstrap, mcnemar
-from offline.eval.judge import Answer, Judged, judge_all
+from offline.eval.judge import Judged, judge_all
 from offline.eval.metrics import FIGURES, columns
 from offline.eval.predictions import read_predictions
 from offline.eval.samples import read_samples

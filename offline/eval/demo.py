@@ -11,6 +11,7 @@ from pathlib import Path
 import tyro
 
 from offline.eval.replay.cli import ReplayConfig, print_table, procedural, replay_one
+from offline.eval.replay.perturbation import Perturbation
 from offline.eval.replay.record import digest
 from offline.eval.replay.report import Run, write_report
 
@@ -20,8 +21,9 @@ class DemoConfig:
     """Ask a robot where things are, and see how well it answers.
 
     Generates a furnished room, records a walk through it as rosbag2, starts roboref_node as its own process, plays
-    the bag view by view over DDS, marks points of objects in some views and asks for them in later ones. Three times:
-    with exact poses and depth, with a structured-light sensor's noise and holes, and with pose noise on top.
+    the bag view by view over DDS, marks points of objects in some views and asks for them in later ones. Three times
+    by geometry alone: with exact poses and depth, with a structured-light sensor's noise and holes, and with pose noise
+    on top. Then roboref-nano, a vision-language model, looks at the pictures: asked by the same marks, and in words.
     """
 
     out: Path = Path("out/demo")
@@ -34,8 +36,8 @@ class DemoConfig:
     """How many are asked of each bag."""
     pose_noise: tuple[float, float] = (0.02, 1.0)
     """Standard deviation of the noisy poses, per axis [m, degrees]."""
-    model: dict[str, str] = field(default_factory=dict)
-    """The node's model, e.g. --model backend roborefer path CHECKPOINT. Default: reprojection."""
+    model: dict[str, str] = field(default_factory=lambda: {"backend": "nano"})
+    """The model that looks, e.g. --model backend roborefer path CHECKPOINT."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: DemoConfig) -> list[Run]:
     """Scene, bags, replays and report, as configured."""
     started = time.monotonic()
-    exact = ReplayConfig(config.out, frames=config.frames, questions=config.questions, model=config.model)
+    exact = ReplayConfig(config.out, frames=config.frames, questions=config.questions)
     sensor = replace(exact, depth="sensor")
+    looking = replace(sensor, model=config.model)
     metres, degrees = config.pose_noise
     cases = (
         ("exact", "exact poses and depth", exact),
@@ -65,12 +68,13 @@ def run(config: DemoConfig) -> list[Run]:
         (
             "pose-noise",
             f"the same depth, and poses off by {100 * metres:g} cm and {degrees:g} degree per axis",
-            replace(sensor, pose_noise=config.pose_noise, noise_seed=config.seed),
+            replace(sensor, perturbation=Perturbation(pose_noise=config.pose_noise, noise_seed=config.seed)),
         ),
+        ("model-marks", "the bag with sensor noise, the same marks shown to the model", looking),
+        ("model-words", "the same bag, the model asked in words alone", replace(looking, ask="words")),
     )
-    print(
-        f"furnished room of seed {config.seed}: three bags of {config.frames} views, {config.questions} questions each"
-    )
+    what = f"{len(cases)} replays of {config.frames} views, {config.questions} questions each"
+    print(f"room of seed {config.seed}: {what}")
     source = procedural(config.seed, exact)
     runs = []
     for name, description, case in cases:
@@ -78,7 +82,7 @@ def run(config: DemoConfig) -> list[Run]:
         runs.append(replace(each, description=description))
     facts = {
         "scene": f"procedural room, seed {config.seed}, {len(source.scene.furniture)} labelled objects",
-        "model": runs[0].records[0]["answer"]["model"],
+        "models": ", ".join(dict.fromkeys(each.records[0]["answer"]["model"] for each in runs)),
         "replay": "stepped: the next view is played when the node has taken the last one",
         "duration": f"{time.monotonic() - started:.0f} s",
     }

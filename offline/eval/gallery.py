@@ -24,9 +24,9 @@ def cases(judged: Judged, predictions: Predictions, per_outcome: int) -> list[di
 
     A case whose pictures cannot be read says so instead of showing them.
     """
-    chosen = []
+    chosen, outcomes = [], judged.outcomes
     for kind in OUTCOMES:
-        members = np.flatnonzero(judged.outcomes == kind).tolist()
+        members = np.flatnonzero(outcomes == kind).tolist()
         members.sort(key=lambda i: hashlib.sha256(judged.samples[i].id.encode()).digest())
         chosen += [_case(judged, predictions, i, kind, len(members)) for i in members[:per_outcome]]
     return chosen
@@ -47,7 +47,7 @@ def _case(judged: Judged, predictions: Predictions, i: int, kind: str, total: in
         "label": sample.label,
         "reason": sample.reason,
         "prompt": sample.prompt,
-        "text": str(line.get("text", "")) or "(nothing)",
+        "text": str(line.get("text") or "(nothing)"),
         "p_visible": "" if np.isnan(judged.p_visible[i]) else f"p(visible) {judged.p_visible[i]:.3f}",
         "l2": "" if np.isnan(l2) else f"L2 {l2:.3f}",
         "error": error,

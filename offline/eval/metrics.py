@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from offline.eval.answers import Answer
 from offline.eval.intervals import ClusterBootstrap, wilson
-from offline.eval.judge import Answer, Judged
+from offline.eval.judge import Judged
 
 RADII = (0.02, 0.05, 0.10)
 _CALIBRATION_BINS = 15

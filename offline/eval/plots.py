@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-COLOURS = ("#4363d8", "#e6194b", "#3cb44b", "#f58231", "#911eb4", "#008080", "#9a6324", "#808080")
+_COLOURS = ("#4363d8", "#e6194b", "#3cb44b", "#f58231", "#911eb4", "#008080", "#9a6324", "#808080")
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 540, 46, 24, 30, 40
 
 
@@ -29,31 +29,25 @@ class Dot:
 
 
 def curves(
-    title: str,
-    x_label: str,
-    y_label: str,
-    series: Sequence[Curve],
-    x_max: float,
-    y_max: float = 1.0,
-    diagonal: bool = False,
+    title: str, x_label: str, y_label: str, series: Sequence[Curve], x_max: float, diagonal: bool = False
 ) -> str:
-    """Curves over [0, x_max] x [0, y_max], with a legend; ``diagonal`` draws x = y."""
+    """Curves over [0, x_max] x [0, 1], with a legend; ``diagonal`` draws the line from corner to corner."""
     height, legend = 300, 10 + len(series) * 16
     plot_w, plot_h = _WIDTH - _LEFT - _RIGHT, height - _TOP - _BOTTOM
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return _LEFT + min(x / x_max, 1.0) * plot_w, _TOP + (1 - min(y / y_max, 1.0)) * plot_h
+        return _LEFT + min(x / x_max, 1.0) * plot_w, _TOP + (1 - min(y, 1.0)) * plot_h
 
     parts = [_text(_WIDTH / 2, 18, title, "middle", bold=True)]
     for k in range(6):
-        x, y = place(x_max * k / 5, y_max * k / 5)
+        x, y = place(x_max * k / 5, k / 5)
         parts += [_line(_LEFT, y, _LEFT + plot_w, y, 0.15), _line(x, _TOP, x, _TOP + plot_h, 0.15)]
-        parts.append(_text(_LEFT - 6, y + 4, f"{y_max * k / 5:.2g}", "end"))
+        parts.append(_text(_LEFT - 6, y + 4, f"{k / 5:.2g}", "end"))
         parts.append(_text(x, _TOP + plot_h + 14, f"{x_max * k / 5:.2g}", "middle"))
     if diagonal:
-        parts.append(_line(*place(0, 0), *place(x_max, y_max), 0.4, dash=True))
+        parts.append(_line(*place(0, 0), *place(x_max, 1.0), 0.4, dash=True))
     for k, curve in enumerate(series):
-        colour = COLOURS[k % len(COLOURS)]
+        colour = _COLOURS[k % len(_COLOURS)]
         placed = [place(*point) for point in curve.points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
@@ -81,7 +75,7 @@ def dots(title: str, groups: Sequence[tuple[str, Sequence[Dot]]]) -> str:
     for group, block in groups:
         parts.append(_text(left - 10, y + (len(block) - 1) * row / 2 + 4, group, "end"))
         for dot in block:
-            colour = COLOURS[names.index(dot.name) % len(COLOURS)]
+            colour = _COLOURS[names.index(dot.name) % len(_COLOURS)]
             if dot.value is not None:
                 if dot.interval is not None:
                     low, high = (left + plot_w * end for end in dot.interval)
@@ -91,7 +85,7 @@ def dots(title: str, groups: Sequence[tuple[str, Sequence[Dot]]]) -> str:
         y += 10
     for k, name in enumerate(names):
         y = _TOP + body + 32 + 16 * k
-        parts.append(f'<rect x="{left}" y="{y - 8}" width="12" height="4" fill="{COLOURS[k % len(COLOURS)]}"/>')
+        parts.append(f'<rect x="{left}" y="{y - 8}" width="12" height="4" fill="{_COLOURS[k % len(_COLOURS)]}"/>')
         parts.append(_text(left + 18, y - 1, name, "start"))
     return _svg(title, height, parts)
 

@@ -56,6 +56,7 @@ class PredictionLog:
     Attributes:
         keys: key -> byte offset of the first line that answers it.
         latest: sample id -> key of its last line, which is the one that scoring reads.
+        runs: hashes of the run lines.
         repaired: bytes of an unfinished line that were cut off.
         garbage: lines that are not of this format; they stay, and scoring counts them.
 

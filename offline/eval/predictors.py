@@ -22,6 +22,7 @@ class Question:
     """A sample as it is put to a predictor.
 
     Attributes:
+        sample: as its file has it.
         text: the prompt, which a grid's instruction may have been added to.
         prepare: makes the Prompt; reads its pictures, so only who needs pixels calls it.
     """

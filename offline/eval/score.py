@@ -49,7 +49,7 @@ class Config:
 
 def scenes_of(samples: Sequence[Sample]) -> np.ndarray:
     """(N,) cluster index of each sample, by scene in alphabetical order; equal for equal samples."""
-    return np.unique([sample.scene for sample in samples], return_inverse=True)[1]
+    return _indices([sample.scene for sample in samples])[1]
 
 
 def score(judged: Judged, seed: int = 0) -> dict:
@@ -75,7 +75,7 @@ def score(judged: Judged, seed: int = 0) -> dict:
         "outcomes": dict(zip(names.tolist(), counts.tolist(), strict=True)),
         "problems": dict(sorted(judged.problems.items())),
         "examples": dict(sorted(judged.examples.items())),
-        "overall": overall(judged, seed),
+        "overall": _overall(judged, table, scenes, bootstrap),
         "groups": groups,
     }
 
@@ -99,8 +99,11 @@ def score_file(predictions: Predictions, data: SampleFile, seed: int = 0, with_f
 def overall(judged: Judged, seed: int = 0) -> dict:
     """The figures over all samples, as ``score`` has them under "overall"."""
     scenes = scenes_of(judged.samples)
-    bootstrap = ClusterBootstrap(scenes, seed=seed)
-    found = figures(columns(judged), bootstrap) | probability_figures(judged, scenes, bootstrap)
+    return _overall(judged, columns(judged), scenes, ClusterBootstrap(scenes, seed=seed))
+
+
+def _overall(judged: Judged, table: np.ndarray, scenes: np.ndarray, bootstrap: ClusterBootstrap) -> dict:
+    found = figures(table, bootstrap) | probability_figures(judged, scenes, bootstrap)
     return {"samples": len(scenes), "figures": found}
 
 
@@ -116,10 +119,17 @@ def _groups(judged: Judged) -> Iterator[tuple[str, str, np.ndarray]]:
 
 
 def _by_name(kind: str, names: list[str]) -> Iterator[tuple[str, str, np.ndarray]]:
-    values, index = np.unique(names, return_inverse=True)
+    values, index = _indices(names)
     for k, value in enumerate(values):
         if value:
-            yield kind, str(value), index == k
+            yield kind, value, index == k
+
+
+def _indices(names: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The distinct names in alphabetical order, and (N,) which of them each is."""
+    values = sorted(set(names))
+    place = {value: k for k, value in enumerate(values)}
+    return values, np.array([place[name] for name in names], dtype=np.int64)
 
 
 def _by_bin(kind: str, values: np.ndarray, ends: Sequence[float], title) -> Iterator[tuple[str, str, np.ndarray]]:

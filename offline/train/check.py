@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from roboref_core.answer_text import Unparsable, parse
-from roboref_core.models.roborefer.checkpoint import load_model
-from roboref_core.models.roborefer.training import IGNORE, Example
+from roboref_core.models.roborefer.training import IGNORE
 from roboref_core.prompt import Convention
 from torch import nn
 from tqdm import tqdm
@@ -19,15 +17,17 @@ from tqdm import tqdm
 from offline.data_engine.seeds import rng_of
 from offline.data_engine.task_files import turns
 from offline.train.dataset import Item, TrainData, collator
-from offline.train.network import Network, merged, write_model
+from offline.train.families.base import Reader
+from offline.train.network import Network, load_network, merged
 from offline.train.plan import PARTS, Plan
 from offline.train.registry import Term, terms_of
 from offline.train.run import resolve, stage_data
 from offline.train.speed import parameter_table
-from offline.train.trainer import load_network
 
 # Largest value of each convention's coordinates; pixels are not bounded here.
 _FULL_SCALE = {Convention.NORMALISED: 1.0, Convention.THOUSAND: 1000.0}
+# Numbers in brackets: points, boxes, and the points of trajectories, in tuples or in JSON.
+_NUMBERS = re.compile(r"[\[(]\s*-?\d[\d.]*(?:\s*,\s*-?\d[\d.]*)+\s*[\])]")
 
 
 @dataclass
@@ -76,54 +76,45 @@ def _check_data(data: TrainData, term: Term, samples: int, seed: int, report: Re
     for index in tqdm(chosen.tolist(), desc=term.name, leave=False, disable=None):
         where, sample = data.sample((term.name, index))
         try:
-            example = data.example((term.name, index))
+            item = data.item((term.name, index))
         except ValueError as error:
             report.errors.append(str(error))
             continue
-        reader = data.reader
-        visual, text = reader.visual_positions(example), reader.text_positions(example)
-        supervised = reader.supervised(example)
-        items.append(Item(example, supervised, text, visual))
-        report.errors += [f"{where}: {problem}" for problem in _problems(sample, example, term, reader.tokenizer)]
-        if (lost := int((example.labels[1:] != IGNORE).sum()) - supervised) > 0:
-            report.errors.append(f"{where}: {visual + text} positions, {lost} label tokens lie beyond {reader.limit}")
+        items.append(item)
+        report.errors += [f"{where}: {problem}" for problem in _problems(sample, item, term, data.reader)]
     if items:
-        lengths = [item.text + item.visual for item in items]
+        lengths = [item.counts.text + item.counts.visual for item in items]
+        pictures = [item.counts.pictures for item in items]
         first = items[0].example
         learned = data.reader.tokenizer.decode(first.labels[first.labels != IGNORE])
         kind = "RGB-D" if term.entry.depth_root else "RGB"
         report.lines += [
             f"  {term.name}: {count} samples, {kind}, weight {term.weight:g}, share {term.share:g}; of {len(items)}: "
             f"{min(lengths)} to {max(lengths)} positions (limit {data.reader.limit}), "
-            f"{min(len(i.example.images) for i in items)} to {max(len(i.example.images) for i in items)} pictures",
+            f"{min(pictures)} to {max(pictures)} pictures",
             f"    asks:  {turns(data.sample((term.name, int(chosen[0])))[1], 'human')[0]!r:.100}",
             f"    learns: {learned!r:.100}",
         ]
     return items
 
 
-def _problems(sample: dict, example: Example, term: Term, tokenizer) -> list[str]:
+def _problems(sample: dict, item: Item, term: Term, reader: Reader) -> list[str]:
     found = []
-    labels = example.labels
-    learned = tokenizer.decode(labels[labels != IGNORE])
+    labels, counts = item.example.labels, item.counts
+    learned = reader.tokenizer.decode(labels[labels != IGNORE])
     answers = [answer.strip() for answer in turns(sample, "gpt")]
     if missing := [answer for answer in answers if answer not in learned]:
         found.append(f"answer {missing[0]!r:.60} is not what is supervised: {learned!r:.80}")
     scale = _FULL_SCALE.get(term.entry.convention)
     for answer in answers if scale is not None else ():
-        parsed = parse(answer, (scale, scale))
-        # An answer in words is no mistake; a point outside of the picture is.
-        if isinstance(parsed, Unparsable) and "outside" in parsed.reason:
-            found.append(f"{parsed.reason}, in {term.entry.convention.value} coordinates")
-    for number, tiles in enumerate(example.depths):
-        pixels = tiles.pixels
-        if pixels.min() == pixels.max():
-            found.append(f"depth picture {number} is {pixels.min()} everywhere")
-        elif not np.array_equal(pixels[:, 0], pixels[:, 1]):
-            found.append(f"depth picture {number} has colours")
-        if pixels.shape != (shape := example.images[number].pixels.shape):
-            found.append(f"depth picture {number} becomes {pixels.shape}, its image {shape}")
-    return found
+        for group in _NUMBERS.findall(answer):
+            numbers = [float(number) for number in group[1:-1].split(",")]
+            # Points and boxes have an even number of coordinates; an odd number is something else.
+            if len(numbers) % 2 == 0 and not all(0 <= number <= scale for number in numbers):
+                found.append(f"{group} lies outside [0, {scale:g}], its convention is {term.entry.convention.value}")
+    if (lost := int((labels[1:] != IGNORE).sum()) - counts.supervised) > 0:
+        found.append(f"{counts.visual + counts.text} positions, {lost} label tokens lie beyond {reader.limit}")
+    return found + reader.problems(item.example)
 
 
 def _check_model(plan: Plan, parts: Sequence[str], data: TrainData, items: list[Item], report: Report) -> None:
@@ -132,7 +123,7 @@ def _check_model(plan: Plan, parts: Sequence[str], data: TrainData, items: list[
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device)
     items = items[: plan.micro_batch]
-    batch = collator(data.reader.tokenizer, data.reader.limit)(items)
+    batch = collator(data.reader)(items)
     dtypes = _watch_norms(network)
     with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16" and not plan.zero):
         loss = network(batch.batch, batch.supervised)
@@ -166,16 +157,13 @@ def _watch_norms(network: Network) -> list[tuple[str, torch.dtype, torch.dtype]]
 
 
 def _check_gradients(network: Network, part: str, report: Report) -> None:
-    module = getattr(network.model, part)
-    if module is None:
-        return
-    for name, parameter in module.named_parameters():
+    for name, parameter in network.held[part]:
         if parameter.grad is not None and not parameter.requires_grad:
-            report.errors.append(f"{part}.{name} is frozen but gets a gradient")
+            report.errors.append(f"{name} is frozen but gets a gradient")
         elif parameter.requires_grad and parameter.grad is None:
-            report.errors.append(f"{part}.{name} is to learn but gets no gradient")
+            report.errors.append(f"{name} is to learn but gets no gradient")
         elif parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-            report.errors.append(f"{part}.{name}: gradient is not finite")
+            report.errors.append(f"{name}: gradient is not finite")
 
 
 def _memory_estimate(plan: Plan, network: Network) -> float:
@@ -188,10 +176,12 @@ def _memory_estimate(plan: Plan, network: Network) -> float:
 
 
 def _check_save(plan: Plan, network: Network, report: Report) -> None:
-    state = merged(network.state_dict(), plan.lora)
+    state, family = merged(network.state_dict(), plan.lora), network.family
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "model"
-        write_model(network.model, state, plan.model, target)
-        again = load_model(target).state_dict()
-    if wrong := [name for name, tensor in again.items() if not torch.equal(tensor, state[name].cpu())]:
+        family.write(network.model, state, plan.model, target, plan.image_aspect_ratio)
+        again = family.load(target, next(iter(state.values())).dtype, plan.model_max_length)
+    unused = {id(parameter) for parameter in family.unused(again)}
+    tensors = {name: p for name, p in again.named_parameters(remove_duplicate=False) if id(p) not in unused}
+    if wrong := [name for name, tensor in tensors.items() if not torch.equal(tensor, state[name].cpu())]:
         report.errors.append(f"{len(wrong)} tensors change when saved and loaded, first {wrong[0]}")

@@ -59,9 +59,7 @@ def seal(partial: Path, target: Path) -> None:
     """Makes a written folder a checkpoint: manifest, sync, rename."""
     files = {str(file.relative_to(partial)): file.stat().st_size for file in sorted(_files(partial))}
     write_json(partial / MANIFEST, {"files": files})
-    for path in sorted(partial.rglob("*")):
-        _sync(path)
-    _sync(partial)
+    sync_tree(partial)
     partial.rename(target)
     _sync(target.parent)
 
@@ -112,6 +110,13 @@ def rotate(run: Path, keep: int, best: int | None = None) -> None:
         # Without its manifest first, a removal that is interrupted leaves nothing to resume from.
         (folder / MANIFEST).unlink()
         shutil.rmtree(folder)
+
+
+def sync_tree(folder: Path) -> None:
+    """Everything in a folder to the disk."""
+    for path in sorted(folder.rglob("*")):
+        _sync(path)
+    _sync(folder)
 
 
 def _files(folder: Path):

@@ -95,6 +95,23 @@ class Preset:
 
 
 @dataclass(frozen=True)
+class RefSpatial:
+    """Print the registry of a RefSpatial tree, every list with and without depth, and a mixture of all of them."""
+
+    root: tyro.conf.Positional[Path]
+    """Its folder, with 2D/, 3D/ or Simulator/."""
+
+    def __call__(self) -> int:
+        import yaml
+
+        from offline.train.registry import refspatial_registry
+
+        entries = refspatial_registry(self.root)
+        print(f"# mixture: {'+'.join(entries)}\n{yaml.safe_dump(entries, sort_keys=False)}", end="")
+        return 0
+
+
+@dataclass(frozen=True)
 class Slurm:
     """Write, and submit, the batch script of a run on one or more nodes."""
 
@@ -171,6 +188,7 @@ Command = (
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Preset, tyro.conf.subcommand("preset")]
+    | Annotated[RefSpatial, tyro.conf.subcommand("refspatial")]
     | Annotated[Slurm, tyro.conf.subcommand("slurm")]
     | Annotated[Status, tyro.conf.subcommand("status")]
     | Annotated[Cancel, tyro.conf.subcommand("cancel")]

@@ -26,10 +26,13 @@ class Evaluator:
     Attributes:
         config: what is answered.
         run: the run's folder; predictions and scores go to ``eval/``, the best step to ``best.json``.
+        backend, options: with which the models answer.
     """
 
     config: Evaluation
     run: Path
+    backend: str
+    options: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.config.metric not in FIGURES:
@@ -39,7 +42,8 @@ class Evaluator:
         """Figures of a checkpoint's model, as "eval_<figure>"."""
         data = read_samples(self.config.data)
         samples = select(data.samples, self.config.samples)
-        predictor = load_predictor(ModelConfig("roborefer", path=str(model), name=f"step-{step}"), samples)
+        config = ModelConfig(self.backend, path=str(model), options=self.options, name=f"step-{step}")
+        predictor = load_predictor(config, samples)
         out = self.run / FOLDER / f"step-{step}.jsonl"
         predict(samples, predictor, out, run=RunConfig(progress=False))
         del predictor

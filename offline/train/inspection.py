@@ -7,13 +7,12 @@ import math
 from pathlib import Path
 
 import torch
-from roboref_core.models.roborefer.checkpoint import open_checkpoint
-from roboref_core.models.roborefer.errors import CheckpointError
 from safetensors import safe_open
 
 from offline.train import checkpoints
 from offline.train.check import Report
 from offline.train.curve import draw_curve
+from offline.train.families import family_of
 from offline.train.plan import Plan, load_plan
 from offline.train.trainer import LOG, QUARANTINE
 
@@ -74,16 +73,19 @@ def _inspect_curve(run: Path, plan: Plan, until: tuple[int, ...], report: Report
 
 def _inspect_model(model: Path, plan: Plan, trained: set[str], report: Report) -> None:
     try:
-        after, before = open_checkpoint(model), open_checkpoint(plan.model)
-    except CheckpointError as error:
+        family = family_of(plan.model)
+        after, before = family.stored(model), family.stored(plan.model)
+    except ValueError as error:
         report.errors.append(str(error))
         return
-    for part, tensors in after.tensors.items():
+    for part, tensors in after.items():
+        if lost := sorted(before[part].keys() - tensors.keys()):
+            report.errors.append(f"{part}: {model} lacks {len(lost)} tensors of {plan.model}, first {lost[0]}")
         changed = bad = 0
         for name, stored in tensors.items():
             value = _read(stored.file, name)
             bad += not torch.isfinite(value).all()
-            if (base := before.tensors[part].get(name)) is None:
+            if (base := before[part].get(name)) is None:
                 changed += 1
                 continue
             # Embeddings have as many rows as the tokenizer has tokens; bases often have others.

@@ -1,24 +1,26 @@
-"""The native model as a trainer sees it: which tensors learn, adapters, and its state in the published names."""
+"""A model as the trainer sees it: which tensors learn, adapters, and its state in the published names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from roboref_core.models.roborefer.checkpoint import save_checkpoint
-from roboref_core.models.roborefer.model import RoboReferModel
-from roboref_core.models.roborefer.training import Batch
+from safetensors.torch import load_file
 from torch import nn
 
-from offline.train.plan import PARTS, Lora
+from offline.train.families import family_of
+from offline.train.families.base import Family
+from offline.train.plan import PARTS, Lora, Plan
 
-_BASE, _LORA = ".base_layer.", ".lora_"
+ADAPTER = "adapter.safetensors"
+_BASE, _LORA, _MODEL = ".base_layer.", ".lora_", "model."
 
 
 class Network(nn.Module):
-    """A RoboReferModel of which only some parts learn; the others stay in eval mode and get no gradient.
+    """A model of which only some parts learn; the others stay in eval mode and get no gradient.
 
     Args:
         parts: that learn; those that the model does not have are ignored.
@@ -26,71 +28,71 @@ class Network(nn.Module):
         seed: of the adapters.
     """
 
-    def __init__(self, model: RoboReferModel, parts: Iterable[str], lora: Lora | None = None, seed: int = 0):
+    def __init__(
+        self, family: Family, model: nn.Module, parts: Iterable[str], lora: Lora | None = None, seed: int = 0
+    ):
         super().__init__()
-        self.model = model
-        self.parts = tuple(part for part in PARTS if part in set(parts) and getattr(model, part) is not None)
-        if not self.parts:
-            raise ValueError(f"the checkpoint has none of the parts to train: {', '.join(parts)}")
+        self.family, self.model = family, model
+        unused = {id(parameter) for parameter in family.unused(model)}
         if lora is not None:
             config = LoraConfig(r=lora.r, lora_alpha=lora.lora_alpha, target_modules=list(lora.target_modules))
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                inject_adapter_in_model(config, model.llm)
-        unused = {id(parameter) for parameter in _unused(model)}
-        for part in PARTS:
-            module = getattr(model, part)
-            for name, parameter in module.named_parameters() if module is not None else ():
+                inject_adapter_in_model(config, family.language_model(model))
+        self.held: dict[str, list[tuple[str, nn.Parameter]]] = {part: [] for part in PARTS}
+        for name, parameter in model.named_parameters():
+            self.held[family.part_of(name)].append((name, parameter))
+        self.parts = tuple(part for part in PARTS if part in set(parts) and self.held[part])
+        if not self.parts:
+            raise ValueError(f"the checkpoint has none of the parts to train: {', '.join(parts)}")
+        for part, held in self.held.items():
+            for name, parameter in held:
                 adapted = part != "llm" or lora is None or _LORA in name
                 parameter.requires_grad = part in self.parts and adapted and id(parameter) not in unused
 
-    def forward(self, batch: Batch, num_items: torch.Tensor | int) -> torch.Tensor:
+    def forward(self, batch: Any, num_items: torch.Tensor | int) -> torch.Tensor:
         """Sum of the label tokens' cross-entropies over ``num_items``."""
-        return self.model(batch, num_items)
+        return self.family.loss(self.model, batch, num_items)
 
     def train(self, mode: bool = True) -> Network:
         super().train(mode)
-        for part in PARTS:
-            if part not in self.parts and (module := getattr(self.model, part)) is not None:
-                module.eval()
+        for name, module in self.model.named_modules():
+            if (part := self.family.part_of(name)) is not None and part not in self.parts:
+                module.training = False
         return self
 
     def learning(self, part: str) -> list[tuple[str, nn.Parameter]]:
-        """Tensors of a part that learn, with their names in the network."""
-        module = getattr(self.model, part)
-        named = module.named_parameters() if module is not None else ()
-        return [(f"{part}.{name}", parameter) for name, parameter in named if parameter.requires_grad]
+        """Tensors of a part that learn, with their names in the model."""
+        return [(name, parameter) for name, parameter in self.held[part] if parameter.requires_grad]
 
     def checkpoint_activations(self, reentrant: bool) -> None:
         """Recompute activations in the backward pass. ZeRO-3 needs the reentrant kind."""
-        modules = [self.model.llm]
-        modules += [
-            self.model.part(tower).vision_model
-            for tower in ("vision_tower", "depth_tower")
-            if getattr(self.model, tower) is not None
-        ]
-        for module in modules:
+        language = self.family.language_model(self.model)
+        for module in (language, *self.family.towers(self.model)):
             module.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        if reentrant:
+            # Else frozen embeddings would end the backward pass before it reaches adapters.
+            language.enable_input_require_grads()
 
 
-def _unused(model: RoboReferModel) -> list[nn.Parameter]:
-    """Tensors of the towers behind the selected layer: nothing depends on them."""
-    found: list[nn.Parameter] = []
-    for tower in ("vision_tower", "depth_tower"):
-        if getattr(model, tower) is None:
-            continue
-        vision = model.part(tower).vision_model
-        layer = model.config.root.mm_vision_select_layer
-        count = layer if layer >= 0 else len(vision.encoder.layers) + 1 + layer
-        used = [vision.embeddings, *vision.encoder.layers[:count]]
-        kept = {id(parameter) for module in used for parameter in module.parameters()}
-        found += [parameter for parameter in vision.parameters() if id(parameter) not in kept]
-    return found
+def load_network(plan: Plan, parts: tuple[str, ...], checkpoint: Path | None) -> Network:
+    """The network of the base checkpoint or, with its learned state, of a run's checkpoint."""
+    # DeepSpeed keeps its own float32 copy; without it, the weights themselves are it, and autocast computes.
+    dtype = torch.bfloat16 if plan.zero and plan.precision == "bf16" else torch.float32
+    path = plan.model if checkpoint is None or plan.lora else checkpoint / "model"
+    family = family_of(plan.model)
+    network = Network(family, family.load(path, dtype, plan.model_max_length), parts, plan.lora, plan.seed)
+    if checkpoint is not None and plan.lora:
+        saved = load_file(checkpoint / ADAPTER)
+        unknown = network.load_state_dict(saved, strict=False).unexpected_keys
+        if unknown:
+            raise ValueError(f"{checkpoint / ADAPTER}: tensors that the model does not have, first {unknown[0]}")
+    return network
 
 
 def merged(state: Mapping[str, torch.Tensor], lora: Lora | None) -> dict[str, torch.Tensor]:
-    """A network's state dict in the names of the published model, adapters added to the weights they belong to."""
-    state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
+    """A network's state dict in the model's own names, adapters added to the weights they belong to."""
+    state = {name.removeprefix(_MODEL): tensor for name, tensor in state.items()}
     if lora is None:
         return state
     plain = {name: tensor for name, tensor in state.items() if _BASE not in name and _LORA not in name}
@@ -105,28 +107,10 @@ def merged(state: Mapping[str, torch.Tensor], lora: Lora | None) -> dict[str, to
     return plain
 
 
-def adapter_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def adapter_state(state: Mapping[str, torch.Tensor], family: Family) -> dict[str, torch.Tensor]:
     """Everything of a network's state but the LLM's own weights, under the network's names."""
-    return {name: tensor for name, tensor in state.items() if _LORA in name or not name.startswith("model.llm.")}
-
-
-def write_model(
-    model: RoboReferModel, state: Mapping[str, torch.Tensor], source: Path, target: Path, aspect: str | None = None
-) -> None:
-    """Writes a state of published names as a checkpoint.
-
-    Args:
-        model: the one that the state belongs to; only its configuration and tokenizer are used.
-        source: its base checkpoint.
-        aspect: image_aspect_ratio that it was trained with, if not the base checkpoint's.
-    """
-    with torch.device("meta"):
-        shell = RoboReferModel(model.config, model.tokenizer)
-    names = [name for name, _ in shell.named_parameters(remove_duplicate=False)]
-    tied = model.config.llm.tie_word_embeddings
-    for name in names:
-        value = state["llm.model.embed_tokens.weight" if tied and name == "llm.lm_head.weight" else name]
-        owner, _, leaf = name.rpartition(".")
-        parameter = nn.Parameter(value.detach().cpu(), requires_grad=False)
-        setattr(shell.get_submodule(owner), leaf, parameter)
-    save_checkpoint(shell, source, target, {"image_aspect_ratio": aspect} if aspect else None)
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if _LORA in name or family.part_of(name.removeprefix(_MODEL)) != "llm"
+    }

@@ -86,13 +86,15 @@ class Stage(_Strict):
 
 class Plan(_Strict):
     """Attributes:
-    model: base checkpoint, in RoboRefer's layout.
+    model: base checkpoint; its config.json says whether it is RoboRefer's or LLaVA-OneVision's (``families``).
     registry: YAML of data sets, for stages with a mixture.
     data_path: a file of samples instead; takes precedence over every mixture. Pictures below image_folder,
         depth pictures, if wanted, below depth_folder.
     output: folder of the run.
     batch: samples per optimizer step over all ranks and accumulated batches; micro_batch: per rank and pass.
     zero: DeepSpeed ZeRO stage; 0 is plain (distributed) data parallelism.
+    image_aspect_ratio: how RoboRefer cuts pictures, instead of what its checkpoint says.
+    model_max_length: positions of an example, instead of the checkpoint's.
     window, group: samples of like length come in groups of ``group``, shuffled within windows of ``window``.
     max_corrupt: share of unusable samples at which the run stops (at least 10 must have been seen).
     evaluation: of each saved model; none by default.

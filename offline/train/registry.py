@@ -22,6 +22,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from roboref_core.prompt import Convention
 
+from offline.data_engine.refspatial import find_lists
 from offline.train.plan import Plan, Stage, read_yaml
 
 _TERM = re.compile(r"(?P<name>[^\s+*@]+)(?:\*(?P<weight>\d+(?:\.\d*)?))?(?:@(?P<share>\d*\.?\d+))?")
@@ -79,6 +80,18 @@ def load_registry(path: Path) -> dict[str, Entry]:
             if (value := getattr(entry, key)) is not None
         }
         entries[name] = entry.model_copy(update=roots)
+    return entries
+
+
+def refspatial_registry(root: Path) -> dict[str, dict[str, str]]:
+    """Registry entries of a RefSpatial tree: each of its lists as RGB-D, and as RGB under ``<name>_RGB``.
+
+    Raises ValueError if there is no RefSpatial tree.
+    """
+    entries = {}
+    for found in find_lists(root.absolute()):
+        entries[f"{found.name}_RGB"] = {"json": str(found.json), "image_root": str(found.images)}
+        entries[found.name] = entries[f"{found.name}_RGB"] | {"depth_root": str(found.depths)}
     return entries
 
 

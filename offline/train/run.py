@@ -10,20 +10,17 @@ import sys
 from enum import Enum
 from pathlib import Path
 
-import torch
-from roboref_core.models.roborefer.checkpoint import load_model, open_checkpoint, save_checkpoint
-from roboref_core.models.roborefer.config import read_config
-from roboref_core.models.roborefer.model import RoboReferModel
-from roboref_core.models.roborefer.prompt_text import add_training_tokens, load_tokenizer
 from torch import distributed
 
 from offline.train import checkpoints
 from offline.train.checkpoints import Position
-from offline.train.dataset import Reader, TrainData
+from offline.train.dataset import TrainData
+from offline.train.families import family_of
+from offline.train.network import load_network
 from offline.train.plan import Plan, Schedule, differences, load_plan
 from offline.train.preemption import StopRequest
 from offline.train.registry import terms_of
-from offline.train.trainer import LOG, SegmentTrainer, Work, checkpoint_path, load_network
+from offline.train.trainer import LOG, SegmentTrainer, Work, checkpoint_path
 
 MODEL = "model"
 PREEMPTED = "preempted"
@@ -64,7 +61,7 @@ def run(plan: Plan) -> Outcome:
                     (plan.output / PREEMPTED).touch()
                 return outcome
         if first:
-            _publish(plan, checkpoint)
+            family_of(plan.model).publish(checkpoint / MODEL, plan.model, plan.output / MODEL)
         if distributed.is_initialized():
             distributed.barrier()
         return Outcome.FINISHED
@@ -72,23 +69,11 @@ def run(plan: Plan) -> Outcome:
 
 def stage_data(plan: Plan) -> dict[int, TrainData]:
     """The samples of each stage, with the model's own preprocessing."""
-    reader = Reader.of(skeleton(plan), plan.image_aspect_ratio)
-    data = {}
-    for index, stage in enumerate(plan.stages):
-        data[index] = TrainData(terms_of(plan, stage), plan.seed, stage.name, plan.window, plan.group)
-        data[index].reader = reader
-    return data
-
-
-def skeleton(plan: Plan) -> RoboReferModel:
-    """The base model without its weights."""
-    config = read_config(plan.model)
-    tokenizer = load_tokenizer(open_checkpoint(plan.model).root / "llm", config.uses_depth)
-    add_training_tokens(tokenizer)
-    if plan.model_max_length is not None:
-        tokenizer.model_max_length = plan.model_max_length
-    with torch.device("meta"):
-        return RoboReferModel(config, tokenizer)
+    reader = family_of(plan.model).reader(plan)
+    return {
+        index: TrainData(terms_of(plan, stage), reader, plan.seed, stage.name, plan.window, plan.group)
+        for index, stage in enumerate(plan.stages)
+    }
 
 
 def resolve(plan: Plan, data: dict[int, TrainData]) -> Schedule:
@@ -114,22 +99,16 @@ def where(plan: Plan, data: dict[int, TrainData]) -> tuple[Schedule, Position, P
     position = checkpoints.read_position(checkpoint)
     if found := differences(load_plan(checkpoint / checkpoints.PLAN), plan):
         raise ValueError(f"{checkpoint} was made by another plan: {'; '.join(found)}. Use another output folder")
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    if plan.zero and world != position.world:
-        raise ValueError(
-            f"{checkpoint} was written by {position.world} ranks, and DeepSpeed's optimizer state is cut for as many; "
-            f"this run has {world}. Go on with {position.world}, or start anew from {checkpoint / MODEL}"
-        )
     return Schedule(plan, position.until), position, checkpoint
 
 
 def _segment(work: Work, checkpoint: Path | None, stop: StopRequest) -> tuple[Outcome, Position]:
     stage = work.plan.stages[work.segment.stages[0]]
     network = load_network(work.plan, stage.train, checkpoint)
-    trainer = SegmentTrainer(work, network, stop)
     # At a segment's first step the optimizer is new; only weights are taken over.
-    within = checkpoint is not None and work.position.step > work.segment.start
-    trainer.train(resume_from_checkpoint=str(checkpoint) if within else None)
+    within = checkpoint if work.position.step > work.segment.start else None
+    trainer = SegmentTrainer(work, network, stop, within)
+    trainer.train(resume_from_checkpoint=str(within) if within else None)
     outcome = Outcome.PREEMPTED if trainer.preempted else Outcome.FINISHED
     position = trainer.position
     if trainer.is_deepspeed_enabled:
@@ -138,15 +117,6 @@ def _segment(work: Work, checkpoint: Path | None, stop: StopRequest) -> tuple[Ou
     del trainer, network
     gc.collect()
     return outcome, position
-
-
-def _publish(plan: Plan, checkpoint: Path) -> None:
-    """``model/``: the last checkpoint's, in the base checkpoint's precision."""
-    target = plan.output / MODEL
-    base = open_checkpoint(plan.model)
-    dtype = next(iter(base.tensors["llm"].values())).dtype
-    model = load_model(checkpoint / MODEL, dtype=dtype)
-    save_checkpoint(model, checkpoint / MODEL, target)
 
 
 def _cut_log(log: Path, step: int) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 
 import torch
-from roboref_core.models.roborefer.model import RoboReferModel
 from torch import distributed
 
 from offline.train.dataset import TrainBatch
@@ -22,39 +21,22 @@ class FlopCounter:
     """
 
     def __init__(self, network: Network):
-        model = network.model
-        self._model = model
-        embedding = model.llm.model.embed_tokens.weight
-        head = 0 if model.config.llm.tie_word_embeddings else embedding.numel()
-        weights = sum(p.numel() for p in model.llm.parameters()) - embedding.numel() - head
-        # Only label tokens go through the head.
-        self._llm, self._head = weights, embedding.numel()
-        self._learns = {part: bool(network.learning(part)) for part in ("llm", "vision_tower", "depth_tower")}
+        self._costs = network.family.costs(network.model)
+        self._learns = {part: bool(network.learning(part)) for part in self._costs}
         self._sees = any(network.learning(part) for part in network.parts if part != "llm")
 
     def of(self, batch: TrainBatch) -> float:
-        llm = self._model.config.llm
+        llm = self._costs["llm"]
         tokens = batch.text + batch.visual
         passes = 2 + 2 * (self._learns["llm"] or self._sees) + 2 * self._learns["llm"]
-        mean_length = tokens / batch.samples
-        attention = 2 * llm.num_hidden_layers * llm.hidden_size * mean_length
-        total = passes * ((self._llm + attention) * tokens + self._head * batch.supervised)
-        for kind, pictures in (("image", batch.batch.images), ("depth", batch.batch.depths)):
-            own = kind == "depth" and self._model.depth_tower is not None
-            total += self._tower("depth_tower" if own else "vision_tower", sum(len(tiles.pixels) for tiles in pictures))
+        attention = 2 * llm.layers * llm.hidden * tokens / batch.samples
+        # Only label tokens go through the head.
+        total = passes * ((llm.weights + attention) * tokens + llm.head * batch.supervised)
+        for name, tiles in batch.tiles.items():
+            tower = self._costs[name]
+            per_position = tower.weights + 2 * tower.layers * tower.hidden * tower.positions
+            total += (6 if self._learns[name] else 2) * tiles * tower.positions * per_position
         return total
-
-    def _tower(self, name: str, tiles: int) -> float:
-        if not tiles:
-            return 0.0
-        config = getattr(self._model.config, name)
-        vision = self._model.part(name).vision_model
-        layer = self._model.config.root.mm_vision_select_layer
-        count = layer if layer >= 0 else len(vision.encoder.layers) + 1 + layer
-        weights = sum(p.numel() for block in vision.encoder.layers[:count] for p in block.parameters())
-        patches = config.grid**2
-        passes = 6 if self._learns[name] else 2
-        return passes * tiles * patches * (weights + 2 * count * config.hidden_size * patches)
 
 
 class SpeedMeter:
@@ -113,9 +95,8 @@ class SpeedMeter:
 
 def parameter_table(network: Network) -> list[tuple[str, int, int]]:
     """(part, parameters, of which learn) for each part of the model."""
-    model: RoboReferModel = network.model
     return [
-        (part, sum(p.numel() for p in getattr(model, part).parameters()),
-         sum(p.numel() for _, p in network.learning(part)))
-        for part in model.config.parts
-    ]  # fmt: skip
+        (part, sum(p.numel() for _, p in held), sum(p.numel() for _, p in network.learning(part)))
+        for part, held in network.held.items()
+        if held
+    ]

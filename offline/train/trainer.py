@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from roboref_core.models.roborefer.checkpoint import load_model
-from roboref_core.models.roborefer.model import RoboReferModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import distributed, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -31,14 +29,16 @@ from offline.train import checkpoints
 from offline.train.checkpoints import PARTIAL, Position
 from offline.train.dataset import TrainBatch, TrainData, collator
 from offline.train.evaluation import Evaluator, best_step
-from offline.train.network import Network, adapter_state, merged, write_model
+from offline.train.families.base import Family
+from offline.train.network import ADAPTER, Network, adapter_state, merged
 from offline.train.order import split
 from offline.train.plan import Plan, Schedule, Segment, dump_plan
 from offline.train.preemption import StopRequest, ignore_in_worker
+from offline.train.registry import terms_of
+from offline.train.resharding import drop_universal, to_universal
 from offline.train.speed import SpeedMeter
 
 DEEPSPEED = Path(__file__).parent / "deepspeed"
-ADAPTER = "adapter.safetensors"
 LOG = "log.jsonl"
 QUARANTINE = "quarantine.jsonl"
 # Below this many samples, a share of unusable ones says nothing.
@@ -72,18 +72,21 @@ class SegmentTrainer(Trainer):
     """Trains one segment from a position to its end, or until it is asked to stop.
 
     Args:
-        model: loaded from the base checkpoint or from the one to go on from.
+        network: loaded from the base checkpoint or from the one to go on from.
         stop: checked by all ranks after each step.
+        checkpoint: whose optimizer state it will go on from, if any.
     Attributes:
         position: after the last step.
         preempted: whether it stopped before the segment's end.
     """
 
-    def __init__(self, work: Work, network: Network, stop: StopRequest):
+    def __init__(self, work: Work, network: Network, stop: StopRequest, checkpoint: Path | None = None):
         self.work, self.position, self.preempted = work, work.position, False
         plan = work.plan
-        self._evaluator = Evaluator(plan.evaluation, plan.output) if plan.evaluation else None
-        arguments = training_arguments(plan, work.segment)
+        # DeepSpeed's state is cut for as many ranks as wrote it.
+        self._cut_anew = checkpoint is not None and bool(plan.zero) and work.position.world != world_size()
+        self._evaluator = self._make_evaluator(network.family)
+        arguments = training_arguments(plan, work.segment, universal=self._cut_anew)
         if plan.gradient_checkpointing:
             network.checkpoint_activations(reentrant=plan.zero == 3)
         super().__init__(model=network, args=arguments)
@@ -94,6 +97,18 @@ class SegmentTrainer(Trainer):
         self._speed = SpeedMeter(network, plan.peak_tflops, self.args.device)
         self._seen = self._corrupt = 0
         self.add_callback(_Steps(self, stop))
+        if self._cut_anew:
+            if self.args.should_save:
+                to_universal(checkpoint)
+            self._barrier()
+
+    def _make_evaluator(self, family: Family) -> Evaluator | None:
+        plan = self.work.plan
+        if plan.evaluation is None:
+            return None
+        stage = plan.stages[self.work.segment.stages[-1]]
+        options = family.answer_options(terms_of(plan, stage)[0].entry.convention)
+        return Evaluator(plan.evaluation, plan.output, family.backend, options)
 
     # Data.
 
@@ -103,7 +118,7 @@ class SegmentTrainer(Trainer):
         return DataLoader(
             _ByStage(self.work.data),
             batch_sampler=_Batches(self.work, self.args.process_index, self.args.world_size),
-            collate_fn=collator(reader.tokenizer, reader.limit),
+            collate_fn=collator(reader),
             num_workers=plan.workers,
             worker_init_fn=ignore_in_worker,
         )
@@ -176,6 +191,9 @@ class SegmentTrainer(Trainer):
             self.optimizer = DeepSpeedCPUAdam(groups, betas=(0.9, 0.999))
         else:
             self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999))
+        self._group_settings = [
+            {key: value for key, value in group.items() if key != "params"} for group in self.optimizer.param_groups
+        ]
         return self.optimizer
 
     def create_scheduler(
@@ -219,6 +237,22 @@ class SegmentTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Nothing: the weights were loaded before, as every other reader loads them."""
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self._cut_anew:
+            # DeepSpeed takes the first group's settings for those of all groups, and under ZeRO-3 lets all tensors
+            # count their steps in one and the same number, which then runs ahead.
+            for state in self.deepspeed.basic_optimizer.state.values():
+                if isinstance(state.get("step"), torch.Tensor):
+                    state["step"] = state["step"].clone()
+            for group, settings, rate in zip(
+                self.optimizer.param_groups, self._group_settings, self.lr_scheduler.get_last_lr(), strict=True
+            ):
+                group.update(settings, lr=rate)
+            self._barrier()
+            if self.args.should_save:
+                drop_universal(Path(checkpoint))
+
     def _save_checkpoint(self, model: nn.Module, trial: None) -> None:
         folder = self.run / PARTIAL
         state = self._gathered_state(model)
@@ -226,9 +260,11 @@ class SegmentTrainer(Trainer):
             folder.mkdir()
             published = merged(state, self.work.plan.lora)
             aspect = self.work.plan.image_aspect_ratio
-            write_model(self.network.model, published, self.work.source, folder / "model", aspect)
+            family = self.network.family
+            family.write(self.network.model, published, self.work.source, folder / "model", aspect)
             if self.work.plan.lora is not None:
-                save_file({k: v.cpu().contiguous() for k, v in adapter_state(state).items()}, folder / ADAPTER)
+                kept = adapter_state(state, family)
+                save_file({name: tensor.cpu().contiguous() for name, tensor in kept.items()}, folder / ADAPTER)
             checkpoints.write_position(folder, replace(self.position, world=self.args.world_size))
             (folder / checkpoints.PLAN).write_text(dump_plan(self.work.plan))
         del state
@@ -301,8 +337,14 @@ class _Batches:
             position = position.after(plan.batch)
 
 
-def training_arguments(plan: Plan, segment: Segment) -> TrainingArguments:
-    world = int(os.environ.get("WORLD_SIZE", 1))
+def world_size() -> int:
+    """Ranks of this run."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def training_arguments(plan: Plan, segment: Segment, universal: bool = False) -> TrainingArguments:
+    """``universal``: DeepSpeed goes on from a universal checkpoint."""
+    world = world_size()
     if plan.batch % (world * plan.micro_batch):
         raise ValueError(
             f"batch {plan.batch} does not divide into {world} ranks of micro-batches of {plan.micro_batch}"
@@ -321,7 +363,7 @@ def training_arguments(plan: Plan, segment: Segment) -> TrainingArguments:
         save_steps=plan.save_every,
         bf16=plan.precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
-        deepspeed=deepspeed_config(plan) if plan.zero else None,
+        deepspeed=deepspeed_config(plan, universal) if plan.zero else None,
         report_to=list(plan.report_to),
         ignore_data_skip=True,
         remove_unused_columns=False,
@@ -331,25 +373,11 @@ def training_arguments(plan: Plan, segment: Segment) -> TrainingArguments:
     )
 
 
-def deepspeed_config(plan: Plan) -> dict[str, Any]:
+def deepspeed_config(plan: Plan, universal: bool) -> dict[str, Any]:
     name = f"zero{plan.zero}{'_offload' if plan.offload else ''}.json"
-    return json.loads((DEEPSPEED / name).read_text())
+    config = json.loads((DEEPSPEED / name).read_text())
+    return {**config, "checkpoint": {"load_universal": universal}}
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
     return run / f"checkpoint-{step}"
-
-
-def load_network(plan: Plan, parts: tuple[str, ...], checkpoint: Path | None) -> Network:
-    """The network of the base checkpoint or, with its learned state, of a run's checkpoint."""
-    # DeepSpeed keeps its own float32 copy; without it, the weights themselves are it, and autocast computes.
-    dtype = torch.bfloat16 if plan.zero and plan.precision == "bf16" else torch.float32
-    path = plan.model if checkpoint is None or plan.lora else checkpoint / "model"
-    model: RoboReferModel = load_model(path, dtype=dtype, for_training=True, max_length=plan.model_max_length)
-    network = Network(model, parts, plan.lora, plan.seed)
-    if checkpoint is not None and plan.lora:
-        saved = load_file(checkpoint / ADAPTER)
-        unknown = network.load_state_dict(saved, strict=False).unexpected_keys
-        if unknown:
-            raise ValueError(f"{checkpoint / ADAPTER}: tensors that the model does not have, first {unknown[0]}")
-    return network

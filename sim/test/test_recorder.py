@@ -15,8 +15,8 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from offline.data_engine.sources.base import BadFrame, EncodedImage
-from sim.perturb import PoseNoise
-from sim.recorder import FIRST_STAMP_NS, RecordOptions, bag_stamps, record
+from sim.perturb import Delivery, PoseDrift, PoseNoise
+from sim.recorder import FIRST_STAMP_NS, RecordOptions, bag_stamps, on_time, record
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 
@@ -64,15 +64,15 @@ class MemoryScene:
         return None
 
 
-def read(path: Path) -> dict[str, list]:
-    """Topic -> messages, in order, each with its log time in ``log_time``."""
+def read(path: Path, late: bool = False) -> dict[str, list]:
+    """Topic -> messages in order, each with its log time, which is their stamp unless some are ``late``."""
     topics: dict[str, list] = {}
     with Reader(path) as reader:
         for connection, log_time, data in reader.messages(reader.connections):
             message = STORE.deserialize_cdr(data, connection.msgtype)
             stamped = message.transforms[0] if hasattr(message, "transforms") else message
             stamp = stamped.header.stamp
-            assert stamp.sec * 10**9 + stamp.nanosec == log_time
+            assert late or stamp.sec * 10**9 + stamp.nanosec == log_time
             topics.setdefault(connection.topic, []).append((log_time, message))
     return topics
 
@@ -219,6 +219,44 @@ def test_noise_has_its_stated_spread():
     np.testing.assert_allclose(errors[:, [2, 0, 1], [1, 2, 0]].std(axis=0), 0.01, rtol=0.06)
     with pytest.raises(ValueError, match="negative"):
         PoseNoise(translation=-1)
+
+
+def test_late_and_dropped_frames_keep_their_stamps(tmp_path):
+    scene = MemoryScene()
+    delivery = Delivery(dropped=0.2, late=0.5, delay=0.1, seed=4)
+    result = record(scene, tmp_path / "bag", RecordOptions(delivery=delivery))
+    assert 0 < len(result.positions) < 5 and result.positions != sorted(result.positions)
+    assert on_time(result.positions) == sorted(on_time(result.positions))
+    topics = read(tmp_path / "bag", late=True)
+    stamps = bag_stamps(scene)
+    for topic in ("/camera/color/camera_info", "/camera/depth/image_raw", "/camera/color/image_raw/compressed"):
+        found = [(time, m.header.stamp.sec * 10**9 + m.header.stamp.nanosec) for time, m in topics[topic]]
+        assert [stamp for _, stamp in found] == stamps[result.positions].tolist()
+        assert [time for time, _ in found] == sorted(time for time, _ in found)
+        assert {round((time - stamp) / 1e9, 6) for time, stamp in found} == {0.0, 0.1}
+    with pytest.raises(ValueError, match="none of the 1 frames arrives"):
+        lost = next(i for i in range(5) if i not in result.positions)
+        record(scene, tmp_path / "none", RecordOptions(start=lost, end=lost + 1, delivery=delivery))
+
+
+def test_on_time_are_the_frames_that_nothing_newer_came_before():
+    assert on_time([0, 2, 1, 5, 3, 4, 6]) == [0, 2, 5, 6]
+    assert on_time([]) == []
+
+
+def test_drift_and_another_calibration_are_recorded(tmp_path):
+    scene = MemoryScene()
+    drift = PoseDrift(0.1, 0.05, 3)
+    record(scene, tmp_path / "bag", RecordOptions(drift=drift, focal_scale=1.1, start=1))
+    topics = read(tmp_path / "bag")
+    told = drift.perturb(scene.poses, bag_stamps(scene), "memory")
+    for i, (_, message) in zip((1, 2, 4), topics["/camera_pose"], strict=True):
+        T = to_pose(message.pose.position, message.pose.orientation)
+        np.testing.assert_allclose(T, told[i], atol=1e-9)
+        assert not np.allclose(T, scene.poses[i])
+    for topic, camera in (("color", scene.color_camera), ("depth", scene.depth_camera)):
+        k = topics[f"/camera/{topic}/camera_info"][0][1].k
+        np.testing.assert_allclose(k[[0, 4, 2, 5]], [1.1 * camera.fx, 1.1 * camera.fy, camera.cx, camera.cy])
 
 
 def test_bad_frames_are_left_out_and_named(tmp_path):

@@ -50,11 +50,11 @@ _TEMPLATES = {
     "right": ("Point to the {a} to the right of the {b}.", "Point to the {a} on the right side of the {b}."),
     "front": ("Point to the {a} in front of the {b}.", "Locate the {a} in front of the {b}."),
     "behind": ("Point to the {a} behind the {b}.", "Locate the {a} behind the {b}."),
-    "on": ("Point to the {a} on the {b}.", "Pick the {a} on top of the {b}.", "Locate the {a} that is on the {b}."),
+    "on": ("Point to the {a} on the {b}.", "Pick the {a} on top of the {b}.", "Find the {a} on the {b}."),
     "under": ("Point to the {a} under the {b}.", "Locate the {a} below the {b}."),
     "near": ("Point to the {a} nearest to the {b}.", "Point out the {a} closest to the {b}."),
     "far": ("Point to the {a} farthest from the {b}.",),
-    "between": ("Point to the {a} between the {b} and the {c}.", "Locate the {a} that is between the {b} and the {c}."),
+    "between": ("Point to the {a} between the {b} and the {c}.", "Find the {a} between the {b} and the {c}."),
     "all": ("Point to every {a}, one point for each.", "Point to all instances of the {a}, one point for each."),
     "absent": ("Point to the {a}.", "Where is the {a}?", "Locate the {a}."),
     "free_on": ("Point to the free space on the {b}.", "Point to a vacant spot on the {b}."),
@@ -166,10 +166,11 @@ def _alone(label: str, members: list[SeenObject], frame: FrameObjects, rng) -> I
         first, last = members[order[0]], members[order[-1]]
         yield Expression("leftmost", phrase_text("leftmost", rng, a=label), (first.uid,))
         yield Expression("rightmost", phrase_text("rightmost", rng, a=label), (last.uid,))
-        for place, k in enumerate(order if len(members) > 2 else ()):
+        for place, k in enumerate(order if len(members) > 2 and not _is_plural(label) else ()):
             text = phrase_text("nth", rng, a=label, n=_ORDINALS[place])
             yield Expression("nth", text, (members[k].uid,))
-        yield Expression("all", phrase_text("all", rng, a=label), tuple(members[k].uid for k in order))
+        if not _is_plural(label):
+            yield Expression("all", phrase_text("all", rng, a=label), tuple(members[k].uid for k in order))
     depths = [o.depth[1] for o in members]
     for relation, sign in (("nearest", 1), ("farthest", -1)):
         k = _most([sign * d for d in depths])
@@ -218,4 +219,9 @@ def _most(values: list[float]) -> int | None:
 def _noun(label: str) -> str:
     words = normalise_label(label).split()
     noun = words[-1] if words else ""
-    return noun[:-1] if noun.endswith("s") and not noun.endswith("ss") else noun
+    return noun[:-1] if _is_plural(noun) else noun
+
+
+def _is_plural(label: str) -> bool:
+    """Does a label name several things ("books")? Of such there is no "every" and no "first"."""
+    return label.endswith("s") and not label.endswith("ss")

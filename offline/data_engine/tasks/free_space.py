@@ -10,7 +10,11 @@ _LEVEL = 0.95
 
 
 def level_pixels(
-    depth: np.ndarray, camera: Camera, T_world_camera: np.ndarray, box: tuple[int, int, int, int]
+    depth: np.ndarray,
+    camera: Camera,
+    T_world_camera: np.ndarray,
+    box: tuple[int, int, int, int],
+    above: float = -np.inf,
 ) -> np.ndarray:
     """(H, W) bool: where the rendered surface faces up, from differences between neighbouring pixels.
 
@@ -18,6 +22,7 @@ def level_pixels(
         depth: (H, W) rendered depth [m], 0 = no surface.
         T_world_camera: of the picture, world z up.
         box: (u0, v0, u1, v1), ends inclusive, of the part that is asked for; False elsewhere.
+        above: height in the world below which nothing counts [m].
     """
     whole = np.zeros(depth.shape, dtype=bool)
     u0, v0, u1, v1 = box
@@ -33,7 +38,8 @@ def level_pixels(
     up = np.abs(normal[..., 2]) / np.maximum(np.linalg.norm(normal, axis=-1), 1e-12)
     level = np.zeros((h, w), dtype=bool)
     around = (depth[1:-1, 2:] > 0) & (depth[1:-1, :-2] > 0) & (depth[2:, 1:-1] > 0) & (depth[:-2, 1:-1] > 0)
-    level[1:-1, 1:-1] = (up > _LEVEL) & around & (depth[1:-1, 1:-1] > 0)
+    high = points[1:-1, 1:-1, 2] + T_world_camera[2, 3] >= above
+    level[1:-1, 1:-1] = (up > _LEVEL) & high & around & (depth[1:-1, 1:-1] > 0)
     whole[v0 : v1 + 1, u0 : u1 + 1] = level
     return whole
 

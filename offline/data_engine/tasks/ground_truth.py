@@ -33,6 +33,18 @@ def ground_truth_pixel(mask: np.ndarray, *seed: str | int) -> tuple[int, int]:
     return int(columns[k]), int(rows[k])
 
 
+def reliable_pixel(mask: np.ndarray, margin: int, *seed: str | int) -> tuple[int, int] | None:
+    """``ground_truth_pixel``, or None where it is too near the mask's rim to be sure of.
+
+    The box's middle needs ``margin`` pixels of mask on every side, a drawn pixel three times as many: it may have been
+    drawn from a leg or an edge, where a mark could as well mean what is behind.
+    """
+    u, v = pixel = ground_truth_pixel(mask, *seed)
+    u0, v0, u1, v1 = mask_box(np.asarray(mask) > 0)
+    drawn = (u, v) != ((u0 + u1) // 2, (v0 + v1) // 2)
+    return pixel if clear_of_edges(mask, pixel, 3 * margin if drawn else margin) else None
+
+
 def normalised(pixel: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
     """(u, v) -> (x, y) in [0, 1] of a picture of ``size`` (width, height): the middle of the pixel."""
     x, y = pixel_to_normalised(np.array(pixel), *size)

@@ -31,6 +31,8 @@ class PairConfig:
             twice its share.
         tiers: negatives of these tiers only ("A", "B", "AB").
         donors: scenes from which pictures for "absent" are drawn, per scene.
+        min_change: share of an object's mask that must look different where it was painted out; else the painted
+            picture is not used, here and in T2B.
     """
 
     per_object: int = 8
@@ -42,6 +44,7 @@ class PairConfig:
     )
     tiers: str = "AB"
     donors: int = 6
+    min_change: float = 0.3
 
     def __post_init__(self):
         unknown = set(self.mix) - set(REASONS)

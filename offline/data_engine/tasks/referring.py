@@ -14,12 +14,14 @@ from offline.data_engine.surface import Surface
 from offline.data_engine.tasks import expressions as ex
 from offline.data_engine.tasks import relations
 from offline.data_engine.tasks.free_space import level_pixels, vacant
-from offline.data_engine.tasks.ground_truth import clear_of_edges, ground_truth_pixel, innermost_pixel
+from offline.data_engine.tasks.ground_truth import innermost_pixel, reliable_pixel
 from offline.data_engine.tasks.relations import SeenObject
 from offline.data_engine.visibility import FrameVisibility, ObjectView
 
 _SAMPLED = 1500
 """Surface points per object that relations are computed from."""
+_TOP = 0.1
+"""Free space on a support is at most this far below its highest point [m]."""
 SUPPORTS = ("table", "desk", "nightstand", "counter", "dresser", "bench", "coffee table", "side table", "end table")
 
 
@@ -34,7 +36,8 @@ class ReferringConfig:
         min_area: an object is named only if it covers this share of the picture.
         min_fraction: and this share of its silhouette is visible.
         clearance: of a free-space point from edges and objects, as a share of the picture's width.
-        margin_px: of every other point from its mask's rim, at 640 pixels width.
+        margin_px: of every other point from its mask's rim (three times this, if it is not the box's middle), at 640
+            pixels width.
     """
 
     per_frame: int = 6
@@ -91,10 +94,10 @@ def referring_expressions(
     margin = max(1, round(config.margin_px * frame.camera.width / 640))
     found = []
     for expression in ex.expressions(objects, rng):
-        pixels = [ground_truth_pixel(masks[uid], *seed, uid) for uid in expression.uids]
-        if all(clear_of_edges(masks[uid], p, margin) for uid, p in zip(expression.uids, pixels, strict=True)):
+        pixels = tuple(reliable_pixel(masks[uid], margin, *seed, uid) for uid in expression.uids)
+        if None not in pixels:
             mask = np.any([masks[uid] for uid in expression.uids], axis=0)
-            found.append(Referring(expression.relation, expression.text, expression.uids, tuple(pixels), mask))
+            found.append(Referring(expression.relation, expression.text, expression.uids, pixels, mask))
     kept = _draw(found, config.per_frame, rng)
     free = list(_free_space(frame, objects, masks, confirmed, config, rng))
     kept += _draw(free, config.free_per_frame, rng)
@@ -167,7 +170,9 @@ def _free_space(frame, objects, masks, confirmed, config, rng):
     clearance = max(2, round(config.clearance * frame.camera.width))
     for support in supports:
         box = mask_box(masks[support.uid])
-        level = level_pixels(frame.zbuffer.depth, frame.camera, frame.T_world_camera, box)
+        # "On the table" is its top, not the shelf below.
+        top = frame.surface.upper[frame.surface.index(support.uid), 2] - _TOP
+        level = level_pixels(frame.zbuffer.depth, frame.camera, frame.T_world_camera, box, above=top)
         free = vacant(masks[support.uid], level, confirmed[support.uid], clearance)
         if not free.any():
             continue

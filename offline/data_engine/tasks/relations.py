@@ -149,7 +149,10 @@ def _footprint_share(a: SeenObject, b: SeenObject) -> float:
 
 
 def between(a: SeenObject, b: SeenObject, c: SeenObject) -> bool | None:
-    """Is ``a`` between ``b`` and ``c`` on the ground plan, and in the picture from left to right as well?"""
+    """Is ``a`` between ``b`` and ``c`` on the ground plan, in height, and in the picture from left to right as well?
+
+    What stands on, over or under one of the two, or carries it, is not between them.
+    """
     axis = (c.centre - b.centre)[:2]
     length = float(np.linalg.norm(axis))
     if length < 0.3:
@@ -161,8 +164,10 @@ def between(a: SeenObject, b: SeenObject, c: SeenObject) -> bool | None:
         return False
     middles = [(o.box[0] + o.box[2]) / 2 for o in (b, a, c)]
     ordered = middles[0] < middles[1] < middles[2] or middles[0] > middles[1] > middles[2]
-    level = max(b.lower[2], c.lower[2]) - 0.3 <= a.centre[2] <= max(b.upper[2], c.upper[2]) + 0.3
-    return True if 0.25 <= along <= 0.75 and aside <= 0.25 and ordered and level else None
+    line = b.centre[2] + along * (c.centre[2] - b.centre[2])
+    level = abs(a.centre[2] - line) <= 0.3
+    over = max(_footprint_share(x, y) for o in (b, c) for x, y in ((a, o), (o, a))) > 0.1
+    return True if 0.25 <= along <= 0.75 and aside <= 0.25 and ordered and level and not over else None
 
 
 def distance(a: SeenObject, b: SeenObject) -> float:

@@ -20,7 +20,7 @@ from roboref_core.prompt import DrawnMark, Form
 
 from offline.data_engine.files import read_mask, read_picture, write_picture
 from offline.data_engine.five_frames import ViewFiles, depth_path
-from offline.data_engine.tasks.ground_truth import clear_of_edges, ground_truth_pixel, normalised
+from offline.data_engine.tasks.ground_truth import normalised, reliable_pixel
 from offline.data_engine.tasks.pairs import TIERS, Pair, SceneViews, can_be_removed
 
 TASKS = ("t1", "t2a", "t2b", "referring")
@@ -37,7 +37,8 @@ class SampleConfig:
         grid: its lines and labels.
         marker: drawn on the reference view.
         name_object: tell the label of the marked object in the prompt.
-        margin_px: a point nearer than this to its mask's rim makes no sample (at 640 pixels width).
+        margin_px: a point nearer than this to its mask's rim (three times this, if it is not the box's middle) makes no
+            sample (at 640 pixels width).
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -60,8 +61,8 @@ class Dropped:
 
     counts: dict[str, int] = field(default_factory=dict)
 
-    def add(self, reason: str) -> None:
-        self.counts[reason] = self.counts.get(reason, 0) + 1
+    def add(self, reason: str, count: int = 1) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + count
 
 
 class SampleMaker:
@@ -229,9 +230,8 @@ class SampleMaker:
         key = (view.uid, view.frame_id, view.view)
         if key not in self._points:
             mask = read_mask(view.mask)
-            pixel = ground_truth_pixel(mask, self.seed, view.scene_id, view.uid, view.frame_id)
             margin = max(1, round(self.config.margin_px * mask.shape[1] / 640))
-            self._points[key] = pixel if clear_of_edges(mask, pixel, margin) else None
+            self._points[key] = reliable_pixel(mask, margin, self.seed, view.scene_id, view.uid, view.frame_id)
         return self._points[key]
 
     def _marked(self, view: ViewFiles, pixel: tuple[int, int]) -> Path:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -62,3 +64,49 @@ def test_masks_of_any_kind(tmp_path):
     for image in (truth.astype(np.uint8) * 255, truth.astype(np.uint8), truth.astype(np.uint16) * 300, coloured):
         write_bytes(tmp_path / "m.png", cv2.imencode(".png", image)[1].tobytes())
         np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), truth)
+
+
+def png(image, filters, chunks=()):
+    """A PNG of (H, W) uint8 whose row k is filtered by ``filters[k]`` (0 None, 1 Sub, 2 Up), with ``chunks`` between
+    header and picture."""
+    rows = []
+    for k, row in enumerate(image):
+        above = image[k - 1] if k else np.zeros_like(row)
+        change = (row, np.diff(row, prepend=np.uint8(0)), row - above)[filters[k]]
+        rows.append(bytes([filters[k]]) + change.tobytes())
+    header = struct.pack(">IIBBBBB", image.shape[1], image.shape[0], 8, 0, 0, 0, 0)
+    data = zlib.compress(b"".join(rows))
+    cut = len(data) // 2  # in two parts, as long ones come
+    parts = ((b"IHDR", header), *chunks, (b"IDAT", data[:cut]), (b"IDAT", data[cut:]), (b"IEND", b""))
+    body = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_masks_are_those_that_opencv_decodes(tmp_path_factory, data):
+    """Any filters, any values, other chunks, and damage anywhere: the same mask, or both refuse."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    shape = data.draw(st.tuples(st.integers(1, 30), st.integers(1, 30)))
+    image = rng.integers(0, 256, shape, dtype=np.uint8) * (rng.random(shape) < rng.random()).astype(np.uint8)
+    image[rng.random(shape[0]) < 0.5] = 0
+    only_sub = data.draw(st.booleans())
+    filters = np.ones(shape[0], int) if only_sub else rng.integers(0, 3, shape[0])
+    content = bytearray(png(image, filters, data.draw(st.sampled_from([(), [(b"tEXt", b"a\0b")]]))))
+    damage = data.draw(st.sampled_from(["none", "none", "flip", "cut", "more"]))
+    if damage == "flip":
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    elif damage == "cut":
+        content = content[: data.draw(st.integers(1, len(content) - 1))]
+    elif damage == "more":
+        content += b"more"
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    path = tmp_path_factory.getbasetemp() / "mask.png"
+    path.write_bytes(content)
+    if decoded is None:
+        with pytest.raises(ValueError, match=r"mask\.png"):
+            read_mask(path)
+        return
+    np.testing.assert_array_equal(read_mask(path), decoded > 0 if decoded.ndim == 2 else decoded[..., :3].any(axis=2))
+    if damage == "none":
+        np.testing.assert_array_equal(read_mask(path), image > 0)

@@ -3,7 +3,8 @@
     roboref eval bench refspatial --root data/RefSpatial-Bench --family roborefer --model roborefer --path ckpt
     roboref eval bench refspatial --root data/RefSpatial-Bench --family qwen --predictions answers.jsonl
 
-Without the data it says how to get them.
+Published figures are shown with the source of each; none of them was measured here. Without the data it says how to
+get them.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
+from roboref_core.answer_text import format_answer
 from roboref_core.prompt import Convention
 from tyro.conf import Positional
 
 from offline.data_engine.files import write_json
-from offline.eval.baselines import ImageCentre, NeverVisible, RandomInSizePrior, answers, sizes_of
+from offline.eval.baselines import Baseline, ImageCentre, NeverVisible, RandomInSizePrior, sizes_of
 from offline.eval.benches.families import FAMILIES, Family
 from offline.eval.benches.items import BENCHMARKS, Item
 from offline.eval.benches.published import NOTICE, rows
 from offline.eval.benches.score import score
 from offline.eval.predict import Gone, RunConfig, predict
-from offline.eval.predictions import Predictions, read_predictions
+from offline.eval.predictions import Predictions, collect, read_predictions
 from offline.eval.predictors import ModelConfig, load_predictor
 from offline.eval.show import ShowConfig
 from offline.eval.table import markdown
@@ -58,8 +60,17 @@ class Config:
 def baseline_predictions(items: Sequence[Item]) -> list[Predictions]:
     """The floor: image centre, chance in the prior of the masks' sizes, and always NOT_VISIBLE."""
     sizes = sizes_of(item.mask() for item in items if item.mask is not None)
-    samples = [item.sample for item in items]
-    return [answers(one, samples) for one in (ImageCentre(), RandomInSizePrior(sizes), NeverVisible())]
+    return [_answers(one, items) for one in (ImageCentre(), RandomInSizePrior(sizes), NeverVisible())]
+
+
+def _answers(baseline: Baseline, items: Sequence[Item]) -> Predictions:
+    lines = []
+    for item in items:
+        point = baseline.point(item.sample)
+        points = [] if point is None else [list(point)]
+        lines.append({"kind": "prediction", "id": item.sample.id, "text": format_answer(points or None),
+                      "points": points, "visible": point is not None})  # fmt: skip
+    return collect(lines, baseline.name)
 
 
 def render(benchmark: str, found: dict[str, dict]) -> str:
@@ -80,8 +91,7 @@ def render(benchmark: str, found: dict[str, dict]) -> str:
         wrong = f"{one['strict']['unparsable']} unparsable, {one['strict']['missing']} missing"
         loose = f"; published scorer: {one['official']['line']}" if "official" in one else ""
         lines.append(f"{model}, {group}: {one['questions']} questions, {wrong}{loose}")
-    if published := rows(benchmark):
-        lines += ["", markdown([f"model ({NOTICE})", "%", "source"], published)]
+    lines += ["", markdown([f"model ({NOTICE})", "%", "source"], rows(benchmark))]
     return "\n".join(lines)
 
 

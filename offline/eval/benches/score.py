@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from roboref_core.answer_text import format_answer
 
 from offline.eval.benches import official, strict
 from offline.eval.benches.families import Family
@@ -33,9 +32,7 @@ def score(items: Sequence[Item], predictions: Predictions, family: Family) -> di
 def _judge(item: Item, predictions: Predictions, family: Family) -> tuple[float, str, float | None]:
     """(strict score, "" or what was wrong, official score or None)."""
     line = predictions.by_id.get(item.sample.id)
-    if line is not None and "text" not in line:  # a baseline, which gives places only
-        line = {**line, "text": format_answer(line["points"])}
-    if line is None or not isinstance(line["text"], str):
+    if line is None or not isinstance(line.get("text"), str):
         return 0.0, "missing", None
     text = line["text"]
     if item.mask is None:

@@ -6,13 +6,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 from tqdm import tqdm
 
 from offline.data_engine.sources import open_scene
+from offline.eval.replay import closed_loop_cli, compare
+from offline.eval.replay.annotated import AnnotatedScene
+from offline.eval.replay.live import LiveConfig
+from offline.eval.replay.live_score import live_figures
+from offline.eval.replay.perturbation import Perturbation
+from offline.eval.replay.progress import follow
 from offline.eval.replay.questions import QuestionConfig, make_questions
 from offline.eval.replay.record import digest
 from offline.eval.replay.recorded import RecordedScene
@@ -21,13 +26,14 @@ from offline.eval.replay.run import replay
 from offline.eval.replay.score import score
 from offline.eval.replay.session import NodeConfig
 from offline.eval.replay.truth import GroundTruthScene
+from offline.eval.replay.words import make_word_questions
+from sim.changes import make_change
 from sim.noise import DepthNoise
 from sim.path import make_path
-from sim.perturb import PoseNoise
-from sim.recorder import RecordOptions, record
+from sim.recorder import on_time, record
 from sim.renderer import Renderer
 from sim.rooms import make_scene
-from sim.sim_source import SimSource
+from sim.sim_source import CAMERA_640, SimSource
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,12 @@ class ReplayConfig:
     """Mark points in some views of a sequence, ask the node for them in later ones, and score what it says.
 
     The sequence is recorded as a rosbag2, which is played view by view over DDS to roboref_node, its own process.
-    Procedural rooms are exact ground truth; a real recording (--scene) is compared with itself: a marked point must
-    come back to the same place of the world.
+    Procedural rooms are exact ground truth. Of a scan with mesh and annotated objects (--scene) the data engine's
+    visibility is; any other recording is compared with itself: a marked point must come back to the same place of
+    the world.
+
+    Further commands: `roboref eval replay compare RUN_A RUN_B`: two models on one bag, answer against answer;
+    `roboref eval replay closed-loop`: a virtual robot that goes where the answers say.
     """
 
     out: Path = Path("out/replay")
@@ -57,18 +67,30 @@ class ReplayConfig:
     """Labelled objects in a procedural room, 8 to 25; None: as the seed has it."""
     questions: int = 48
     """Asked of each sequence."""
+    ask: Literal["marks", "words"] = "marks"
+    """By a mark in an earlier view (and what it is called), or in words alone; words in procedural rooms only."""
     depth: Literal["exact", "sensor"] = "exact"
     """Depth of procedural rooms: exact, or with a structured-light sensor's noise and holes."""
-    pose_noise: tuple[float, float] = (0.0, 0.0)
-    """Standard deviation of noise on the recorded poses, per axis [m, degrees]."""
-    noise_seed: int = 0
-    """Of the pose noise."""
+    perturbation: Annotated[Perturbation, tyro.conf.arg(name="")] = field(default_factory=Perturbation)
+    live: bool = False
+    """Play in real time and ask under load, instead of waiting for the node at each view."""
+    speed: float = 1.0
+    """Of --live, relative to the recording."""
+    askers: int = 3
+    """Who besides ask all the time while --live."""
     model: dict[str, str] = field(default_factory=dict)
     """The node's model, e.g. --model backend roborefer path CHECKPOINT. Default: reprojection."""
 
 
+# Further commands: `roboref eval replay NAME ...`.
+_OTHERS = {"compare": compare.main, "closed-loop": closed_loop_cli.main}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a replay. Returns 0; 1 with a message if something it needs is missing or broken."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] and argv[0] in _OTHERS:
+        return _OTHERS[argv[0]](argv[1:])
     config = tyro.cli(ReplayConfig, args=argv, prog="roboref eval replay", description=ReplayConfig.__doc__)
     try:
         run = run_replay(config)
@@ -77,34 +99,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     print_table([run])
     print(f"\nreport   {config.out / 'report.html'}\nfigures  {config.out / 'report.json'}")
-    print(f"digest   {digest(run.records)} (equal for equal answers)")
+    if not config.live:
+        print(f"digest   {digest(run.records)} (equal for equal answers)")
     return 0
 
 
 def run_replay(config: ReplayConfig) -> Run:
     """Replay every sequence of ``config``, pool the records, write the report."""
     config.out.mkdir(parents=True, exist_ok=True)
+    perturbation = config.perturbation
     if config.scene is not None:
+        if perturbation.moved or perturbation.removed:
+            raise ValueError(f"{config.scene}: things can be moved and removed in procedural rooms only")
         opened = open_scene(
             config.scene, color_intrinsics=config.color_intrinsics, depth_intrinsics=config.depth_intrinsics
         )
-        sequences = {config.scene.name: RecordedScene(opened)}
-        description = f"{config.scene.name}: marked points against the recording's own depth and poses"
+        if opened.mesh() is not None and opened.instances() is not None:
+            sequences = {opened.scene_id: AnnotatedScene(opened)}
+            description = f"{opened.scene_id}: annotated objects, visibility from mesh and depth together"
+        else:
+            sequences = {opened.scene_id: RecordedScene(opened)}
+            description = f"{opened.scene_id}: marked points against the recording's own depth and poses"
     else:
         sequences = {f"seed-{seed}": procedural(seed, config) for seed in config.seeds}
         description = f"procedural rooms of seeds {', '.join(map(str, config.seeds))}, {config.depth} depth"
-    metres, degrees = config.pose_noise
-    if metres or degrees:
-        description += f", poses off by {100 * metres:g} cm and {degrees:g} degree per axis"
+    if perturbation.describe():
+        description += f"; {perturbation.describe()}"
     runs = [replay_one(name, sequence, config) for name, sequence in sequences.items()]
     records = [
         record | {"files": {key: f"{run.folder.name}/{file}" for key, file in record["files"].items()}}
         for run in runs
         for record in run.records
     ]
+    extra = {"live": live_figures([run.live for run in runs])} if config.live else {}
     pairs = {key: sum(run.scores["pairs"][key] for run in runs) for key in ("dropped", "played")}
-    pooled = Run("replay", description, records, score(records, config.out) | {"pairs": pairs}, config.out)
+    pooled = Run("replay", description, records, score(records, config.out) | {"pairs": pairs} | extra, config.out)
     facts = {"model": records[0]["answer"]["model"] if records else "", "sequences": ", ".join(sequences)}
+    facts["replay"] = "live" if config.live else "stepped: the next view is played when the node has taken the last one"
+    if perturbation.describe():
+        facts["perturbations"] = perturbation.describe()
     write_report("RoboRef replay", [pooled], facts, config.out / "report.html")
     return pooled
 
@@ -113,32 +146,35 @@ def procedural(seed: int, config: ReplayConfig) -> SimSource:
     """The room and walk of a seed."""
     renderer = Renderer(make_scene(seed, objects=config.objects))
     path = make_path(renderer, config.frames, seed=seed, rate_hz=config.rate)
-    return SimSource(renderer, path, depth_noise=DepthNoise() if config.depth == "sensor" else None, seed=seed)
+    depth_noise = DepthNoise() if config.depth == "sensor" else None
+    moved, removed, change = config.perturbation.moved, config.perturbation.removed, None
+    if moved or removed:
+        change_seed = config.perturbation.noise_seed
+        change = make_change(renderer, path, CAMERA_640, moved=moved, removed=removed, seed=change_seed)
+    return SimSource(renderer, path, depth_noise=depth_noise, seed=seed, change=change)
 
 
 def replay_one(name: str, sequence: GroundTruthScene, config: ReplayConfig) -> Run:
     """Record, play and ask about one sequence."""
-    metres, degrees = config.pose_noise
-    noise = PoseNoise(metres, float(np.radians(degrees)), config.noise_seed)
+    perturbation = config.perturbation
+    sequence = perturbation.seen(sequence)
     bag = config.out / name / "bag"
-    record(sequence, bag, RecordOptions(noise=noise, overwrite=True, max_frames=config.frames), progress=True)
+    options = perturbation.record_options(overwrite=True, max_frames=config.frames)
+    recorded = record(sequence, bag, options, progress=True)
     with tqdm(desc=f"{name}: choosing questions", unit="frame", leave=False) as bar:
-        questions = make_questions(sequence, QuestionConfig(count=config.questions), follow(bar))
+        positions = on_time(recorded.positions)
+        if config.ask == "words":
+            questions = make_word_questions(sequence, config.questions, positions=positions, progress=follow(bar))
+        else:
+            wanted = QuestionConfig(count=config.questions)
+            questions = make_questions(sequence, wanted, positions=positions, progress=follow(bar))
     # A robot knows how good its localisation is; covariances are to say so.
+    noise = options.noise
     parameters = {"pose.translation_sigma": noise.translation, "pose.rotation_sigma": noise.rotation}
     node = NodeConfig(parameters=parameters | {f"model.{key}": value for key, value in config.model.items()})
+    live = LiveConfig(config.speed, config.askers) if config.live else None
     with tqdm(desc=f"{name}: {len(questions)} questions over DDS", unit="view") as bar:
-        return replay(name, "", sequence, bag, questions, config.out / name, node, follow(bar))
-
-
-def follow(bar: tqdm):
-    """A progress function (done, total) that moves ``bar``."""
-
-    def progress(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    return progress
+        return replay(name, "", sequence, bag, questions, config.out / name, node, live, perturbation, follow(bar))
 
 
 def print_table(runs: Sequence[Run]) -> None:

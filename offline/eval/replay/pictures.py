@@ -26,7 +26,7 @@ def query_picture(
     picture = color.copy()
     if mask is not None:
         outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, outlines, -1, OUTLINE, 1, cv2.LINE_AA)
+        cv2.drawContours(picture, outlines, -1, OUTLINE, max(picture.shape[1] // 500, 1), cv2.LINE_AA)
     if true_pixel is not None:
         _ring(picture, true_pixel, TRUE)
     if predicted is not None:

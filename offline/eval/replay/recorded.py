@@ -1,12 +1,12 @@
-"""Questions about a real recording, whose only truth is the recording itself."""
+"""Questions about a recording without mesh and objects, whose only truth is the recording itself."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-from roboref_core.camera import map_pixels
 
 from offline.data_engine.sources.base import Instances, Scene
+from offline.eval.replay.annotated import color_to_depth
 
 _COLUMNS, _ROWS = 4, 3
 MARKED_POINT = "marked point"
@@ -21,12 +21,13 @@ class RecordedScene:
     of objects, so every frame is cut into tiles, and a point is marked in each.
     """
 
+    change_at = None
+
     def __init__(self, scene: Scene):
         self._scene = scene
-        camera, depth_camera = scene.color_camera, scene.depth_camera
+        self._maps = color_to_depth(scene)
+        camera = scene.color_camera
         v, u = np.mgrid[: camera.height, : camera.width]
-        pixels = map_pixels(np.stack([u.ravel(), v.ravel()], axis=1), camera, depth_camera)
-        self._maps = [np.nan_to_num(pixels[:, axis], nan=-1).reshape(u.shape).astype(np.float32) for axis in (0, 1)]
         self._tiles = (1 + u * _COLUMNS // camera.width + _COLUMNS * (v * _ROWS // camera.height)).astype(np.int32)
 
     def __getattr__(self, name: str):
@@ -42,6 +43,14 @@ class RecordedScene:
     def ids(self, i: int) -> np.ndarray:
         """(H, W) int32: the tile of each pixel."""
         return self._tiles
+
+    def out_of_sight(self, object_id: int, i: int) -> bool:
+        """True: a tile is no object, its marked point alone decides."""
+        return True
+
+    def motion(self, object_id: int, earlier: int, later: int) -> np.ndarray:
+        """Identity: a recording is taken to be of a world that stands still."""
+        return np.eye(4)
 
     def instances(self) -> Instances:
         return Instances(np.zeros(0, np.int32), {int(tile): MARKED_POINT for tile in np.unique(self._tiles)})

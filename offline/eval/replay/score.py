@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,23 +13,32 @@ from roboref_core.visibility import Visibility
 
 from offline.eval.intervals import Share
 
-_HIDDEN = (Visibility.OCCLUDED.value, Visibility.OUT_OF_FRUSTUM.value)
+HIDDEN = (Visibility.OCCLUDED.value, Visibility.OUT_OF_FRUSTUM.value, Visibility.CONFLICT.value)
+"""Truths to which NOT_VISIBLE is the right answer."""
 # 95 % quantile of the chi-squared distribution with three degrees of freedom.
 _CHI2_95 = 7.814727903251179
 _POINTING = (Status.FOUND, Status.AMBIGUOUS, Status.FOUND_WITHOUT_POSITION)
 
 
 def error_3d(record: dict) -> float | None:
-    """Distance of the first target from the true point [m]; None without a metric target."""
+    """Distance of the first target from the true point [m]; None without a metric target or a true point."""
     targets = record["answer"]["targets"]
     if record["answer"]["status"] not in (Status.FOUND, Status.AMBIGUOUS) or not targets:
         return None
-    if targets[0]["depth_source"] == DepthSource.NONE:
+    if targets[0]["depth_source"] == DepthSource.NONE or record["question"]["truth"]["point"] is None:
         return None
     found = targets[0]["position"]
     return float(
         np.linalg.norm(np.subtract([found["x"], found["y"], found["z"]], record["question"]["truth"]["point"]))
     )
+
+
+def error_2d(record: dict) -> float | None:
+    """Distance of the first target's pixel from where the true point projects [pixel]; None without either."""
+    targets, true = record["answer"]["targets"], record["question"]["truth"]["pixel"]
+    if record["answer"]["status"] not in _POINTING or not targets or true is None:
+        return None
+    return float(np.hypot(targets[0]["pixel"]["u"] - true[0], targets[0]["pixel"]["v"] - true[1]))
 
 
 def inside_ellipsoid(record: dict) -> bool | None:
@@ -62,7 +71,7 @@ def outcome(record: dict) -> str:
         return "error"
     if not truth["decidable"]:
         return "undecidable"
-    if truth["visibility"] in _HIDDEN:
+    if truth["visibility"] in HIDDEN:
         return "rightly refused" if status == Status.NOT_VISIBLE else "false point"
     return "false refusal" if status == Status.NOT_VISIBLE else "pointed"
 
@@ -75,30 +84,51 @@ def score(records: Sequence[dict], folder: Path) -> dict:
         folder: where their mask files lie.
 
     Returns:
-        A JSON-ready dictionary: counts, 3D error [m] and Hit@Mask over visible, decidable points that the
-        node pointed at, NOT_VISIBLE figures over decidable cases (an error counts as wrong), latency [s].
+        A JSON-ready dictionary: counts, ``figures`` of all records, and under "fates" of those whose object was
+        moved, removed or neither, where something changed; latency [s].
     """
     outcomes = Counter(outcome(record) for record in records)
-    decidable = [r for r in records if r["question"]["truth"]["decidable"]]
-    hidden = [r for r in decidable if r["question"]["truth"]["visibility"] in _HIDDEN]
-    visible = [r for r in decidable if r["question"]["truth"]["visibility"] == Visibility.VISIBLE.value]
     # Most sensor holes lie on outlines, where nothing is decidable: all of them count here.
     blind = [r for r in records if r["question"]["truth"]["visibility"] == Visibility.UNKNOWN.value]
-    errors = [e for e in map(error_3d, visible) if e is not None]
-    measured = [r for r in visible if error_3d(r) is not None]
-    masked = [r for r in visible if "mask" in r["files"]]
-    masks = [hits_mask(r, folder) for r in masked]
-    refused = sum(r["answer"]["status"] == Status.NOT_VISIBLE for r in hidden)
-    shown = sum(r["answer"]["status"] in _POINTING for r in visible)
     latencies = [r["latency"] for r in records]
+    fates = defaultdict(list)
+    for record in records:
+        fates[record["question"]["fate"]].append(record)
     return {
         "questions": len(records),
-        "decidable": len(decidable),
+        "decidable": sum(r["question"]["truth"]["decidable"] for r in records),
         "outcomes": dict(sorted(outcomes.items())),
         "truths": dict(sorted(Counter(r["question"]["truth"]["visibility"] for r in records).items())),
         "error_codes": dict(
             sorted(Counter(ErrorCode(r["answer"]["error_code"]).name for r in records if outcome(r) == "error").items())
         ),
+        **figures(records, folder),
+        "no_depth": {
+            "count": len(blind),
+            "without_position": sum(r["answer"]["status"] == Status.FOUND_WITHOUT_POSITION for r in blind),
+            "wrong_position": sum((error_3d(r) or 0.0) > 0.1 for r in blind),
+        },
+        "fates": {fate: figures(own, folder) for fate, own in sorted(fates.items())} if len(fates) > 1 else {},
+        "latency": {"p50": _percentile(latencies, 50), "p95": _percentile(latencies, 95)},
+    }
+
+
+def figures(records: Sequence[dict], folder: Path) -> dict:
+    """3D error [m], 2D error [pixel] and Hit@Mask over visible points, and NOT_VISIBLE figures, of decidable cases.
+
+    Errors are of what the node pointed at; shares are of all: an answer that is an error counts as wrong.
+    """
+    decidable = [r for r in records if r["question"]["truth"]["decidable"]]
+    hidden = [r for r in decidable if r["question"]["truth"]["visibility"] in HIDDEN]
+    visible = [r for r in decidable if r["question"]["truth"]["visibility"] == Visibility.VISIBLE.value]
+    errors = [e for e in map(error_3d, visible) if e is not None]
+    pixels = [e for e in map(error_2d, visible) if e is not None]
+    measured = [r for r in visible if error_3d(r) is not None]
+    masked = [r for r in visible if "mask" in r["files"]]
+    masks = [hits_mask(r, folder) for r in masked]
+    refused = sum(r["answer"]["status"] == Status.NOT_VISIBLE for r in hidden)
+    shown = sum(r["answer"]["status"] in _POINTING for r in visible)
+    return {
         "error_3d": {
             "count": len(errors),
             "median": _percentile(errors, 50),
@@ -107,6 +137,7 @@ def score(records: Sequence[dict], folder: Path) -> dict:
             "inside_95": Share(sum(map(inside_ellipsoid, measured)), len(measured)).to_json(),
             "below_10cm": Share(sum(e < 0.10 for e in errors), len(visible)).to_json(),
         },
+        "error_2d": {"count": len(pixels), "median": _percentile(pixels, 50), "p90": _percentile(pixels, 90)},
         "hit_at_mask": Share(sum(masks), len(masked)).to_json(),
         "not_visible": {
             "recall": Share(refused, len(hidden)).to_json(),
@@ -115,12 +146,6 @@ def score(records: Sequence[dict], folder: Path) -> dict:
             ).to_json(),
             "accuracy": Share(refused + shown, len(hidden) + len(visible)).to_json(),
         },
-        "no_depth": {
-            "count": len(blind),
-            "without_position": sum(r["answer"]["status"] == Status.FOUND_WITHOUT_POSITION for r in blind),
-            "wrong_position": sum((error_3d(r) or 0.0) > 0.1 for r in blind),
-        },
-        "latency": {"p50": _percentile(latencies, 50), "p95": _percentile(latencies, 95)},
     }
 
 

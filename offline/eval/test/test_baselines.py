@@ -10,6 +10,7 @@ import pytest
 from roboref_core.camera import Camera, pixel_to_normalised
 from roboref_core.pose import inverse, transform
 
+from offline.eval.answers import Answer
 from offline.eval.baselines import RandomInSizePrior, Reprojection, answers, floor, object_sizes
 from offline.eval.judge import judge, judge_all
 from offline.eval.predictors import Question
@@ -109,15 +110,17 @@ def test_reprojection_carries_the_mark(wall, tmp_path):
     ]
     (tmp_path / "data.json").write_text(json.dumps(entries))
     samples = read_samples(tmp_path / "data.json").samples
-    found = answers(Reprojection(root.parent), samples).by_id
+    answered = answers(Reprojection(root.parent), samples)
+    found = {sample.id: i for i, sample in enumerate(samples)}
     for mark in marks[:3]:
         point = camera.unproject(np.array([mark]), np.array([2.0]))
         pixel = camera.project(transform(inverse(poses[1]), transform(poses[0], point)))
         expected = pixel_to_normalised(pixel[0], 80, 60)
-        np.testing.assert_allclose(found[f"{mark} 1"]["points"][0], expected, atol=1e-3)
-    assert found[f"{marks[0]} 2"]["visible"] is False, "out of the picture"
-    assert found["elsewhere"]["visible"] is False, "another scene"
-    assert set(found) == {s.id for s in samples} - {"no mark", "no frame", "no scene"}
+        np.testing.assert_allclose(answered.point[found[f"{mark} 1"]], expected, atol=1e-3)
+    assert answered.answer[found[f"{marks[0]} 2"]] == Answer.NOT_VISIBLE, "out of the picture"
+    assert answered.answer[found["elsewhere"]] == Answer.NOT_VISIBLE, "another scene"
+    missing = {samples[i].id for i in np.flatnonzero(answered.answer == Answer.MISSING)}
+    assert missing == {"no mark", "no frame", "no scene"} and answered.notes.counts == {"no prediction": 3}
 
 
 def test_reprojection_sees_what_stands_in_front(wall, tmp_path):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from roboref_core.prompt import Form
 from scipy.stats import mannwhitneyu
 
+from offline.eval.answers import Answer
 from offline.eval.intervals import ClusterBootstrap
-from offline.eval.judge import Answer, Judged
+from offline.eval.judge import Judged
 from offline.eval.metrics import FIGURES, RADII, auroc, calibration, columns, figures
 from offline.eval.samples import Sample
 

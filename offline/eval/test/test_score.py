@@ -14,6 +14,7 @@ from roboref_core.concat import SideBySide
 from roboref_core.prompt import Form
 
 from offline.data_engine.files import read_mask
+from offline.eval.answers import Answer, read_answers
 from offline.eval.judge import judge, judge_all
 from offline.eval.predictions import collect, digest, read_predictions
 from offline.eval.samples import infer_mask, read_samples
@@ -300,6 +301,26 @@ def test_scoring_is_pure_and_does_not_depend_on_the_order_of_lines(data):
     assert len(texts) == 1
     together = judge_all(data.samples, [predictions([]), once])[1]
     assert json.dumps(score(together)) in texts
+
+
+def test_answers_given_as_columns_are_those_of_the_file(data):
+    rng = np.random.default_rng(1)
+    one = predictions(
+        answer_line(s.id, format_answer([rng.random(2)]) if rng.random() < 0.7 else "NOT_VISIBLE")
+        for s in data.samples[1:]
+    )
+    read = read_answers(data.samples, one)
+    assert (read.answer == Answer.MISSING).tolist() == [True] + [False] * (len(data.samples) - 1)
+    from_file, from_columns = judge_all(data.samples, [one, read])
+    assert json.dumps(score(from_file)) == json.dumps(score(from_columns))
+    hidden = ~from_file.visible
+    assert not from_file.hit[hidden].any() and not from_file.has_mask[hidden].any()
+    assert np.isnan(from_file.l2[hidden]).all() and np.isnan(from_file.l2[from_file.visible & ~from_file.pointed]).all()
+
+
+def test_nothing_to_judge_is_no_fault(multi):
+    assert judge_all(multi.samples, []) == []
+    assert len(judge([], predictions([])).l2) == 0
 
 
 def test_groups_partition_what_they_group(multi):

@@ -17,13 +17,13 @@ from roboref_core.models.roborefer.loss import embed_batch
 from roboref_core.models.roborefer.tiling import cut_tiles, to_picture
 
 from offline.data_engine.files import read_picture, write_picture
-from offline.train.dataset import Reader, TrainData, collator
-from offline.train.network import Network
+from offline.train.dataset import TrainData, collator
+from offline.train.families import family_of
+from offline.train.network import Network, load_network
 from offline.train.plan import PARTS, load_plan, plan_of
 from offline.train.registry import Entry, Term, terms_of
-from offline.train.run import skeleton, stage_data
+from offline.train.run import stage_data
 from offline.train.test.tiny import write_project
-from offline.train.trainer import load_network
 
 RECORDINGS = Path(__file__).parents[3] / "ros2_ws/src/roboref_core/test/roborefer/fixtures"
 BASE = RECORDINGS / "ckpt_rgbd_3x3"
@@ -56,7 +56,7 @@ class TestAgainstTheReference:
     def batch(self, data):
         items = [data["train_samples", index] for index in range(3)]
         assert not any(item.problems for item in items)
-        return collator(data.reader.tokenizer, data.reader.limit)(items)
+        return collator(data.reader)(items)
 
     def test_labels(self, data, recorded):
         for index in range(3):
@@ -102,7 +102,8 @@ def project(tmp_path_factory):
 @pytest.fixture
 def data_of(project, tmp_path):
     """Data of samples made by hand, over the tiny model."""
-    reader = Reader.of(skeleton(load_plan(project)), None)
+    plan = load_plan(project)
+    reader = family_of(plan.model).reader(plan)
     rng = np.random.default_rng(0)
     for name, size in (("a.png", (24, 32, 3)), ("b.png", (20, 32, 3))):
         write_picture(tmp_path / name, rng.integers(0, 255, size, dtype=np.uint8))
@@ -113,9 +114,7 @@ def data_of(project, tmp_path):
     def make(*samples, depth=False):
         (tmp_path / "data.json").write_text(json.dumps(samples))
         roots = {"image_root": tmp_path, **({"depth_root": tmp_path} if depth else {})}
-        data = TrainData([Term("d", Entry(json=tmp_path / "data.json", **roots))], 0, "s", 8, 2)
-        data.reader = reader
-        return data
+        return TrainData([Term("d", Entry(json=tmp_path / "data.json", **roots))], reader, 0, "s", 8, 2)
 
     return make
 
@@ -127,30 +126,31 @@ def sample(question="Where?", answer="[(0.500, 0.500)]", **fields):
 @pytest.mark.parametrize(("fields", "depth", "message"), [
     ({"image": "missing.png"}, False, r"data\.json\[0\].*missing\.png: cannot be read"),
     ({"image": "broken.png"}, False, "broken.png: not a picture"),
-    ({"image": "a.png"}, True, "one depth picture per image, found 0 for 1"),
+    ({"image": ["a.png", "b.png"], "depth": "depth.png"}, True, "one depth picture per image, found 1 for 2"),
     ({"image": "b.png", "depth": "depth.png"}, True, r"depth 0 has size \(32, 24\), its image \(32, 20\)"),
     ({"image": "a.png", "depth": "deep.png"}, True, "8-bit mode RGB or L, found mode I;16"),
     ({"image": ["a.png", "b.png"], "question": "In <image>, where?"}, False, "1 <image> for 2 pictures"),
     ({"question": "<image>\nWhere?"}, False, "1 <image> for 0 pictures"),
     ({"answer": 5}, False, "expected from"),
     ({"conversations": None}, False, "expected conversations"),
+    ({"conversations": ["Where?"]}, False, "expected conversations"),
     ({"question": "word " * 600}, False, "no answer within 512 of its"),
 ])  # fmt: skip
 def test_refused(data_of, fields, depth, message):
     data = data_of(sample(**fields), depth=depth)
     with pytest.raises(ValueError, match=message):
-        data.example(("d", 0))
+        data.item(("d", 0))
 
 
 def test_one_channel_depth_is_widened(data_of):
     data = data_of(sample(image="a.png", depth="depth.png"), depth=True)
-    (tiles,) = data.example(("d", 0)).depths
+    (tiles,) = data.item(("d", 0)).example.depths
     assert tiles.pixels.shape[1] == 3 and (tiles.pixels[:, 0] == tiles.pixels[:, 2]).all()
 
 
 def test_one_placeholder_per_picture(data_of):
     data = data_of(sample(image=["a.png", "b.png"]), sample(images=["a.png"]), sample())
-    counts = [data.example(("d", i)).text.count("<image>") for i in range(3)]
+    counts = [data.item(("d", i)).example.text.count("<image>") for i in range(3)]
     assert counts == [2, 1, 0]
 
 
@@ -160,7 +160,7 @@ def test_quarantine(data_of):
     item, again = data["d", 0], data["d", 0]
     assert len(item.problems) >= 1 and "broken.png" in item.problems[0]
     assert item.example.text == again.example.text and ("yes" in item.example.text or "no" in item.example.text)
-    batch = collator(data.reader.tokenizer, data.reader.limit)([item, data["d", 1]])
+    batch = collator(data.reader)([item, data["d", 1]])
     assert batch.problems == item.problems and batch.samples == 2
 
 
@@ -189,7 +189,7 @@ def test_pictures_of_jpeg_are_those_of_inference(data_of, tmp_path):
     smooth = cv2.resize(np.random.default_rng(1).integers(0, 255, (3, 4, 3), dtype=np.uint8), (64, 48))
     write_picture(tmp_path / "photo.jpg", smooth)
     data = data_of(sample(image="photo.jpg"))
-    (tiles,) = data.example(("d", 0)).images
+    (tiles,) = data.item(("d", 0)).example.images
     picture = read_picture(tmp_path / "photo.jpg")
     assert np.array_equal(tiles.pixels, cut_tiles(to_picture(picture, "image"), data.reader.config, "image").pixels)
 

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from roboref_core.models.roborefer.checkpoint import load_model
 from safetensors.torch import load_file
 
 from offline.train import checkpoints
+from offline.train.check import check
+from offline.train.inspection import inspect_run
 from offline.train.plan import load_plan
 from offline.train.run import run
+from offline.train.test import tiny_onevision
 from offline.train.test.test_resume import figures, torchrun
 from offline.train.test.tiny import write_project
 
@@ -94,3 +98,65 @@ def test_resumes_exactly(project, zero):
     torchrun(plan, 2)
     assert figures(output) == first
     assert all((weights[key] == value).all() for key, value in tensors(output / "model", "llm").items())
+
+
+@pytest.mark.parametrize(("zero", "before", "after"), [(2, 2, 1), (2, 1, 2), (3, 2, 1), (3, 1, 2)])
+def test_resumes_with_another_number_of_ranks(project, reference, zero, before, after):
+    """The checkpoint of step 3 lies within a stage whose parts have learning rates of their own.
+
+    float32: equal learning rates; losses to 1e-5.
+    """
+    name = f"ranks{zero}{before}{after}"
+    plan = variant(project, name, zero=zero, keep=10)
+    torchrun(plan, before)
+    output = project.parent / name
+    shutil.rmtree(output / "model")
+    for folder in checkpoints.find(output):
+        if checkpoints.read_position(folder).step > 3:
+            shutil.rmtree(folder)
+    torchrun(plan, after)
+    assert checkpoints.read_position(checkpoints.find(output)[-1]).world == after
+    assert not list(output.glob("checkpoint-*/*universal*"))
+    for here, there in zip(figures(output), figures(reference), strict=True):
+        assert {k: v for k, v in here.items() if k.startswith("lr_")} == {
+            k: v for k, v in there.items() if k.startswith("lr_")
+        }
+        assert here["loss"] == pytest.approx(there["loss"], rel=1e-5)
+        assert here["grad_norm"] == pytest.approx(there["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize("zero", [2, 3])
+@pytest.mark.parametrize("changes", [{"offload": True}, {"gradient_checkpointing": True}, {"lora": {"r": 4}}],
+                         ids=["offload", "recompute", "lora"])  # fmt: skip
+def test_bf16(project, zero, changes):
+    """Weights in bfloat16, with and without offload: it runs, learns, saves whole and finite, and the model loads."""
+    name = f"bf16_{zero}_{next(iter(changes))}"
+    raw = yaml.safe_load(project.read_text())
+    stages = [raw["stages"][1] | {"until_step": 4}]
+    plan = variant(project, name, zero=zero, precision="bf16", stages=stages, **changes)
+    assert check(load_plan(plan), samples=2).errors == []
+    torchrun(plan, 2)
+    losses = [line["loss"] for line in figures(project.parent / name)]
+    assert losses[-1] < losses[0]
+    report = inspect_run(project.parent / name)
+    assert report.errors == []
+    load_model(project.parent / name / "model")
+
+
+@pytest.mark.parametrize("changes", [
+    {"zero": 2},
+    {"zero": 3, "gradient_checkpointing": True},
+    {"zero": 3, "gradient_checkpointing": True, "lora": {"r": 4}},
+], ids=["zero2", "zero3", "lora"])  # fmt: skip
+def test_llava_onevision_equals_one_process(tmp_path, changes):
+    """A rank sees text alone while the other sees pictures; with adapters, nothing else of the LLM learns."""
+    plan = tiny_onevision.write_project(tmp_path)
+    raw = yaml.safe_load(plan.read_text()) | {"micro_batch": 1, "group": 1, "lora": changes.get("lora")}
+    raw["stages"] = [raw["stages"][1] | {"until_step": 4} | ({"train": ["llm"]} if "lora" in changes else {})]
+    plan.write_text(yaml.safe_dump(raw))
+    run(load_plan(plan))
+    torchrun(variant(plan, "sharded", **changes), 2)
+    for here, there in zip(figures(tmp_path / "sharded"), figures(tmp_path / "run"), strict=True):
+        assert here["loss"] == pytest.approx(there["loss"], rel=1e-4)
+        assert here["grad_norm"] == pytest.approx(there["grad_norm"], rel=1e-3)
+    assert inspect_run(tmp_path / "sharded").errors == []

@@ -10,8 +10,9 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/roboref_core"]),
         ("share/roboref_core", ["package.xml"]),
     ],
+    package_data={"roboref_core.models.nano": ["README.md", "*.jsonl", "model/**/*"]},
     install_requires=["setuptools", "numpy"],
     # Without it `colcon test` runs no test and succeeds.
     extras_require={"test": ["pytest"]},
-    zip_safe=True,
+    zip_safe=False,
 )

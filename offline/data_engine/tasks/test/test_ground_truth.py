@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from offline.data_engine.five_frames import mask_box
-from offline.data_engine.tasks.ground_truth import clear_of_edges, ground_truth_pixel, innermost_pixel, normalised
+from offline.data_engine.tasks.ground_truth import (
+    clear_of_edges,
+    ground_truth_pixel,
+    innermost_pixel,
+    normalised,
+    reliable_pixel,
+)
 
 shapes = st.tuples(st.integers(1, 14), st.integers(1, 14))
 masks = arrays(np.uint8, shapes, elements=st.sampled_from([0, 0, 1, 255])).filter(lambda mask: mask.any())
@@ -52,6 +58,17 @@ def test_clear_of_edges_means_every_neighbour_is_in(mask, margin):
         for x in range(max(0, u - margin), min(w, u + margin + 1))
     )
     assert clear_of_edges(mask, (u, v), margin) == expected
+
+
+def test_a_drawn_point_needs_three_times_the_room_of_the_middle():
+    block = np.zeros((20, 20), np.uint8)
+    block[8:13, 8:13] = 1
+    assert reliable_pixel(block, 2, 0) == (10, 10) and reliable_pixel(block, 3, 0) is None
+    ring = np.ones((60, 60), np.uint8)
+    ring[14:46, 14:46] = 0
+    found = {reliable_pixel(ring, 2, k) for k in range(200)} - {None}
+    assert found and all(clear_of_edges(ring, pixel, 6) for pixel in found)
+    assert found <= {ground_truth_pixel(ring, k) for k in range(200)}
 
 
 def test_the_innermost_pixel_of_an_l_is_in_its_corner():

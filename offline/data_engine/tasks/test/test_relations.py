@@ -103,6 +103,28 @@ def test_between():
     middle = thing(2, "bag", (200, 0, 260, 50), lower=(1.5, 0, 0), upper=(1.8, 0.4, 0.4))
     outside = thing(4, "bag", (520, 0, 600, 50), lower=(4.2, 0, 0), upper=(4.5, 0.4, 0.4))
     assert rel.between(middle, a, c) is True and rel.between(outside, a, c) is False
+    # A bowl on a long cabinet is not between its neighbour and the cabinet, though its middle is.
+    long = thing(5, "cabinet", (150, 0, 500, 50), lower=(1.2, 0, 0), upper=(3.4, 0.4, 0.8))
+    bowl = thing(6, "bowl", (170, 0, 200, 50), lower=(1.3, 0.1, 0.8), upper=(1.5, 0.3, 0.9))
+    assert rel.between(bowl, a, long) is None
+    # A desk is not between what stands on it and what lies under it.
+    desk = thing(10, "desk", (100, 0, 400, 50), lower=(0.2, 0, 0), upper=(3.0, 0.6, 0.75))
+    under = thing(11, "keyboard", (50, 0, 120, 50), lower=(0.5, 0.1, 0), upper=(0.9, 0.3, 0.03))
+    on_it = thing(12, "monitor", (350, 0, 420, 50), lower=(2.3, 0.1, 0.75), upper=(2.7, 0.3, 1.1))
+    assert rel.between(desk, under, on_it) is None
+    # Nor is what stands high between a thing on the floor and one at its own height.
+    floor = thing(7, "keyboard", (0, 0, 100, 50), lower=(0, 0, 0), upper=(0.4, 0.4, 0.03))
+    high = thing(8, "globe", (400, 0, 500, 50), lower=(3, 0, 0.8), upper=(3.4, 0.4, 1.2))
+    phone = thing(9, "telephone", (200, 0, 260, 50), lower=(1.5, 0, 0.8), upper=(1.8, 0.4, 1.0))
+    assert rel.between(phone, floor, high) is None and rel.between(phone, high, floor) is None
+
+
+def test_a_plural_label_has_no_every_and_no_first():
+    books = [thing(k, "books", (100 * k, 0, 100 * k + 50, 50), (k, k + 0.1, k + 0.2)) for k in (1, 2, 3)]
+    found = relations_of(phrases(*books))
+    assert {"leftmost", "rightmost", "nearest", "farthest"} <= set(found) and not {"all", "nth"} & set(found)
+    cups = [thing(o.uid, "cup", o.box, o.depth) for o in books]
+    assert {"all", "nth"} <= set(relations_of(phrases(*cups)))
 
 
 def test_nothing_ambiguous_is_named():

@@ -13,7 +13,7 @@ from roboref_core.prompt import SUFFIX
 
 from offline.eval.benches.cli import main
 from offline.eval.benches.families import FAMILIES
-from offline.eval.benches.items import REFSPATIAL_TASKS, read_crosspoint, read_refspatial, read_where2place
+from offline.eval.benches.items import BENCHMARKS, REFSPATIAL_TASKS, read_crosspoint, read_refspatial, read_where2place
 from offline.eval.benches.published import NOTICE, PUBLISHED
 from offline.eval.benches.score import score
 from offline.eval.predictions import collect
@@ -183,6 +183,8 @@ def test_without_data_it_says_how_to_get_them(tmp_path, capsys):
 
 
 def test_every_published_figure_has_its_source():
+    assert set(PUBLISHED) == set(BENCHMARKS)
     for table in PUBLISHED.values():
+        assert len({(model, source) for model, _, source in table}) == len(table) > 0
         for model, figures, source in table:
-            assert model and source and all(0 <= value <= 100 for value in figures.values())
+            assert model and source and figures and all(0 <= value <= 100 for value in figures.values())

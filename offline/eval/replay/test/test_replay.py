@@ -14,7 +14,14 @@ from roboref_core.answer import Status
 
 from offline.eval import demo
 from offline.eval.replay.cli import ReplayConfig, main, run_replay
+from offline.eval.replay.perturbation import Perturbation
 from offline.eval.replay.record import digest
+from sim.noise import DepthNoise
+from sim.path import make_path
+from sim.renderer import Renderer
+from sim.rooms import make_scene
+from sim.scannet_writer import write_scene
+from sim.sim_source import SimSource
 
 
 @pytest.fixture(autouse=True)
@@ -59,8 +66,47 @@ def test_two_replays_answer_alike_to_the_last_bit(tmp_path):
 @pytest.mark.slow
 def test_pose_noise_shows(tmp_path):
     exact = run_replay(small(tmp_path / "exact", questions=40))
-    noisy = run_replay(small(tmp_path / "noisy", questions=40, pose_noise=(0.02, 1.0)))
+    noisy = run_replay(small(tmp_path / "noisy", questions=40, perturbation=Perturbation(pose_noise=(0.02, 1.0))))
     assert noisy.scores["error_3d"]["median"] > 5 * exact.scores["error_3d"]["median"]
+
+
+@pytest.mark.slow
+def test_what_was_moved_is_lost_to_geometry_and_what_is_gone_is_missed(tmp_path):
+    run = run_replay(small(tmp_path, questions=36, perturbation=Perturbation(moved=3, removed=2)))
+    fates = run.scores["fates"]
+    assert fates["unchanged"]["hit_at_mask"]["value"] >= 0.95
+    assert fates["moved"]["hit_at_mask"]["total"] >= 5
+    assert fates["moved"]["hit_at_mask"]["value"] <= 0.2
+    assert fates["removed"]["not_visible"]["recall"]["value"] >= 0.9
+    assert fates["removed"]["not_visible"]["recall"]["total"] == 12
+    assert "3 things moved" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_late_and_dropped_frames_do_not_confuse_the_node(tmp_path):
+    run = run_replay(small(tmp_path, perturbation=Perturbation(dropped=0.2, late=0.3, delay=0.5)))
+    played = run.scores["pairs"]["played"]
+    assert run.scores["error_codes"] == {}
+    assert run.scores["pairs"]["dropped"] == 0
+    assert played < 60
+    assert run.scores["not_visible"]["accuracy"]["value"] >= 0.95
+    # Each answer is about the newest view by its stamp, although older ones came after it.
+    stamps = [r["answer"]["view"]["header"]["stamp"] for r in run.records]
+    seconds = {r["question"]["query"]: s["sec"] + 1e-9 * s["nanosec"] for r, s in zip(run.records, stamps, strict=True)}
+    for query, stamp in seconds.items():
+        assert stamp - seconds[min(seconds)] == pytest.approx((query - min(seconds)) / 5.0, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_scan_is_asked_about_its_annotated_objects(tmp_path):
+    renderer = Renderer(make_scene(3, objects=22, triangles=60_000))
+    path = make_path(renderer, 40, seed=3, rate_hz=4.0)
+    scan = write_scene(SimSource(renderer, path, depth_noise=DepthNoise(), seed=3), tmp_path / "scans")
+    run = run_replay(small(tmp_path / "out", scene=scan))
+    assert {r["question"]["label"] for r in run.records} <= set(renderer.scene.labels.values())
+    assert run.scores["hit_at_mask"]["total"] >= 8
+    assert run.scores["hit_at_mask"]["value"] >= 0.9
+    assert run.scores["not_visible"]["accuracy"]["value"] >= 0.9
 
 
 @pytest.mark.slow
@@ -71,10 +117,12 @@ def test_demo_command(tmp_path, capsys):
     assert "sensor-noise" in printed
     assert "3D error, median" in printed
     assert (tmp_path / "report.html").exists()
-    for name in ("exact", "sensor-noise", "pose-noise"):
-        lines = (tmp_path / name / "questions.jsonl").read_text().splitlines()
-        assert len(lines) == 12
-        assert all(json.loads(line)["answer"]["status"] != Status.UNKNOWN for line in lines)
+    for name in ("exact", "sensor-noise", "pose-noise", "model-marks", "model-words"):
+        records = [json.loads(line) for line in (tmp_path / name / "questions.jsonl").read_text().splitlines()]
+        assert len(records) == 12
+        assert all(record["answer"]["status"] != Status.UNKNOWN for record in records)
+        assert {record["answer"]["model"].startswith("nano@") for record in records} == {name.startswith("model")}
+    assert {record["question"]["mark"] for record in records} == {None}
 
 
 def test_a_model_that_cannot_load_is_named(tmp_path, capsys):

@@ -9,7 +9,17 @@ from offline.eval.replay.record import digest, read_jsonl, write_jsonl
 from offline.eval.replay.score import score
 
 
-def record(n, visibility="visible", decidable=True, status=Status.FOUND, off=0.0, pixel=(10.0, 10.0), code=0, **answer):
+def record(
+    n,
+    visibility="visible",
+    decidable=True,
+    status=Status.FOUND,
+    off=0.0,
+    pixel=(10.0, 10.0),
+    code=0,
+    fate="unchanged",
+    **answer,
+):
     targets = []
     if status in (Status.FOUND, Status.FOUND_WITHOUT_POSITION):
         source = DepthSource.SENSOR if status == Status.FOUND else DepthSource.NONE
@@ -23,7 +33,7 @@ def record(n, visibility="visible", decidable=True, status=Status.FOUND, off=0.0
         ]
     truth = {"visibility": visibility, "decidable": decidable, "point": [1.0, 2.0, 3.0], "pixel": [10.0, 10.0]}
     return {
-        "question": {"question_id": f"q{n}", "truth": truth},
+        "question": {"question_id": f"q{n}", "truth": truth, "fate": fate},
         "answer": {"status": int(status), "error_code": int(code), "targets": targets} | answer,
         "latency": 0.01 * (n + 1),
         "files": {"mask": "mask.png"},

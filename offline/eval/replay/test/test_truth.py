@@ -32,6 +32,7 @@ def judged(in_camera, exact=None, sensor=None):
         ((1.0, 0.0, 4.0), Visibility.VISIBLE, True),
         ((-0.5, 0.0, 3.0), Visibility.OCCLUDED, True),
         ((-0.5, 0.0, 2.05), Visibility.VISIBLE, True),  # hidden by less than the margin: the surface itself
+        ((-0.5, 0.0, 2.09), Visibility.VISIBLE, False),  # perhaps the far side of something thin
         ((0.02, 0.0, 2.0), Visibility.VISIBLE, False),  # on the outline of the opening
         ((-0.04, 0.0, 3.0), Visibility.OCCLUDED, False),
         ((9.0, 0.0, 2.0), Visibility.OUT_OF_FRUSTUM, True),

@@ -4,9 +4,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from roboref_core.answer import ErrorCode, ReferError
@@ -45,7 +46,7 @@ class HuggingFaceModel:
         self.convention = Convention(convention)
         self.max_new_tokens = max_new_tokens
         config = AutoConfig.from_pretrained(self.path, local_files_only=True)
-        self.processor = _load_processor(self.path, config)
+        self.processor = load_processor(self.path, config)
         if self.convention is Convention.PIXELS and not hasattr(self.processor.image_processor, "merge_size"):
             raise ValueError(
                 f"{path}: the processor of {config.model_type} does not report the size that it resizes to, so answers "
@@ -95,9 +96,7 @@ class HuggingFaceModel:
     def _inputs(self, prompts: Sequence[Prompt], sizes: Sequence[tuple[int, int]]):
         texts = []
         for prompt, size in zip(prompts, sizes, strict=True):
-            content = [{"type": "image"} for _ in prompt.images]
-            content.append({"type": "text", "text": restate(prompt.text, self.convention, size)})
-            message = {"role": "user", "content": content}
+            message = turn("user", restate(prompt.text, self.convention, size), len(prompt.images))
             texts.append(self.processor.apply_chat_template([message], add_generation_prompt=True))
         images = [list(prompt.images) for prompt in prompts]
         try:
@@ -127,10 +126,18 @@ class HuggingFaceModel:
         return self.processor.tokenizer.batch_decode(tokens[:, length:], skip_special_tokens=True)
 
 
-def _load_processor(path: Path, config):
+def turn(role: str, text: str, images: int = 0) -> dict[str, Any]:
+    """One turn of a dialogue as chat templates take it: its pictures first, then its text."""
+    return {"role": role, "content": [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]}
+
+
+def load_processor(path: Path, config: PretrainedConfig) -> ProcessorMixin:
     """The model's own processor without its video part, which needs torchvision.
 
     AutoProcessor would silently return a bare tokenizer where the video part cannot be made.
+
+    Raises:
+        ValueError: no image processor, chat template or padding token in the checkpoint.
     """
     if type(config) not in PROCESSOR_MAPPING:
         raise ValueError(f"{path}: transformers has no image-and-text processor for model type {config.model_type}")

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from roboref_core.models.base import PointingModel, VisionLanguageModel
+from roboref_core.models.nano import CHECKPOINT as NANO
 
-# What each vision-language model is loaded from.
+# What each vision-language model is loaded from; nano is bundled.
 _SOURCE = {
+    "nano": "",
     "roborefer": "path",
     "llava_onevision": "path",
     "hugging_face": "path",
@@ -94,6 +96,10 @@ def load_vlm(
     if backend not in _SOURCE:
         raise ValueError(f"backend {backend!r} is no vision-language model: expected one of {', '.join(_SOURCE)}")
     needed = _SOURCE[backend]
+    if backend == "nano":
+        backend, needed, path = "roborefer", "path", path or str(NANO)
+        # Its card: depth pictures do not help it.
+        options.setdefault("use_depth", False)
     if not {"path": path, "url": url}[needed]:
         raise ValueError(f"backend {backend!r} needs a {needed}")
     if needed == "path" and not Path(path).is_dir():

@@ -110,11 +110,23 @@ def pictures():
 
 
 @pytest.fixture(scope="session")
-def trained_checkpoint(tmp_path_factory, random_checkpoint) -> tuple[Path, list[tuple[Prompt, str]]]:
-    """A tiny model that was taught, by the training code, to answer some prompts; and these answers."""
+def trained_checkpoint(tmp_path_factory, random_checkpoint):
+    """Trains each shape once: a tiny model that the training code taught to answer some prompts. And these answers."""
+    trained = {}
+
+    def checkpoint(**dimensions) -> tuple[Path, list[tuple[Prompt, str]]]:
+        source = random_checkpoint(aspect="resize", depth="none", **dimensions)
+        if source not in trained:
+            path = tmp_path_factory.mktemp("trained") / "checkpoint"
+            trained[source] = path, _teach(source, path)
+        return trained[source]
+
+    return checkpoint
+
+
+def _teach(source: Path, path: Path) -> list[tuple[Prompt, str]]:
     answers = ("[(0.123, 0.456)]", NOT_VISIBLE, "[(0.250, 0.031), (0.975, 0.602)]", "[(0.999, 0.000)]")
     lessons = [(Prompt("Where is the cup?", (picture(i), picture(i + 10))), a) for i, a in enumerate(answers)]
-    source = random_checkpoint(aspect="resize", depth="none")
     torch.manual_seed(0)
     model = load_model(source, for_training=True)
     examples = [
@@ -134,6 +146,5 @@ def trained_checkpoint(tmp_path_factory, random_checkpoint) -> tuple[Path, list[
         if float(loss.detach()) < 0.02:
             break
     assert float(loss.detach()) < 0.02
-    path = tmp_path_factory.mktemp("trained") / "checkpoint"
     save_checkpoint(model, source, path)
-    return path, lessons
+    return lessons

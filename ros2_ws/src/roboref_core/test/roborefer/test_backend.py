@@ -167,7 +167,7 @@ class TestErrors:
             return torch.empty(2**60)
 
         with monkeypatch.context() as patch:
-            patch.setattr(backend.model.llm.model, "forward", fail)
+            patch.setattr(backend.model.llm.model.layers[0].mlp, "forward", fail)
             with pytest.raises(DeviceOutOfMemoryError, match=r"alloc") as error:
                 backend.generate(prompts[0])
         assert error.value.code is ErrorCode.OUT_OF_MEMORY
@@ -177,7 +177,7 @@ class TestErrors:
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
         with monkeypatch.context() as patch:
-            patch.setattr(backend.model.llm.model, "forward", fail)
+            patch.setattr(backend.model.llm.model.layers[0].mlp, "forward", fail)
             with pytest.raises(RuntimeError, match="mat1"):
                 backend.generate(prompts[0])
 

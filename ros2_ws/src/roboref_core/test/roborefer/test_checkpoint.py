@@ -15,7 +15,9 @@ from roboref_core.models.roborefer import RoboReferBackend
 from roboref_core.models.roborefer.checkpoint import load_model, open_checkpoint, save_checkpoint
 from roboref_core.models.roborefer.config import read_config
 from roboref_core.models.roborefer.errors import CheckpointError
+from roboref_core.models.roborefer.prompt_text import placeholder_ids
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 CHECKPOINTS = ("ckpt_rgb_2x2", "ckpt_rgbd_3x3", "ckpt_rgbd_s2")
 
@@ -75,6 +77,17 @@ def test_changed_dtype_vocabulary_and_context_are_written(copied, tmp_path):
     assert again.llm.config.rope_parameters["factor"] == 3.0
     for (name, old), new in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(old, new), name
+
+
+def test_a_tokenizer_is_read_as_it_is_stored(random_checkpoint):
+    """A qwen2 model may have a tokenizer that cuts text in another way than Qwen2's."""
+    path = random_checkpoint(numbers="whole", vocabulary=1600, depth="none")
+    tokenizer = load_model(path).tokenizer
+    text = "Point at it: [(0.535, 0.123)]"
+    ids = tokenizer(text).input_ids
+    assert ids == Tokenizer.from_file(str(path / "llm" / "tokenizer.json")).encode(text).ids
+    assert {"0.535", "0.123"} < set(tokenizer.convert_ids_to_tokens(ids))
+    assert placeholder_ids(tokenizer).keys() == {"image"}
 
 
 def test_an_existing_target_is_not_touched(fixtures, tmp_path):

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from roboref_core.answer_text import NOT_VISIBLE, parse
 from roboref_core.models.base import Prompt
 from roboref_core.models.roborefer import RoboReferBackend
 from roboref_core.models.roborefer.digits import Leaf, Number
-from roboref_core.models.roborefer.grammar import END, START, forced_text, walk
+from roboref_core.models.roborefer.grammar import END, START, TokenGrammar, forced_text, walk
 from roboref_core.models.roborefer.pointing import PointingDecoder
 from roboref_core.models.roborefer.tiling import cut_tiles, to_picture
-from roboref_core.models.roborefer.tree import TokenTree, decode
+from roboref_core.models.roborefer.tree import Node, TokenTree, decode
 
 SINGLE, MERGED, CROSSING = {"numbers": "single"}, {"numbers": "merged"}, {"numbers": "crossing"}
+WHOLE = {"numbers": "whole", "vocabulary": 1600}
 
 
 def is_beginning(text: str, max_points: int) -> bool:
@@ -89,25 +92,29 @@ class Plain:
 
         return below([], "")
 
-    def number(self, tokens: list[int], text: str) -> dict[int, float]:
-        """P(ddd | text), over all numbers and all their splits into tokens."""
+    def number(self, tokens: list[int], text: str, lead: str) -> dict[int, float]:
+        """P(ddd | text + lead), over all numbers and all splits of what follows ``text`` into tokens."""
 
-        def below(tokens: list[int], text: str, digits: int) -> dict[int, float]:
+        def below(tokens: list[int], text: str) -> dict[int, float]:
             scores = self.log_probabilities(tokens)
-            allowed = self.allowed(text, 1)
+            allowed = {
+                token: grown
+                for token, grown in self.allowed(text, 1).items()
+                if grown.startswith(before) or before.startswith(grown)
+            }
             shares = torch.softmax(scores[list(allowed)], 0).tolist()
             found: dict[int, float] = {}
             for (token, grown), share in zip(allowed.items(), shares, strict=True):
-                have = grown[start:]
+                have = grown[len(before) :]
                 if len(have) >= 3:
                     found[int(have[:3])] = found.get(int(have[:3]), 0.0) + share
                 else:
-                    for value, p in below([*tokens, token], grown, len(have)).items():
+                    for value, p in below([*tokens, token], grown).items():
                         found[value] = found.get(value, 0.0) + share * p
             return found
 
-        start = len(text)
-        return below(tokens, text, 0)
+        before = text + lead
+        return below(tokens, text)
 
 
 @pytest.fixture
@@ -116,7 +123,7 @@ def prompts(pictures):
     return [Prompt(text, (pictures(2 * i), pictures(2 * i + 1, 60, 100))) for i, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize("dimensions", [SINGLE, MERGED, CROSSING], ids=["single", "merged", "crossing"])
+@pytest.mark.parametrize("dimensions", [SINGLE, MERGED, WHOLE, CROSSING], ids=["single", "merged", "whole", "crossing"])
 @pytest.mark.parametrize("max_points", [1, 3])
 @torch.inference_mode()
 def test_equals_greedy_decoding_token_by_token(random_backend, prompts, dimensions, max_points):
@@ -141,7 +148,7 @@ def test_on_every_recording(recording):
     assert answer.text == Plain(pointing, recording.prompt).greedy(2)
 
 
-@pytest.mark.parametrize("dimensions", [SINGLE, MERGED], ids=["single", "merged"])
+@pytest.mark.parametrize("dimensions", [SINGLE, MERGED, WHOLE], ids=["single", "merged", "whole"])
 @torch.inference_mode()
 def test_p_visible_is_the_mass_of_all_spellings(random_backend, dimensions):
     backend = random_backend(dimensions)
@@ -154,7 +161,7 @@ def test_p_visible_is_the_mass_of_all_spellings(random_backend, dimensions):
         assert not answer.p_visible_calibrated
 
 
-@pytest.mark.parametrize("dimensions", [SINGLE, MERGED], ids=["single", "merged"])
+@pytest.mark.parametrize("dimensions", [SINGLE, MERGED, WHOLE], ids=["single", "merged", "whole"])
 @torch.inference_mode()
 def test_covariance_is_that_of_the_digits(random_backend, dimensions):
     backend = random_backend(dimensions, max_points=1)
@@ -163,18 +170,20 @@ def test_covariance_is_that_of_the_digits(random_backend, dimensions):
     assert visible
     for text, answer in visible.items():
         plain = Plain(backend, Prompt(text))
-        # The distribution follows the tokens of the greedy answer.
+        # The distribution follows the tokens of the greedy answer, up to the one that reaches into the number.
         tokens, grown = [], ""
         spreads = []
+        starts = [match.end() for match in re.finditer(r"0\.", answer.text)]
         while len(spreads) < 2:
-            if grown.endswith("0."):
-                spreads.append(plain.number(tokens, grown))
-                end = len(grown) + 3
             allowed = plain.allowed(grown, 1)
             scores = plain.log_probabilities(tokens)
-            tokens.append(max(allowed, key=lambda token: float(scores[token])))
-            grown = allowed[tokens[-1]]
-        assert end <= len(answer.text)
+            best = max(allowed, key=lambda token: float(scores[token]))
+            start = starts[len(spreads)]
+            if len(allowed[best]) > start:
+                spreads.append(plain.number(tokens, grown, answer.text[len(grown) : start]))
+            tokens.append(best)
+            grown = allowed[best]
+            assert answer.text.startswith(grown)
         for axis, spread in enumerate(spreads):
             values, masses = np.array(list(spread)) / 1000, np.array(list(spread.values()))
             variance = masses @ (values - masses @ values) ** 2
@@ -187,9 +196,10 @@ def test_covariance_is_that_of_the_digits(random_backend, dimensions):
         assert answer.scores[0] == pytest.approx(spreads[0][x] * spreads[1][y], rel=0.1)
 
 
-def test_a_trained_model(trained_checkpoint):
+@pytest.mark.parametrize("dimensions", [SINGLE, WHOLE], ids=["single", "whole"])
+def test_a_trained_model(trained_checkpoint, dimensions):
     """Its free answers are in the grammar: the constrained ones equal them, and it is sure of them."""
-    path, lessons = trained_checkpoint
+    path, lessons = trained_checkpoint(**dimensions)
     free = RoboReferBackend.load(path, decoding="free", training_form=True)
     pointing = RoboReferBackend.load(path, training_form=True)
     for prompt, answer in lessons:
@@ -204,9 +214,10 @@ def test_a_trained_model(trained_checkpoint):
             assert (spreads < 0.1).all() and (spreads > 1e-4).all()
 
 
-def test_passes_of_the_model(trained_checkpoint):
-    """One point takes three passes after the prompt's, and no answer one per token."""
-    path, lessons = trained_checkpoint
+@pytest.mark.parametrize(("dimensions", "passes"), [(SINGLE, 4), (WHOLE, 2)], ids=["single", "whole"])
+def test_passes_of_the_model(trained_checkpoint, dimensions, passes):
+    """No answer takes one per token: one point takes three after the prompt's, one if a token is a whole number."""
+    path, lessons = trained_checkpoint(**dimensions)
     backend = RoboReferBackend.load(path, max_points=1, training_form=True)
     for prompt, answer in lessons:
         with torch.inference_mode():
@@ -214,10 +225,10 @@ def test_passes_of_the_model(trained_checkpoint):
             tree = TokenTree(backend.model, backend.prefiller.compute([plan]))
             decoder = PointingDecoder(backend._grammar, max_points=1)
             decode(tree, [decoder.decode(backend.prefiller.tail_nodes(plan, 0))])
-        assert tree.passes == (1 if answer == NOT_VISIBLE else 4)
+        assert tree.passes == (1 if answer == NOT_VISIBLE else passes)
 
 
-@pytest.mark.parametrize("dimensions", [SINGLE, MERGED, CROSSING], ids=["single", "merged", "crossing"])
+@pytest.mark.parametrize("dimensions", [SINGLE, MERGED, WHOLE, CROSSING], ids=["single", "merged", "whole", "crossing"])
 @torch.inference_mode()
 def test_candidates(random_backend, prompts, dimensions):
     alone = random_backend(dimensions, max_points=1)
@@ -259,7 +270,7 @@ class TestGrammar:
         assert walk(START, answer) == END and walk(START, answer + "]") is None
 
     def test_every_token_is_judged_by_its_text(self, random_backend):
-        for dimensions in (SINGLE, MERGED, CROSSING):
+        for dimensions in (SINGLE, MERGED, WHOLE, CROSSING):
             backend = random_backend(dimensions)
             grammar, tokenizer = backend._grammar, backend.model.tokenizer
             for text in ("", "[", "[(0.1", "[(0.12", "[(0.123", "[(0.123, 0.45", "NOT", "[(0.123, 0.456)"):
@@ -270,6 +281,116 @@ class TestGrammar:
                     piece = tokenizer.decode([token])
                     expected = token not in special and piece != "" and is_beginning(text + piece, 4)
                     assert (token in found) == expected, (text, piece)
+
+
+    def test_coordinates_added_to_a_tokenizer(self, random_backend):
+        """Tokens that were added later are not special: they are text like any other."""
+        tokenizer = random_backend(SINGLE).model.tokenizer
+        numbers = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        assert "0.535" not in numbers
+        tokenizer.add_tokens([f"0.{number:03}" for number in range(1000)])
+        grammar = TokenGrammar(tokenizer, torch.device("cpu"))
+        texts = {t.text for t in grammar.transitions(walk(START, "[("))}
+        assert {f"0.{number:03}" for number in range(1000)} < texts
+        ids, state = grammar.spell(START, "[(0.")
+        assert tokenizer.decode(ids) == "[(" and state == walk(START, "[(")
+
+    def test_tokens_without_single_characters(self):
+        """It is enough that both kinds of answer can be spelled; what leads nowhere is not begun."""
+        words = ("[(", "0.535", ", 0.123", ", ", ")]", "), (", "NOT_VISIBLE", "NOT", "[(0", ")")
+        grammar = TokenGrammar(Words(*words), torch.device("cpu"))
+        assert [t.text for t in grammar.transitions(START)] == ["[(", "NOT_VISIBLE"]
+        assert {t.text for t in grammar.transitions(walk(START, "[(0.535, 0.123"))} == {")]", "), ("}
+        for missing in ("NOT_VISIBLE", "0.535", ")]"):
+            with pytest.raises(ValueError, match="cannot spell"):
+                TokenGrammar(Words(*(word for word in words if word != missing)), torch.device("cpu"))
+
+
+class Words:
+    """A tokenizer that has words only; it cuts text into the longest that fit."""
+
+    all_special_ids, added_tokens_decoder = (), {}
+
+    def __init__(self, *words: str):
+        self.words = words
+
+    def get_vocab(self) -> dict[str, int]:
+        return {word.replace(" ", "Ġ"): index for index, word in enumerate(self.words)}
+
+    def convert_tokens_to_string(self, pieces: list[str]) -> str:
+        return "".join(pieces).replace("Ġ", " ")
+
+    def __call__(self, text: str, add_special_tokens: bool) -> SimpleNamespace:
+        ids = []
+        while fitting := [word for word in self.words if text.startswith(word)]:
+            ids.append(self.words.index(max(fitting, key=len)))
+            text = text[len(self.words[ids[-1]]) :]
+        return SimpleNamespace(input_ids=ids)
+
+
+NUMBERS_AND_BRACKETS = (
+    ("[(0.535", "[(0.123", ", 0.123)", ", 0.999)", "]", ", (0.535", "NOT_VISIBLE"),
+    ("[(", "0.535", "0.123", "0.999", ", ", ")]", "), (", "NOT_VISIBLE", "NOT_", "VISIBLE"),
+    ("[(0.5", "[(0.", "35", "12", "3", ", 0.9", "99), (0.12", "99)]", "99", ")", ")]", "NOT_VISIBLE"),
+)
+
+
+@pytest.mark.parametrize("words", NUMBERS_AND_BRACKETS)
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32), st.integers(1, 3))
+def test_numbers_in_tokens_of_any_kind(words, seed, max_points):
+    """Against greedy decoding and the exact distribution of the first number, with logits drawn for each text."""
+
+    def logits_of(text: str) -> np.ndarray:
+        key = [seed, *text.encode()]
+        return np.random.default_rng(key).normal(0, 2, len(words)).astype(np.float32)
+
+    def allowed(text: str) -> dict[int, str]:
+        def ends(text: str) -> bool:
+            grown = [text + word for word in words if is_beginning(text + word, max_points)]
+            return is_whole(text) or any(ends(g) for g in grown)
+
+        return {i: text + w for i, w in enumerate(words) if is_beginning(text + w, max_points) and ends(text + w)}
+
+    def text_of(node: Node | None) -> str:
+        return "" if node is None or node.token < 0 else text_of(node.parent) + words[node.token]
+
+    text, before = "", None
+    while not is_whole(text):
+        grown, logits = allowed(text), logits_of(text)
+        best = grown[max(grown, key=lambda token: logits[token])]
+        before = text if before is None and len(best) > len("[(0.") and best.startswith("[") else before
+        text = best
+    decoder = PointingDecoder(TokenGrammar(Words(*words), torch.device("cpu")), max_points).decode([Node(0, None, -1)])
+    try:
+        nodes = next(decoder)
+        while True:
+            for node in nodes:
+                node.path, node.logits = np.zeros(1, int), torch.from_numpy(logits_of(text_of(node)))
+            nodes = next(decoder)
+    except StopIteration as stop:
+        answer = stop.value
+    assert answer.text == text and answer.visible == (text != NOT_VISIBLE)
+    assert np.isfinite(answer.log_odds)
+    if not answer.visible:
+        return
+    np.testing.assert_allclose(answer.points, parse(text).points)
+
+    def masses(text: str) -> dict[str, float]:
+        if len(text) >= len("[(0.ddd"):
+            return {text[4:7]: 1.0}
+        grown = {token: g for token, g in allowed(text).items() if g.startswith("[(0."[: len(g)])}
+        shares = torch.softmax(torch.from_numpy(logits_of(text))[list(grown)].double(), 0).tolist()
+        total: dict[str, float] = {}
+        for g, share in zip(grown.values(), shares, strict=True):
+            for digits, mass in masses(g).items():
+                total[digits] = total.get(digits, 0.0) + share * mass
+        return total
+
+    spread = masses(before)
+    values, shares = np.array([int(digits) for digits in spread]) / 1000, np.array(list(spread.values()))
+    deviation = math.sqrt(shares @ (values - shares @ values) ** 2)
+    assert math.sqrt(answer.covariances[0][0, 0]) == pytest.approx(deviation, rel=0.05, abs=5e-3)
 
 
 class TestNumber:

@@ -40,6 +40,7 @@ class RoboReferBackend:
         aspect, training_form: see ``Prefiller``.
         cache_bytes: bound of each of the two caches (picture features, prompt prefixes).
         fitted: calibration of p_visible.
+        use_depth: ask for depth pictures, if the checkpoint takes them.
 
     Attributes:
         passes: of the LLM after the pictures, since loading; a batch shares them.
@@ -57,6 +58,7 @@ class RoboReferBackend:
         training_form: bool = False,
         cache_bytes: int = 2**30,
         fitted: calibration.Calibration | None = None,
+        use_depth: bool = True,
     ):
         if decoding not in ("pointing", "free"):
             raise ValueError(f"decoding must be pointing or free, found {decoding!r}")
@@ -64,7 +66,7 @@ class RoboReferBackend:
             raise ValueError(f"max_new_tokens must be at least 1, found {max_new_tokens}")
         self.name = name
         self.model = model
-        self.uses_depth = model.config.uses_depth
+        self.uses_depth = use_depth and model.config.uses_depth
         self.passes = 0
         self.prefiller = Prefiller(model, aspect, training_form, cache_bytes, cache_bytes)
         self._decoding = decoding

@@ -56,7 +56,7 @@ class Number:
 
     @classmethod
     def unresolved(cls, digits: str) -> Number:
-        """A number whose first digit came in one token with other text: what else it might have been was not asked.
+        """A number that came in one token with the end of another: what else it might have been was not asked.
 
         It counts as anything from 0 to 1. Tokenizers of Qwen2 have no such tokens.
         """

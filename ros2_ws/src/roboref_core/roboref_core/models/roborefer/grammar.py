@@ -15,6 +15,7 @@ from roboref_core.answer_text import NOT_VISIBLE
 
 DIGITS = 3
 START, END = 0, -1
+_ANY_NUMBER = "5" * DIGITS
 _TUPLE_HEAD, _SEPARATOR, _NEXT = "(0.", ", 0.", ", "
 
 
@@ -89,6 +90,15 @@ def forced_text(state: int, may_open: bool) -> str:
     return text
 
 
+def number_lead(state: int, text: str) -> str:
+    """The part of a token's text before the number that it reaches into; "" if it reaches into none."""
+    for index, char in enumerate(text):
+        if index and state in NUMBER_STARTS:
+            return text[:index]
+        state = EDGES[state][char]
+    return ""
+
+
 def _opens(state: int, char: str) -> bool:
     """Whether a character leads on to another tuple: the comma after a closed one."""
     return char == "," and "]" in EDGES[state]
@@ -104,32 +114,55 @@ class TokenGrammar:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, device: torch.device):
         self._tokenizer = tokenizer
         alphabet = {char for edges in EDGES.values() for char in edges}
-        special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+        special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+        special |= set(tokenizer.all_special_ids)
         # Byte-level BPE writes printable ASCII as itself and the space as "Ġ".
         pieces = alphabet | {"Ġ"}
-        self._texts: dict[int, str] = {}
+        texts: dict[int, str] = {}
         for piece, token in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
             if token in special or not piece or not set(piece) <= pieces:
                 continue
             text = tokenizer.convert_tokens_to_string([piece])
             if set(text) <= alphabet and text:
-                self._texts[token] = text
-        self._transitions: dict[int, list[Transition]] = {}
-        self._ids: dict[int, torch.Tensor] = {}
-        covered = set(self._texts.values())
-        if missing := sorted(alphabet - covered):
-            raise ValueError(f"the tokenizer has no tokens for {missing}, which answers are made of")
-        self.all_ids = torch.tensor(list(self._texts), device=device)
+                texts[token] = text
+        self._transitions = self._connect(texts)
+        if {t.text[0] for t in self._transitions[START]} != set(EDGES[START]):
+            raise ValueError(f"the tokenizer cannot spell both points and {NOT_VISIBLE}")
+        self._ids = {
+            state: torch.tensor([t.token for t in found], device=device) for state, found in self._transitions.items()
+        }
+        used = {t.token for found in self._transitions.values() for t in found}
+        self._texts = {token: text for token, text in texts.items() if token in used}
+        self.all_ids = torch.tensor(sorted(used), device=device)
+
+    @classmethod
+    def _connect(cls, texts: dict[int, str]) -> dict[int, list[Transition]]:
+        """Transitions of every state that tokens lead to, without those from which no answer can be ended."""
+        found: dict[int, list[Transition]] = {}
+        pending = [START]
+        while pending:
+            state = pending.pop()
+            if state in found or state == END:
+                continue
+            reached = ((token, text, walk(state, text)) for token, text in texts.items() if text[0] in EDGES[state])
+            found[state] = [
+                Transition(token, text, after, cls._count_opened(state, text))
+                for token, text, after in reached
+                if after is not None
+            ]
+            pending += [t.state for t in found[state]]
+        # An answer must end without another tuple: their number may be bounded.
+        alive = {END}
+        while grown := {
+            state
+            for state in found.keys() - alive
+            if any(t.state in alive and t.opens <= (state == START) for t in found[state])
+        }:
+            alive |= grown
+        return {state: [t for t in ts if t.state in alive] for state, ts in found.items() if state in alive | {START}}
 
     def transitions(self, state: int) -> list[Transition]:
         """All tokens that keep the text an answer's beginning."""
-        if state not in self._transitions:
-            found = ((token, text, walk(state, text)) for token, text in self._texts.items())
-            self._transitions[state] = [
-                Transition(token, text, after, self._count_opened(state, text))
-                for token, text, after in found
-                if after is not None
-            ]
         return self._transitions[state]
 
     @staticmethod
@@ -143,11 +176,23 @@ class TokenGrammar:
 
     def ids(self, state: int) -> torch.Tensor:
         """Token ids of ``transitions``, in their order."""
-        if state not in self._ids:
-            self._ids[state] = self.all_ids.new_tensor([t.token for t in self.transitions(state)])
         return self._ids[state]
 
-    def spell(self, text: str) -> list[int]:
-        """The tokenizer's own tokens for a text; empty if they are not all in the grammar's vocabulary."""
-        ids = self._tokenizer(text, add_special_tokens=False).input_ids
-        return ids if all(token in self._texts for token in ids) else []
+    def spell(self, state: int, text: str) -> tuple[list[int], int]:
+        """The tokenizer's own tokens for a text that follows a state, and the state after them.
+
+        No tokens if they are not all in the grammar's vocabulary. Before a number, only the tokens that
+        hold nothing of it: where numbers are tokens of their own, "0." is spelled by none.
+        """
+        end = walk(state, text)
+        whole = text + _ANY_NUMBER if end in NUMBER_STARTS else text
+        ids: list[int] = []
+        spelled = ""
+        for token in self._tokenizer(whole, add_special_tokens=False).input_ids:
+            if token not in self._texts:
+                return [], state
+            if len(spelled) + len(self._texts[token]) > len(text):
+                break
+            ids.append(token)
+            spelled += self._texts[token]
+        return (ids, walk(state, spelled)) if text.startswith(spelled) else ([], state)

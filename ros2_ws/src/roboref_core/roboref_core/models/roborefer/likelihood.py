@@ -25,7 +25,7 @@ def pointing_log_odds(root: Node, grammar: TokenGrammar) -> Decoder[float]:
     Args:
         root: the evaluated last node of the prompt.
     """
-    mass = {POINTING: -np.inf, NOT_VISIBLE: -np.inf}
+    found: dict[str, list[float]] = {POINTING: [], NOT_VISIBLE: []}
     # (log mass, node before, token, text with it, grammar state): None for the root itself.
     frontier: list[tuple[float, Node, str, int]] = [(0.0, root, "", START)]
     for round_number in range(_ROUNDS + 1):
@@ -39,14 +39,15 @@ def pointing_log_odds(root: Node, grammar: TokenGrammar) -> Decoder[float]:
             log_probabilities = (logits[grammar.ids(state)] - torch.logsumexp(logits, 0)).tolist()
             for transition, value in zip(grammar.transitions(state), log_probabilities, strict=True):
                 grown = text + transition.text
-                goal = next((goal for goal in mass if grown.startswith(goal)), None)
+                goal = next((goal for goal in found if grown.startswith(goal)), None)
                 if goal:
-                    mass[goal] = np.logaddexp(mass[goal], log_mass + value)
+                    found[goal].append(log_mass + value)
                 else:
                     frontier.append((log_mass + value, node.child(transition.token), grown, transition.state))
+        mass = {goal: np.logaddexp.reduce(masses or [-np.inf]) for goal, masses in found.items()}
         left = {
             goal: np.logaddexp.reduce([m for m, _, text, _ in waiting if goal.startswith(text)] or [-np.inf])
-            for goal in mass
+            for goal in found
         }
         least = _share(mass[POINTING], np.logaddexp(mass[NOT_VISIBLE], left[NOT_VISIBLE]))
         most = _share(np.logaddexp(mass[POINTING], left[POINTING]), mass[NOT_VISIBLE])

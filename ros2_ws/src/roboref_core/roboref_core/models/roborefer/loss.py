@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from roboref_core.models.roborefer.prompt_text import PLACEHOLDERS
+from roboref_core.models.roborefer.prompt_text import placeholder_ids
 from roboref_core.models.roborefer.tiling import Tiles
 from roboref_core.models.roborefer.training import IGNORE, Batch
 
@@ -52,7 +52,7 @@ def embed_batch(model: RoboReferModel, batch: Batch, max_length: int | None = No
         # Here, not later: sharded ranks fetch each module's weights together, so they must run them in one order.
         if not pictures and (kind == "image" or model.config.uses_depth):
             idle = idle + 0.0 * _idle_features(model, kind)
-    ids_of = {kind: model.tokenizer.convert_tokens_to_ids(PLACEHOLDERS[kind]) for kind in PLACEHOLDERS}
+    ids_of = placeholder_ids(model.tokenizer)
     rows = []
     for ids, labels, mask in zip(batch.input_ids, batch.labels, batch.attention_mask, strict=True):
         ids, labels = ids[mask].tolist(), labels[mask]

@@ -12,7 +12,7 @@ from roboref_core.models.roborefer.config_schema import LanguageConfig, Processo
 from roboref_core.models.roborefer.loss import batch_loss
 from roboref_core.models.roborefer.media import encode_pictures
 from roboref_core.models.roborefer.projectors import Projector
-from roboref_core.models.roborefer.prompt_text import PLACEHOLDERS
+from roboref_core.models.roborefer.prompt_text import PLACEHOLDERS, placeholder_ids
 from roboref_core.models.roborefer.tiling import Kind, Tiles
 from roboref_core.models.roborefer.training import Batch
 
@@ -27,7 +27,7 @@ class RoboReferModel(nn.Module):
     Args:
         config: of the checkpoint.
         tokenizer: with all media tokens; None for a model of which only the shapes are wanted.
-        attention: transformers' name of the LLM's attention implementation; the towers use sdpa or eager.
+        attention: transformers' name of the LLM's attention implementation in training; the towers use sdpa or eager.
     """
 
     def __init__(self, config: ModelConfig, tokenizer: PreTrainedTokenizerBase | None, attention: str = "sdpa"):
@@ -113,7 +113,7 @@ class RoboReferModel(nn.Module):
         Raises:
             ValueError: if placeholders and features do not match in number.
         """
-        placeholder = {self.tokenizer.convert_tokens_to_ids(PLACEHOLDERS[kind]): kind for kind in media}
+        placeholder = {token: kind for kind, token in placeholder_ids(self.tokenizer).items() if kind in media}
         queues = {kind: list(reversed(features)) for kind, features in media.items()}
         tokens = self.embed_ids(torch.tensor(ids, dtype=torch.long, device=self.device))
         pieces: list[torch.Tensor] = []

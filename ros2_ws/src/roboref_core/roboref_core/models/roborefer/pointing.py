@@ -3,16 +3,14 @@
 The answer is the greedy one among those of the grammar: equal to the free greedy answer whenever
 that one is in the grammar. Text without a choice is drafted, evaluated in one pass with what comes
 before it, and kept as far as the model's own choice of tokens agrees; likely digits are evaluated
-side by side. A single point takes three passes of the LLM after the prompt's.
+side by side. A single point takes three passes of the LLM after the prompt's; one, if numbers are tokens.
 """
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from roboref_core.answer_text import NOT_VISIBLE
 from roboref_core.models.roborefer.digits import Leaf, Number
@@ -25,6 +23,7 @@ from roboref_core.models.roborefer.grammar import (
     TokenGrammar,
     Transition,
     forced_text,
+    number_lead,
     walk,
 )
 from roboref_core.models.roborefer.likelihood import POINTING, pointing_log_odds
@@ -125,14 +124,16 @@ class PointingDecoder:
         self._grammar = grammar
         self._max_points = max_points
         self._candidates = candidates
-        self._drafts = [grammar.spell(POINTING), grammar.spell(NOT_VISIBLE)[:-1]]
+        self._pointing, self._pointing_end = grammar.spell(START, POINTING)
+        # The last token of a whole answer needs no evaluation.
+        self._refusing = grammar.spell(START, NOT_VISIBLE)[0][:-1]
 
     def decode(self, prompt: list[Node]) -> Decoder[PointingAnswer]:
         """Decodes the answer after a chain of nodes, none of them evaluated yet."""
         root = prompt[-1]
-        pointing, refusing = (root.chain(draft) for draft in self._drafts)
-        digits = self._first_digits(pointing[-1], walk(START, POINTING)) if pointing else []
-        yield [*prompt, *pointing, *digits, *refusing]
+        pointing = root.chain(self._pointing)
+        digits = self._first_digits([root, *pointing][-1], self._pointing_end)
+        yield [*prompt, *pointing, *digits, *root.chain(self._refusing)]
         (numbers, text), log_odds = yield from together(
             self._answer(_Cursor(root)), pointing_log_odds(root, self._grammar)
         )
@@ -159,17 +160,22 @@ class PointingDecoder:
                 return numbers, cursor.text + rest
             if cursor.pending is not None:
                 yield from self._advance(cursor)
-            if cursor.state in NUMBERS:
-                numbers.append((yield from self._number(cursor)))
-            else:
-                self._take_best(cursor)
+            if number := (yield from self._step(cursor)):
+                numbers.append(number)
             # A token may hold a number and more.
             whole = _WHOLE_NUMBER.findall(cursor.text)
             numbers += [Number.unresolved(digits) for digits in whole[len(numbers) :]]
 
-    def _take_best(self, cursor: _Cursor) -> None:
+    def _step(self, cursor: _Cursor) -> Decoder[Number | None]:
+        """Takes the best token after an evaluated node; a number that it belongs to is decoded to its end."""
+        if cursor.state in NUMBERS:
+            return (yield from self._number(cursor))
         transitions, probabilities = self._choices(cursor.node, cursor.state, cursor.opened)
-        cursor.take(transitions[int(np.argmax(probabilities))])
+        best = transitions[int(np.argmax(probabilities))]
+        if lead := number_lead(cursor.state, best.text):
+            return (yield from self._number(cursor, lead))
+        cursor.take(best)
+        return None
 
     def _advance(self, cursor: _Cursor) -> Decoder[None]:
         """Evaluates the pending token together with drafts of what may follow it."""
@@ -177,25 +183,24 @@ class PointingDecoder:
         rest = forced_text(cursor.state, may_open)
         after = walk(cursor.state, rest)
         drafts = [rest]
-        if after not in NUMBER_STARTS and may_open:
+        if after not in NUMBERS and may_open:
             # A tuple is closed: the answer ends, or goes on with another.
             drafts = [rest + "]", rest + "," + forced_text(walk(after, ","), may_open)]
         nodes = cursor.node.chain([cursor.pending])
         for draft in drafts:
-            tokens = self._grammar.spell(draft)
-            end = walk(cursor.state, draft)
-            # The last token of the whole answer needs no evaluation.
+            tokens, end = self._grammar.spell(cursor.state, draft)
             branch = nodes[0].chain(tokens[:-1] if end == END else tokens)
-            nodes += [*branch, *(self._first_digits([nodes[0], *branch][-1], end) if tokens or not draft else [])]
+            nodes += [*branch, *self._first_digits([nodes[0], *branch][-1], end)]
         # Some of it may be evaluated already, as far as another branch has asked for it.
         yield [node for node in nodes if node.logits is None]
         cursor.go(cursor.pending, cursor.state)
 
     def _first_digits(self, node: Node, state: int) -> list[Node]:
-        """The tokens of one digit after a node at the beginning of a number."""
-        if state not in NUMBER_STARTS:
+        """The tokens that may begin a number after a node, where each is a single digit."""
+        transitions = self._grammar.transitions(state) if state in NUMBER_STARTS else []
+        if any(len(t.text) > 1 for t in transitions):
             return []
-        return [self._digit(node, t.token) for t in self._grammar.transitions(state) if len(t.text) == 1]
+        return [self._digit(node, t.token) for t in transitions]
 
     def _digit(self, node: Node, token: int) -> Node:
         """A continuation within a number. From here on only the grammar's tokens matter, not the whole vocabulary."""
@@ -203,44 +208,59 @@ class PointingDecoder:
         child.scored = self._grammar.all_ids
         return child
 
-    def _choices(self, node: Node, state: int, opened: int) -> tuple[list[Transition], np.ndarray]:
-        """The tokens that the grammar allows after an evaluated node, and their probabilities among themselves."""
-        transitions = self._grammar.transitions(state)
-        logits = node.logits[self._grammar.ids(state)].double()
-        if opened + max(t.opens for t in transitions) > self._max_points:
-            allowed = [opened + t.opens <= self._max_points for t in transitions]
-            logits[~torch.tensor(allowed, device=logits.device)] = -math.inf
-        return transitions, torch.softmax(logits, 0).cpu().numpy()
+    def _choices(self, node: Node, state: int, opened: int, lead: str = "") -> tuple[list[Transition], np.ndarray]:
+        """The tokens that the grammar allows after an evaluated node, and their probabilities among themselves.
 
-    def _number(self, cursor: _Cursor) -> Decoder[Number]:
-        """Decodes a number at the cursor, and the distribution over what it might have been."""
+        Only those that begin with ``lead``, or that it begins with.
+        """
+        transitions = self._grammar.transitions(state)
+        logits = node.logits[self._grammar.ids(state)].double().cpu().numpy()
+        if lead or opened + max(t.opens for t in transitions) > self._max_points:
+            allowed = [
+                index
+                for index, t in enumerate(transitions)
+                if opened + t.opens <= self._max_points and t.text[: len(lead)] == lead[: len(t.text)]
+            ]
+            transitions, logits = [transitions[index] for index in allowed], logits[allowed]
+        shares = np.exp(logits - logits.max())
+        return transitions, shares / shares.sum()
+
+    def _number(self, cursor: _Cursor, lead: str = "") -> Decoder[Number]:
+        """Decodes a number at the cursor, and the distribution over what it might have been.
+
+        Args:
+            lead: text still to come before the number's digits, where one token may hold both.
+        """
         leaves: list[Leaf] = []
-        start, known = NUMBERS[cursor.state]
+        origin, known = NUMBERS.get(cursor.state, (cursor.state, 0))
+        length = len(lead) + DIGITS
         greedy = cursor.node
         active = [(greedy, cursor.text[len(cursor.text) - known :], 1.0)]
         chosen: Leaf | None = None
         while chosen is None:
             grown: list[tuple[Node, str, float]] = []
-            for node, digits, mass in active:
-                state = walk(start, digits)
-                transitions, probabilities = self._choices(node, state, cursor.opened)
+            for node, before, mass in active:
+                state, ahead = walk(origin, before), lead[len(before) :]
+                transitions, probabilities = self._choices(node, state, cursor.opened, ahead)
                 best = int(np.argmax(probabilities))
                 for index, (transition, probability) in enumerate(zip(transitions, probabilities, strict=True)):
-                    text, share = digits + transition.text, mass * float(probability)
-                    if len(text) >= DIGITS:
-                        whole, rest = text[:DIGITS], text[DIGITS:]
-                        leaves.append(Leaf(whole, share, node, transition.token, transition.state, rest))
+                    text, share = before + transition.text, mass * float(probability)
+                    if len(text) >= length:
+                        digits, rest = text[len(lead) : length], text[length:]
+                        leaves.append(Leaf(digits, share, node, transition.token, transition.state, rest))
+                        follow = None
                     else:
-                        grown.append((self._digit(node, transition.token), text, share))
+                        follow = (self._digit if len(text) > len(lead) else Node.child)(node, transition.token)
+                        grown.append((follow, text, share))
                     if node is greedy and index == best:
                         cursor.node = node
                         cursor.take(transition)
-                        chosen = leaves[-1] if len(text) >= DIGITS else None
-                        followed = self._digit(node, transition.token)
+                        chosen = leaves[-1] if len(text) >= length else None
+                        followed = follow
             greedy = followed
             grown.sort(key=lambda branch: (branch[0] is not greedy, -branch[2]))
             keep = 0 if chosen else 1 + sum(share >= _MIN_BRANCH_MASS for _, _, share in grown[1:_MAX_BRANCHES])
-            leaves += [Leaf(digits, share) for _, digits, share in grown[keep:]]
+            leaves += [Leaf(text[len(lead) :], share) for _, text, share in grown[keep:]]
             active = grown[:keep]
             if new := [node for node, _, _ in active if node.logits is None]:
                 yield new
@@ -263,7 +283,6 @@ class PointingDecoder:
         while (whole := _WHOLE_NUMBER.search(cursor.text)) is None:
             if cursor.pending is not None:
                 yield from self._advance(cursor)
-            if cursor.state in NUMBERS:
-                return (yield from self._number(cursor))
-            self._take_best(cursor)
+            if number := (yield from self._step(cursor)):
+                return number
         return Number.unresolved(whole[1])

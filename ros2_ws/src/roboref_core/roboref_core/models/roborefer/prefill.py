@@ -17,10 +17,17 @@ import torch
 from roboref_core.models.base import Prompt
 from roboref_core.models.roborefer.cache import ByteBoundedCache
 from roboref_core.models.roborefer.errors import PromptTooLongError
+from roboref_core.models.roborefer.language import KeyValueBuffer, Rows, Segment, run_language_model
 from roboref_core.models.roborefer.model import RoboReferModel
-from roboref_core.models.roborefer.prompt_text import PLACEHOLDERS, context_length, inference_content, render_chat
+from roboref_core.models.roborefer.prompt_text import (
+    PLACEHOLDERS,
+    context_length,
+    inference_content,
+    placeholder_ids,
+    render_chat,
+)
 from roboref_core.models.roborefer.tiling import Kind, count_placeholders, cut_tiles, to_picture
-from roboref_core.models.roborefer.tree import KeyValueBuffer, Node, Segment, run_llm
+from roboref_core.models.roborefer.tree import Node
 
 # Text after the last picture is evaluated with the answer's first tokens, under an explicit mask; longer
 # text is not worth that mask.
@@ -122,7 +129,7 @@ class Prefiller:
 
     def _cut(self, ids: Sequence[int], pictures: Sequence[Picture]) -> tuple[list[Cut], int]:
         """Cuts after the last placeholder of each picture, not between pictures and the depths that follow them."""
-        kinds = {self.model.tokenizer.convert_tokens_to_ids(token): kind for kind, token in PLACEHOLDERS.items()}
+        kinds = {token: kind for kind, token in placeholder_ids(self.model.tokenizer).items()}
         queues = {kind: [p for p in reversed(pictures) if p.kind == kind] for kind in PLACEHOLDERS}
         left = {kind: 0 for kind in PLACEHOLDERS}
         ends: list[tuple[int, Picture]] = []
@@ -176,11 +183,12 @@ class Prefiller:
         for picture in cut.pictures:
             media[picture.kind] += self._encode(picture)
         embeddings, _ = self.model.insert_media(cut.ids, media)
-        start, count = buffer.length, len(embeddings)
-        positions = torch.arange(start, start + count, device=embeddings.device)
-        mask = None if not start else torch.arange(start + count, device=embeddings.device) <= positions[:, None]
-        run_llm(self.model, embeddings, positions, mask, buffer)
-        return Segment(buffer.states[:, :, :, start : start + count].clone())
+        start, device = buffer.length, embeddings.device
+        positions = torch.arange(start, start + len(embeddings), device=device)
+        mask = torch.arange(start + len(embeddings), device=device) <= positions[:, None] if start else None
+        nothing = torch.empty(0, dtype=torch.long, device=device)
+        run_language_model(self.model, embeddings, positions, [Rows(buffer, len(embeddings), mask, nothing)])
+        return buffer.segment(start)
 
     def _encode(self, picture: Picture) -> list[torch.Tensor]:
         """Features of a picture, alone in its batch: so they do not depend on what else is asked."""

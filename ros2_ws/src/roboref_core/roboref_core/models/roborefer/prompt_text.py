@@ -5,13 +5,15 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from roboref_core.models.roborefer.config_schema import LanguageConfig
 from roboref_core.models.roborefer.errors import CheckpointError
+from roboref_core.models.roborefer.tiling import Kind
 
 IMAGE, VIDEO, DEPTH, SENTINEL = "<image>", "<vila/video>", "<depth>", "<vila/sentinel>"
-PLACEHOLDERS = {"image": IMAGE, "depth": DEPTH}
+PLACEHOLDERS: dict[Kind, str] = {"image": IMAGE, "depth": DEPTH}
 SYSTEM_PROMPT = "You are a helpful assistant"
 _PLACEHOLDER_LINE = re.compile(f"(?:{IMAGE}|{DEPTH})\n?")
 # A tokenizer without a limit of its own carries a huge sentinel value.
@@ -25,7 +27,10 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         CheckpointError: if there is no usable tokenizer in the folder.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
+        config = get_tokenizer_config(folder, local_files_only=True)
+        # AutoTokenizer would give every qwen2 folder Qwen2's own pre-tokenizer, whatever tokenizer.json says.
+        stated = config.get("tokenizer_class") in ("PreTrainedTokenizerFast", "TokenizersBackend")
+        tokenizer = (PreTrainedTokenizerFast if stated else AutoTokenizer).from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, padding_side="right"
         )
     # Third-party parsers of hostile files raise nearly anything; the cause stays attached.
@@ -43,6 +48,17 @@ def load_tokenizer(folder: Path, use_depth: bool) -> PreTrainedTokenizerBase:
     wanted = [SENTINEL, IMAGE, VIDEO, *([DEPTH] if use_depth else [])]
     tokenizer.add_tokens([token for token in wanted if token not in known], special_tokens=True)
     return tokenizer
+
+
+def placeholder_ids(tokenizer: PreTrainedTokenizerBase) -> dict[Kind, int]:
+    """Ids of the placeholders that the tokenizer has; without depth it has none for it."""
+    ids = {kind: tokenizer.convert_tokens_to_ids(token) for kind, token in PLACEHOLDERS.items()}
+    # Some tokenizers have an id for what they do not know, others None.
+    return {
+        kind: token
+        for kind, token in ids.items()
+        if token is not None and tokenizer.convert_ids_to_tokens(token) == PLACEHOLDERS[kind]
+    }
 
 
 def add_training_tokens(tokenizer: PreTrainedTokenizerBase) -> None:

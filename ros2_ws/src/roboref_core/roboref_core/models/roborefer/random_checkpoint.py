@@ -34,8 +34,8 @@ _PATTERN = (
 class Shape:
     """Dimensions of a checkpoint; Qwen2's and SigLIP's names. ``vocabulary`` counts the special tokens too.
 
-    ``numbers`` says how the tokenizer treats digits: each alone as Qwen2's, up to three in a token, or in
-    tokens together with the punctuation around them.
+    ``numbers`` says how the tokenizer treats digits: each alone as Qwen2's, up to three in a token, coordinates
+    as single tokens ("0.535"), or in tokens together with the punctuation around them.
     """
 
     hidden: int = 64
@@ -56,7 +56,7 @@ class Shape:
     scales: tuple[int, ...] = ()
     depth: Literal["none", "own", "shared"] = "own"
     max_length: int = 4096
-    numbers: Literal["single", "merged", "crossing"] = "single"
+    numbers: Literal["single", "merged", "whole", "crossing"] = "single"
 
     @property
     def channels(self) -> int:
@@ -149,9 +149,11 @@ def _random(
 
 def write_tokenizer(folder: Path, shape: Shape) -> None:
     """A byte-level BPE tokenizer like Qwen2's, of exactly ``shape.vocabulary`` tokens, most of them without a use."""
-    pattern = Regex(_PATTERN % ("" if shape.numbers == "single" else "{1,3}"))
+    whole = shape.numbers == "whole"
+    pattern = Regex((r"0\.\d{3}|" if whole else "") + _PATTERN % ("{1,3}" if shape.numbers == "merged" else ""))
     split = [] if shape.numbers == "crossing" else [pre_tokenizers.Split(pattern, "isolated")]
-    tokenizer = Tokenizer(models.BPE())
+    # Coordinates are in the vocabulary without merges that lead to them.
+    tokenizer = Tokenizer(models.BPE(ignore_merges=whole))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [*split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
@@ -163,7 +165,7 @@ def write_tokenizer(folder: Path, shape: Shape) -> None:
         show_progress=False,
     )
     numbers: list[str] = []
-    if shape.numbers != "single":
+    if shape.numbers == "merged":
         numbers = [str(number) for number in (*range(100), *range(0, 1000, 7))] * 20
     if shape.numbers == "crossing":
         numbers = [f"[(0.{x:03}, 0.{x:03}), (0.{x:03}, 0.{x:03})]" for x in range(0, 1000, 37)] * 20
@@ -171,6 +173,9 @@ def write_tokenizer(folder: Path, shape: Shape) -> None:
     special = [*_SPECIAL, *([DEPTH] if shape.depth != "none" else [])]
     content = json.loads(tokenizer.to_str())
     vocabulary = content["model"]["vocab"]
+    if whole:
+        for number in range(1000):
+            vocabulary.setdefault(f"0.{number:03}", len(vocabulary))
     for index in range(len(vocabulary), shape.vocabulary - len(special)):
         vocabulary[f"<unused{index}>"] = index
     tokenizer = Tokenizer.from_str(json.dumps(content))

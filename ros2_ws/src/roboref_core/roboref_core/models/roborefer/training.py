@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from roboref_core.models.roborefer.config import ModelConfig
 from roboref_core.models.roborefer.prompt_text import (
-    PLACEHOLDERS,
     SENTINEL,
     expand_tiles,
+    placeholder_ids,
     render_chat,
     training_content,
 )
@@ -136,7 +136,7 @@ def collate(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max
     """
     limit = max_length or tokenizer.model_max_length
     pad = tokenizer.pad_token_id
-    placeholders = torch.tensor([tokenizer.convert_tokens_to_ids(token) for token in PLACEHOLDERS.values()])
+    placeholders = torch.tensor(list(placeholder_ids(tokenizer).values()))
     for index, example in enumerate(examples):
         if torch.isin(example.input_ids[limit:], placeholders).any():
             raise ValueError(

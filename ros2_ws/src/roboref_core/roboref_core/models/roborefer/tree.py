@@ -1,10 +1,10 @@
 """Evaluating many short continuations of long prompts in one pass of the LLM.
 
-A node is one token after a prompt; its branch back to the root is what it sees. All nodes of all
-prompts share one key/value buffer, and a mask keeps branches apart. So alternatives of one answer,
-drafted text that may turn out wrong, and the questions of a batch cost one pass together, and a
-prefix that several prompts share is held once. Decoders are generators: they yield the nodes that
-they need evaluated and go on when these carry their logits.
+A node is one token after a prompt; its branch back to the root is what it sees. The nodes of prompts
+with the same prefix share one key/value buffer, and a mask keeps branches apart. So alternatives of one
+answer, drafted text that may turn out wrong, and the questions of a batch cost one pass together, and
+attention grows with each prompt's own length, not with that of the batch. Decoders are generators: they
+yield the nodes that they need evaluated and go on when these carry their logits.
 """
 from __future__ import annotations
 
@@ -17,25 +17,12 @@ import torch
 from torch.nn import functional as F
 
 from roboref_core.models.roborefer.errors import NonFiniteLogitsError
+from roboref_core.models.roborefer.language import KeyValueBuffer, Rows, Segment, run_language_model
 from roboref_core.models.roborefer.model import RoboReferModel
 
 Result = TypeVar("Result")
 Decoder = Generator[list["Node"], None, Result]
-
-
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """Keys and values of consecutive prompt positions: (2, layers, kv_heads, length, head_dim)."""
-
-    states: torch.Tensor
-
-    @property
-    def length(self) -> int:
-        return self.states.shape[3]
-
-    @property
-    def nbytes(self) -> int:
-        return self.states.nbytes
+_MAX_GROUP = 8
 
 
 @dataclass(eq=False)
@@ -77,80 +64,44 @@ class Node:
         return nodes
 
 
-class KeyValueBuffer:
-    """The cache object that transformers' Qwen2 writes to: one growing buffer per layer."""
+class _Group:
+    """Prompts with the same prefix: they share its keys and values."""
 
-    def __init__(self, model: RoboReferModel, segments: Sequence[Segment], room: int):
-        config = model.llm.config
-        self.length = sum(segment.length for segment in segments)
-        head_dim = config.hidden_size // config.num_attention_heads
-        shape = (2, config.num_hidden_layers, config.num_key_value_heads, self.length + room, head_dim)
-        self.states = torch.empty(shape, dtype=model.dtype, device=model.device)
-        start = 0
-        for segment in segments:
-            self.states[:, :, :, start : start + segment.length] = segment.states
-            start += segment.length
+    def __init__(self, model: RoboReferModel, prefix: Sequence[Segment], room: int):
+        self.prefix = sum(segment.length for segment in prefix)
+        self.buffer = KeyValueBuffer(model, prefix, room)
 
-    def reserve(self, count: int) -> None:
-        capacity = self.states.shape[3]
-        if self.length + count > capacity:
-            grown = self.states.new_empty((*self.states.shape[:3], capacity + max(1024, count), self.states.shape[4]))
-            grown[:, :, :, : self.length] = self.states[:, :, :, : self.length]
-            self.states = grown
-
-    def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        end = self.length + keys.shape[2]
-        self.states[0, layer, :, self.length : end] = keys[0]
-        self.states[1, layer, :, self.length : end] = values[0]
-        return self.states[0, layer, None, :, :end], self.states[1, layer, None, :, :end]
-
-
-def run_llm(
-    model: RoboReferModel,
-    embeddings: torch.Tensor,
-    positions: torch.Tensor,
-    mask: torch.Tensor | None,
-    buffer: KeyValueBuffer,
-) -> torch.Tensor:
-    """(Q, hidden) last hidden states of Q new positions; their keys and values are appended to the buffer.
-
-    Args:
-        embeddings: (Q, hidden).
-        positions: (Q,) of the rotary embedding.
-        mask: (Q, buffer.length + Q) bool, True where a position may look; None is causal, for an empty buffer.
-    """
-    buffer.reserve(len(embeddings))
-    hidden = model.llm.model(
-        inputs_embeds=embeddings[None],
-        position_ids=positions[None],
-        attention_mask={"full_attention": None if mask is None else mask[None, None]},
-        past_key_values=buffer,
-        use_cache=True,
-    ).last_hidden_state[0]
-    buffer.length += len(embeddings)
-    return hidden
+    def rows(self, nodes: Sequence[Node], device: torch.device) -> Rows:
+        first = self.buffer.length
+        mask = np.zeros((len(nodes), first + len(nodes)), dtype=bool)
+        mask[:, : self.prefix] = True
+        for row, node in enumerate(nodes):
+            before = np.empty(0, np.int64) if node.parent is None else node.parent.path
+            node.path = np.append(before, first + row)
+            mask[row, node.path] = True
+        wanted = torch.tensor([row for row, node in enumerate(nodes) if node.wants_logits], dtype=torch.long)
+        return Rows(self.buffer, len(nodes), torch.from_numpy(mask).to(device), wanted.to(device))
 
 
 class TokenTree:
     """Prompts' prefixes and the nodes after them.
 
     Args:
-        model: in eval mode, with sdpa attention.
-        prefixes: per prompt, the segments before its first node. Segments that are the same object
-            are held once.
-        room: positions to reserve for nodes; grows as needed.
+        model: in eval mode.
+        prefixes: per prompt, the segments before its first node. Prompts whose segments are the same objects
+            share them.
+        room: positions to reserve for nodes of each such prefix; grows as needed.
     """
 
     def __init__(self, model: RoboReferModel, prefixes: Sequence[Sequence[Segment]], room: int = 256):
         self._model = model
-        unique = list({id(segment): segment for prefix in prefixes for segment in prefix}.values())
-        starts = np.cumsum([0, *(segment.length for segment in unique)])
-        spans = {id(s): (int(a), int(b)) for s, a, b in zip(unique, starts, starts[1:], strict=False)}
-        self._spans = [[spans[id(segment)] for segment in prefix] for prefix in prefixes]
-        self._lengths = [sum(segment.length for segment in prefix) for prefix in prefixes]
-        self._buffer = KeyValueBuffer(model, unique, room)
+        self._group_of: list[_Group] = []
+        open_groups: dict[tuple[int, ...], list[_Group]] = {}
+        for prefix in prefixes:
+            members = open_groups.setdefault(tuple(map(id, prefix)), [])
+            # Within a group every node's mask spans all nodes.
+            members.append(members[-1] if len(members) % _MAX_GROUP else _Group(model, prefix, room))
+            self._group_of.append(members[-1])
         self.passes = 0
         self.evaluated = 0
 
@@ -160,35 +111,29 @@ class TokenTree:
         Raises:
             NonFiniteLogitsError
         """
-        first = self._buffer.length
-        mask = np.zeros((len(nodes), first + len(nodes)), dtype=bool)
-        positions = np.empty(len(nodes), dtype=np.int64)
-        for row, node in enumerate(nodes):
-            before = np.empty(0, np.int64) if node.parent is None else node.parent.path
-            node.path = np.append(before, first + row)
-            positions[row] = self._lengths[node.prompt] + len(before)
-            for start, end in self._spans[node.prompt]:
-                mask[row, start:end] = True
-            mask[row, node.path] = True
         device = self._model.device
-        tokens = torch.tensor([node.token for node in nodes], device=device)
-        hidden = run_llm(
+        members: dict[_Group, list[Node]] = {}
+        for node in nodes:
+            members.setdefault(self._group_of[node.prompt], []).append(node)
+        groups = [group.rows(own, device) for group, own in members.items()]
+        rows = [node for own in members.values() for node in own]
+        positions = [group.prefix + len(node.path) - 1 for group, own in members.items() for node in own]
+        hidden = run_language_model(
             self._model,
-            self._model.embed_ids(tokens),
-            torch.from_numpy(positions).to(device),
-            torch.from_numpy(mask).to(device),
-            self._buffer,
+            self._model.embed_ids(torch.tensor([node.token for node in rows], device=device)),
+            torch.tensor(positions, device=device),
+            groups,
         )
         self.passes += 1
         self.evaluated += len(nodes)
-        groups: dict[int, list[int]] = {}
-        for row, node in enumerate(nodes):
-            if node.wants_logits:
-                groups.setdefault(id(node.scored), []).append(row)
-        for rows in groups.values():
-            logits = self._logits(hidden[rows], nodes[rows[0]].scored)
-            for row, values in zip(rows, logits, strict=True):
-                nodes[row].logits = values
+        wanting = [node for node in rows if node.wants_logits]
+        alike: dict[int, list[int]] = {}
+        for row, node in enumerate(wanting):
+            alike.setdefault(id(node.scored), []).append(row)
+        for indices in alike.values():
+            logits = self._logits(hidden[indices], wanting[indices[0]].scored)
+            for row, values in zip(indices, logits, strict=True):
+                wanting[row].logits = values
 
     def _logits(self, hidden: torch.Tensor, scored: torch.Tensor | None) -> torch.Tensor:
         head = self._model.llm.lm_head

@@ -1,0 +1,140 @@
+"""What is trained on is what is asked later: same tokens, same tiles; and its truth is in the pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from roboref_core.models.base import Prompt
+from roboref_core.models.roborefer.checkpoint import materialise, open_checkpoint
+from roboref_core.models.roborefer.prefill import Prefiller
+from roboref_core.models.roborefer.tiling import cut_tiles, to_picture
+
+from offline.nano.base import write_base
+from offline.nano.batches import IGNORE, TOKENS, BatchMaker
+from offline.nano.losses import Network, TrainingHeads, Weights, soft_bins
+from offline.nano.pool import SIDE, PoolConfig, load_chunk, make_chunk
+from offline.nano.questions import Mix, Sampler
+from sim.design import PALETTE
+from sim.labels import LABELS
+
+CONFIG = PoolConfig(seed=8_000_000, rooms=2, views=16)
+
+
+@pytest.fixture(scope="module")
+def chunk(tmp_path_factory):
+    return load_chunk(make_chunk(tmp_path_factory.mktemp("pool"), 0, CONFIG))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    base = write_base(tmp_path_factory.mktemp("base") / "model")
+    return materialise(open_checkpoint(base), torch.device("cpu"), torch.float32, "eager", for_training=True)
+
+
+@pytest.fixture(scope="module")
+def questions(chunk):
+    mix = Mix(concat=0.3, grid=0.3)
+    return Sampler([chunk], mix).draw(40, np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def maker(chunk, model):
+    kinds, colors = ({name: k for k, name in enumerate(names)} for names in (LABELS, PALETTE))
+    return BatchMaker([chunk], model.tokenizer, kinds, colors)
+
+
+def test_every_kind_of_question_is_drawn(questions):
+    found = {(question.task, bool(question.points)) for question in questions}
+    assert found >= {("t1", True), ("t1", False), ("t2a", True), ("t2a", False), ("t2b", True),
+                     ("referring", True), ("referring", False)}  # fmt: skip
+    assert any(question.pictures[0].right for question in questions)
+
+
+def test_points_lie_on_what_would_be_right(questions):
+    for question in questions:
+        if question.target is None:
+            continue
+        assert question.target.any()
+        for x, y in question.points:
+            x = 2 * x - 1 if question.pictures[-1].right else x
+            assert question.target[int(y * SIDE), int(x * SIDE)]
+
+
+def test_nothing_of_a_hidden_object_is_in_the_queried_view(chunk, questions):
+    hidden = [q for q in questions if q.kind == "hidden"]
+    assert hidden
+    for question in hidden:
+        first = question.pictures[0]
+        query = first.right or (question.pictures[-1].chunk, question.pictures[-1].view)
+        u, v = (first.mark[0] + 0.5) / 2 - 0.5, (first.mark[1] + 0.5) / 1.5 - 0.5
+        uid = chunk.ids[first.view][round(v), round(u)]
+        assert not (chunk.ids[query[1]] == uid).any()
+
+
+def test_tokens_are_those_of_the_native_model(chunk, model, maker, questions):
+    prefiller = Prefiller(model)
+    for question in questions[:30]:
+        for deep in (False, True):
+            wide = question.pictures[-1].right is not None
+            picture = np.zeros((48, 128 if wide else 64, 3), dtype=np.uint8)
+            pictures = (picture,) * len(question.pictures)
+            planned = prefiller.plan(Prompt(question.text, pictures, pictures if deep else ()))
+            batch = maker.make([question], [deep])
+            (rows,) = batch.rows
+            # A tile is one placeholder there and its features here.
+            ids: list[int] = []
+            position, index = 0, rows.index[0].tolist()
+            while len(ids) < len(planned.ids):
+                if index[position] >= maker.vocabulary:
+                    tile = (index[position] - maker.vocabulary) // TOKENS
+                    placeholder = "<depth>" if tile >= len(batch.tiles) else "<image>"
+                    ids.append(maker.tokenizer.convert_tokens_to_ids(placeholder))
+                    position += TOKENS
+                else:
+                    ids.append(index[position])
+                    position += 1
+            assert tuple(ids) == planned.ids
+            assert position == rows.decisions[0] + 1
+
+
+def test_tiles_are_those_of_the_native_model(chunk, model, maker, questions):
+    question = next(q for q in questions if q.pictures[0].mark and not q.pictures[0].right)
+    drawn = to_picture(maker.drawn(question.pictures[0]), "image")
+    batch = maker.make([question])
+    np.testing.assert_array_equal(batch.tiles[0].numpy(), cut_tiles(drawn, model.config, "image").pixels[0])
+
+
+def test_labels_spell_the_answer(model, maker, questions):
+    for question in questions:
+        (rows,) = maker.make([question]).rows
+        labels = rows.labels[0].clone()
+        for _, position, target, _ in rows.numbers.tolist():
+            assert labels[position] == IGNORE
+            labels[position] = maker.bin_ids[min(127, int(target / 1e6 * 128))]
+        text = model.tokenizer.decode(labels[labels != IGNORE])
+        assert text.endswith("<|im_end|>")
+        assert text.startswith("[(0." if question.points else "NOT_VISIBLE")
+        assert text.count("(0.") == len(question.points)
+
+
+def test_a_few_steps_lower_every_part_of_the_loss(model, maker, questions):
+    config = model.config
+    heads = TrainingHeads(config.vision_tower.hidden_size, config.llm.hidden_size, len(LABELS), len(PALETTE))
+    network = Network(model, heads, maker.bin_ids)
+    batch = maker.make(questions[:12])
+    optimizer = torch.optim.AdamW([*model.parameters(), *heads.parameters()], lr=2e-3)
+    history = []
+    for _ in range(12):
+        loss, parts = network.losses(batch, Weights())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(parts)
+    assert all(history[-1][name] < history[0][name] for name in ("decision", "number", "look", "mark", "match", "seen"))
+
+
+def test_soft_targets_are_distributions_about_their_value():
+    target = soft_bins(torch.tensor([0.0, 0.5, 1.0]))
+    torch.testing.assert_close(target.sum(1), torch.ones(3))
+    assert target.argmax(1).tolist()[::2] == [0, 127]
