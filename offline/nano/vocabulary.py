@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from roboref_core import prompt
-from roboref_core.answer_text import NOT_VISIBLE
+from roboref_core.answer_text import NOT_VISIBLE, Point, format_answer, parse
 from roboref_core.grid import Grid
 from roboref_core.models.roborefer.prompt_text import DEPTH, IMAGE, SENTINEL, SYSTEM_PROMPT, VIDEO
 from roboref_core.prompt import DrawnMark, Form
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerBase
 
 from offline.data_engine.tasks.expressions import phrase_text
 from sim.design import PALETTE
@@ -47,6 +49,30 @@ def bin_of(value: float) -> int:
 def digits_of(index: int) -> str:
     """The three digits that stand for a bin: its middle, in thousandths."""
     return f"{round((index + 0.5) / BINS * 1000):03d}"
+
+
+def spelled_coordinates(tokenizer: PreTrainedTokenizerBase) -> tuple[float, ...]:
+    """The coordinates in [0, 1) whose three decimals are one token, ascending; none where numbers are spelled by digit.
+
+    A model that was taught coordinates as such tokens does not know the others: they would be spelled in pieces.
+    """
+    digits = [f"{number:03d}" for number in range(1000)]
+    ids = tokenizer(digits, add_special_tokens=False).input_ids
+    return tuple(float(f"0.{text}") for text, one in zip(digits, ids, strict=True) if len(one) == 1)
+
+
+def respelled(answer: str, coordinates: Sequence[float]) -> str:
+    """An answer with each coordinate put to the nearest of ``coordinates``; without any, the answer as it is.
+
+    Raises ValueError for a text that is no answer.
+    """
+    read = parse(answer)
+    if not coordinates or answer == NOT_VISIBLE:
+        return answer
+    if not isinstance(read, Point):
+        raise ValueError(f"expected an answer to spell anew, found {answer[:80]!r}")
+    known, points = np.asarray(coordinates), np.array(read.points)
+    return format_answer(known[np.abs(points[..., None] - known).argmin(axis=-1)])
 
 
 def passages() -> list[str]:
