@@ -269,11 +269,12 @@ class BatchMaker:
         if source == "removed":
             return np.asarray(chunk.removed[v])
         image = np.asarray(chunk.color[v])
-        if source == "painted":
-            mask = (chunk.ids[v] == chunk.views[v]["removed"]).astype(np.uint8)
-            mask = cv2.dilate(cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST), np.ones((7, 7)))
-            image = cv2.inpaint(image, mask, 3, cv2.INPAINT_TELEA)
-        return image
+        if source == "color":
+            return image
+        mask = (chunk.ids[v] == chunk.views[v]["removed"]).astype(np.uint8)
+        mask = cv2.dilate(cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST), np.ones((7, 7)))
+        smeared = cv2.inpaint(image, mask, 3, cv2.INPAINT_TELEA)
+        return smeared if source == "painted" else _patched(image, smeared, np.asarray(chunk.removed[v]), mask, (c, v))
 
     def _depth_tiles(self, picture: Picture) -> list[np.ndarray]:
         left = np.asarray(self.chunks[picture.chunk].depth[picture.view])
@@ -305,3 +306,16 @@ class BatchMaker:
 def _shares(mask: np.ndarray) -> np.ndarray:
     """(49,) share of each cell that a (112, 112) mask covers."""
     return mask.reshape(CELLS, SIDE // CELLS, CELLS, SIDE // CELLS).mean(axis=(1, 3)).ravel()
+
+
+def _patched(image: np.ndarray, smeared: np.ndarray, behind: np.ndarray, mask: np.ndarray, seed) -> np.ndarray:
+    """A picture whose masked part other views fill, a little displaced and lit otherwise; what they lack is smeared.
+
+    As the data engine paints objects out: shadows stay, for instance.
+    """
+    rng = np.random.default_rng(seed)
+    lit = np.clip(np.roll(behind, rng.integers(-1, 2, 2), (0, 1)) * rng.uniform(0.9, 1.1), 0, 255).astype(np.uint8)
+    coarse = rng.random((4, 5)).astype(np.float32)
+    lacking = cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_CUBIC) < rng.uniform(-0.2, 0.6)
+    fill = np.where(lacking[..., None], smeared, lit)
+    return np.where(mask[..., None] > 0, fill, image)

@@ -94,11 +94,21 @@ def chunk_folder(root: Path, number: int) -> Path:
 
 def make_pool(root: Path, numbers: Sequence[int], config: PoolConfig, workers: int = 1) -> None:
     """Makes the chunks that are missing."""
-    missing = [number for number in numbers if not (chunk_folder(root, number) / "facts.json").exists()]
+    missing = _missing(root, numbers)
     with ProcessPoolExecutor(workers) as executor:
         jobs = executor.map(partial(make_chunk, root, config=config), missing)
         for _ in tqdm(jobs, total=len(missing), desc="rooms", unit="chunk", disable=not missing):
             pass
+
+
+def make_chunks(root: Path, numbers: Sequence[int], config: PoolConfig) -> None:
+    """The same, in this process and in silence."""
+    for number in _missing(root, numbers):
+        make_chunk(root, number, config)
+
+
+def _missing(root: Path, numbers: Sequence[int]) -> list[int]:
+    return [number for number in numbers if not (chunk_folder(root, number) / "facts.json").exists()]
 
 
 def make_chunk(root: Path, number: int, config: PoolConfig) -> Path:

@@ -24,7 +24,8 @@ class Picture:
 
     Attributes:
         chunk, view: which view of the pool.
-        source: "color", "removed" (one object taken away) or "painted" (the same object painted over).
+        source: "color", "removed" (one object taken away), or the same object painted out: "painted" (smeared over)
+            or "patched" (filled with what is behind it).
         mark: (u, v) in ``VIEW_CAMERA`` where a ring is drawn.
         grid: with a Visual Grid Coordinate over it.
         right: (chunk, view, source) of the view that stands to the right in a side-by-side picture.
@@ -82,7 +83,7 @@ class Mix:
     pairs: int = 2
     missing: int = 1
     phrases: int = 2
-    difference: float = 0.6
+    difference: float = 0.8
     negatives: float = 0.45
     concat: float = 0.12
     grid: float = 0.1
@@ -309,7 +310,7 @@ def _normalised(pixel: Sequence[float]) -> tuple[float, float]:
 
 
 def _removed_source(rng: np.random.Generator) -> str:
-    return "removed" if rng.random() < 0.6 else "painted"
+    return str(rng.choice(("removed", "painted", "patched"), p=(0.3, 0.2, 0.5)))
 
 
 def _bare(words: str) -> str:

@@ -6,18 +6,21 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
 import tyro
+from roboref_core.models.roborefer import calibration
 from roboref_core.models.roborefer.checkpoint import materialise, open_checkpoint, save_checkpoint
 from roboref_core.models.roborefer.model import RoboReferModel
 from torch import nn
@@ -25,8 +28,8 @@ from tqdm import tqdm
 
 from offline.nano.base import write_base
 from offline.nano.batches import BatchMaker, NanoBatch
-from offline.nano.losses import Network, TrainingHeads, Weights
-from offline.nano.pool import PoolConfig, chunk_folder, load_chunk, make_pool
+from offline.nano.losses import Network, TrainingHeads, Weights, fast_arithmetic
+from offline.nano.pool import PoolConfig, chunk_folder, load_chunk, make_chunks, make_pool
 from offline.nano.questions import Mix, Sampler
 from offline.nano.tuning import measure
 from sim.design import PALETTE
@@ -41,6 +44,7 @@ class Recipe:
     """How the model is trained.
 
     Attributes:
+        start: folder of a checkpoint of this kind to go on from, instead of random weights.
         seed: of weights and questions.
         chunks: of the pool; a step draws from those that a run has had time to make: two at first, one more every
             ``chunk_every`` steps.
@@ -52,10 +56,11 @@ class Recipe:
         warmup: steps.
         decay_from: share of the steps after which the rate falls to zero linearly.
         depth_from: share of the steps after which some questions come with depth pictures; the depth tower starts as
-            a copy of the colour tower then.
+            a copy of the colour tower then, unless training went on from a checkpoint.
         depth_share: how many.
     """
 
+    start: str = ""
     seed: int = 0
     chunks: int = 24
     chunk_every: int = 60
@@ -63,7 +68,7 @@ class Recipe:
     seen_views: int = 64
     steps: int = 4000
     views: int = 14
-    matrix_lr: float = 5e-3
+    matrix_lr: float = 3e-3
     lr: float = 2e-3
     warmup: int = 100
     decay_from: float = 0.6
@@ -103,8 +108,7 @@ class Trainer:
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         base = self.run / "base"
         if self.rank == 0 and not (base / "config.json").exists():
-            self.run.mkdir(parents=True, exist_ok=True)
-            write_base(base, self.recipe.seed)
+            self._make_base(base)
         if self.world > 1:
             dist.barrier()
         torch.manual_seed(self.recipe.seed)
@@ -118,6 +122,7 @@ class Trainer:
         self.network = Network(self.model, self.heads, self.maker.bin_ids)
         self.optimizers = _optimizers(self.model, self.heads, self.recipe)
         self.step = 0
+        self.renderer: BaseProcess | None = None
 
     @property
     def total(self) -> int:
@@ -138,8 +143,10 @@ class Trainer:
             folder = chunk_folder(self.config.out / "pool", len(self.sampler.chunks))
             if (folder / "facts.json").exists():
                 self.sampler.add(load_chunk(folder))
-            else:
-                time.sleep(5)
+                continue
+            if self.renderer is not None and self.renderer.exitcode:
+                raise ValueError(f"{folder} is missing: the process that makes it ended with {self.renderer.exitcode}")
+            time.sleep(5)
         return wanted
 
     def batch(self, step: int) -> NanoBatch:
@@ -157,10 +164,10 @@ class Trainer:
     def take_step(self) -> dict[str, float]:
         """One step; returns the parts of the loss."""
         recipe = self.recipe
-        if self.step == recipe.seen_steps + round(recipe.depth_from * recipe.steps):
+        if not recipe.start and self.step == recipe.seen_steps + round(recipe.depth_from * recipe.steps):
             self._start_depth()
         batch = self.batch(self.step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_arithmetic():
             if self.step < recipe.seen_steps:
                 loss, parts = self.network.seen_loss(batch), {}
                 parts["seen"] = float(loss.detach())
@@ -180,6 +187,15 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return parts | {"norm": norm}
+
+    def _make_base(self, base: Path) -> None:
+        partial = base.with_name("base.part")
+        shutil.rmtree(partial, ignore_errors=True)
+        if self.recipe.start:
+            shutil.copytree(self.recipe.start, partial, ignore=shutil.ignore_patterns(calibration.FILE_NAME))
+        else:
+            write_base(partial, self.recipe.seed)
+        partial.rename(base)
 
     def _start_depth(self) -> None:
         """As RoboRefer's depth encoder, this one starts as its image encoder."""
@@ -253,6 +269,8 @@ def train(config: Config) -> Path:
     torch.set_num_threads(config.threads)
     trainer = Trainer(config)
     trainer.resume()
+    if trainer.rank == 0:
+        trainer.renderer = render_beside(config)
     curve = config.out / "run" / "curve.jsonl"
     tuning = load_chunk(chunk_folder(config.out / "tuning_pool", 0))
     first, began, sums = trainer.step, time.monotonic(), {}
@@ -277,6 +295,14 @@ def train(config: Config) -> Path:
         trainer.save()
         trainer.export(config.out / "run" / "model")
     return config.out / "run" / "model"
+
+
+def render_beside(config: Config) -> BaseProcess:
+    """Starts a process that makes the chunks that are missing, in order, while training goes on with what is there."""
+    args = (config.out / "pool", range(config.recipe.chunks), PoolConfig())
+    process = multiprocessing.get_context("spawn").Process(target=make_chunks, args=args, daemon=True)
+    process.start()
+    return process
 
 
 def _log(file: Path, record: dict) -> None:

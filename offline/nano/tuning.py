@@ -5,11 +5,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from roboref_core.answer_text import NOT_VISIBLE
 
 from offline.nano.batches import BatchMaker
-from offline.nano.losses import Network
+from offline.nano.losses import Network, fast_arithmetic
 from offline.nano.pool import SIDE, Chunk
 from offline.nano.questions import Mix, Question, Sampler
 from offline.nano.vocabulary import OPEN
@@ -29,7 +28,7 @@ def measure(network: Network, maker: BatchMaker, chunk: Chunk, views: int = _VIE
     for _ in range(views // _BATCH):
         asked = [q for q in sampler.draw(_BATCH, rng) if len(q.points) < 2]
         batch = own.make(asked, blank=True)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_arithmetic():
             found = network.answer(batch, (maker.pieces[OPEN], maker.pieces[NOT_VISIBLE]))
         questions += asked
         odds.append(found[0].numpy())

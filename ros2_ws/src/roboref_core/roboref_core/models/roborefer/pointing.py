@@ -30,7 +30,7 @@ from roboref_core.models.roborefer.likelihood import POINTING, pointing_log_odds
 from roboref_core.models.roborefer.tree import Decoder, Node, together
 
 # A number's branches are followed while they have this mass, at most so many side by side.
-_MIN_BRANCH_MASS = 0.01
+MIN_BRANCH_MASS = 0.01
 _MAX_BRANCHES = 10
 # Candidates differ by at least this in x or in y.
 _SEPARATION = 0.05
@@ -259,7 +259,7 @@ class PointingDecoder:
                         followed = follow
             greedy = followed
             grown.sort(key=lambda branch: (branch[0] is not greedy, -branch[2]))
-            keep = 0 if chosen else 1 + sum(share >= _MIN_BRANCH_MASS for _, _, share in grown[1:_MAX_BRANCHES])
+            keep = 0 if chosen else 1 + sum(share >= MIN_BRANCH_MASS for _, _, share in grown[1:_MAX_BRANCHES])
             leaves += [Leaf(text[len(lead) :], share) for _, text, share in grown[keep:]]
             active = grown[:keep]
             if new := [node for node, _, _ in active if node.logits is None]:
