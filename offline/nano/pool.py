@@ -20,7 +20,7 @@ from roboref_core.depth_picture import metric_to_picture
 from roboref_core.pose import look_at, pose, transform
 from tqdm import tqdm
 
-from offline.nano.facts import SceneFacts, absent_phrases, free_space, phrases, seen_objects
+from sim.view_facts import SceneFacts, absent_phrases, free_space, phrases, seen_objects
 from sim.design import about, seeded
 from sim.path import free_floor
 from sim.renderer import Renderer
