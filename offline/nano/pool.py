@@ -20,13 +20,13 @@ from roboref_core.depth_picture import metric_to_picture
 from roboref_core.pose import look_at, pose, transform
 from tqdm import tqdm
 
-from sim.view_facts import SceneFacts, absent_phrases, free_space, phrases, seen_objects
 from sim.design import about, seeded
 from sim.path import free_floor
 from sim.renderer import Renderer
 from sim.rooms import make_scene
 from sim.scene import SimScene
 from sim.truth import object_box
+from sim.view_facts import SceneFacts, absent_phrases, free_space, phrases, seen_objects
 
 SIDE = 112
 """Pixels along a side of a tile: what the model sees of a picture."""

@@ -14,9 +14,9 @@ from offline.data_engine.seeds import rng_of
 from offline.data_engine.tasks.ground_truth import ground_truth_pixel
 from offline.eval.replay.questions import Question
 from offline.eval.replay.truth import Truth
-from sim.view_facts import Phrase, SceneFacts, absent_phrases, phrases, seen_objects
 from sim.renderer import Rendering
 from sim.sim_source import SimSource
+from sim.view_facts import Phrase, SceneFacts, absent_phrases, phrases, seen_objects
 
 _ABSENT_SHARE = 0.3
 _HEADS = ("Point to ", "Locate ")
