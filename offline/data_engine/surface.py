@@ -30,7 +30,7 @@ class Surface:
         lower, upper: (O, 3) float64 bounding boxes [m].
         cluster_starts: (C + 1,) int64 offsets of runs of up to 128 points, none of which holds points of two objects.
         cluster_objects: (C,) int64 row of the object that each belongs to.
-        spheres: (C, 4) float32 centre and radius of each cluster [m].
+        boxes: (C, 6) float32 centre and half the size of each cluster's bounding box [m].
     """
 
     vertices: np.ndarray
@@ -44,7 +44,7 @@ class Surface:
     upper: np.ndarray
     cluster_starts: np.ndarray
     cluster_objects: np.ndarray
-    spheres: np.ndarray
+    boxes: np.ndarray
 
     @classmethod
     def build(cls, mesh: Mesh, instances: Instances | None = None) -> Surface:
@@ -127,7 +127,7 @@ def _morton(points: np.ndarray) -> np.ndarray:
 
 
 def _clusters(points: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Offsets, object rows and bounding spheres of runs of points."""
+    """Offsets, object rows and bounding boxes of runs of points."""
     sizes = np.diff(starts)
     counts = -(-sizes // CLUSTER)
     objects = np.repeat(np.arange(len(sizes)), counts)
@@ -135,10 +135,7 @@ def _clusters(points: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.nd
     begins = starts[objects] + within * CLUSTER
     offsets = np.append(begins, len(points)).astype(np.int64)
     lower, upper = np.minimum.reduceat(points, begins), np.maximum.reduceat(points, begins)
-    centres = (lower + upper) / 2
-    apart = np.linalg.norm(points - np.repeat(centres, np.diff(offsets), axis=0), axis=1)
-    radii = np.maximum.reduceat(apart, begins) * np.float32(1.0001)
-    return offsets, objects, np.column_stack([centres, radii]).astype(np.float32)
+    return offsets, objects, np.column_stack([(lower + upper) / 2, (upper - lower) / 2])
 
 
 @numba.njit(cache=True)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offline.data_engine.sources.base import Mesh
-from offline.data_engine.surface import Surface
+from offline.data_engine.surface import CLUSTER, Surface
 
 corner = st.tuples(*[st.floats(-1.5, 1.5, width=32)] * 3)
 SPACING = 0.1
@@ -38,5 +38,5 @@ def test_samples_of_an_object_are_one_range_near_its_neighbours():
     surface = Surface.build(Mesh(vertices, rng.integers(0, 60, (40, 3)).astype(np.int32)))
     assert surface.point_starts[0] == 0 and surface.point_starts[-1] == len(surface.points)
     for k, (first, end) in enumerate(zip(surface.cluster_starts[:-1], surface.cluster_starts[1:], strict=True)):
-        apart = np.linalg.norm(surface.points[first:end] - surface.spheres[k, :3], axis=1)
-        assert 0 < end - first <= 128 and apart.max() <= surface.spheres[k, 3] * 1.0001
+        outside = np.abs(surface.points[first:end] - surface.boxes[k, :3]) - surface.boxes[k, 3:]
+        assert 0 < end - first <= CLUSTER and outside.max() <= 1e-6

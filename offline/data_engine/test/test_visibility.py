@@ -6,14 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from roboref_core.camera import Camera
 from roboref_core.pose import look_at
-from roboref_core.view import View
-from roboref_core.visibility import Visibility, point_visibility
+from roboref_core.visibility import Visibility
 
 from offline.data_engine.frustum import candidates
-from offline.data_engine.point_counter import PointCounter
 from offline.data_engine.sources.base import Instances
 from offline.data_engine.surface import Surface
-from offline.data_engine.test.synthetic import DEPTH, ROOM, SyntheticScene, box, merge
+from offline.data_engine.test.synthetic import ROOM, SyntheticScene, box, merge
 from offline.data_engine.visibility import STATES, FrameVisibility, VisibilityConfig
 
 pytest.importorskip("open3d")
@@ -105,44 +103,6 @@ def test_hidden_needs_a_margin():
         depth = np.zeros((240, 320), np.float32)
         view = FrameVisibility(surface, CAMERA, np.eye(4), depth, CAMERA).view(1)
         assert view.certainly_hidden == certain
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_point_counts_agree_with_the_core_test(seed):
-    """Against roboref_core.visibility, which is written for few points and in float64, on smooth depth."""
-    rng = np.random.default_rng(seed)
-    corners = rng.uniform(-2, 2, (5, 3))
-    mesh, ids = merge([(*box(lo, lo + rng.uniform(0.1, 1.5, 3)), k) for k, lo in enumerate(corners, 1)])
-    surface = Surface.build(mesh, Instances(ids, {}))
-    T = look_at(rng.uniform(-3, 3, 3), (0, 0, 0))
-    depth = np.full((DEPTH.height, DEPTH.width), rng.uniform(0.5, 4), np.float32)
-    if seed % 5 == 0:
-        depth[:] = np.nan
-    color = np.zeros((DEPTH.height, DEPTH.width, 3), np.uint8)
-    view = View(view_id="v", stamp_ns=0, color=color, camera=DEPTH, depth=depth, T_world_camera=T)
-    counts, bits = PointCounter(surface, DEPTH).count(depth, T)
-    for k, object_id in enumerate(surface.object_ids):
-        names, _ = point_visibility(surface.object_points(object_id), view)
-        expected = np.array([names.count(state) for state in STATES])
-        # A point within rounding of the picture's border or of the tolerance may fall on either side.
-        assert np.abs(counts[k] - expected).sum() <= 0.01 * len(names) + 2
-    assert np.bitwise_count(bits).sum() == counts[:, 0].sum()
-
-
-def test_point_counter_reads_raw_depth_alike():
-    scene = SyntheticScene(frames=4)
-    surface = Surface.build(scene.mesh(), scene.instances())
-    counter = PointCounter(surface, scene.depth_camera)
-    raw, unit = scene.depth_raw(1)
-    metres = raw.astype(np.float32) * np.float32(unit)
-    wanted = surface.object_ids != 5
-    a, _ = counter.count(raw, scene.poses[1], wanted, unit)
-    b, _ = counter.count(metres, scene.poses[1], wanted)
-    np.testing.assert_array_equal(a, b)
-    assert a[~wanted].sum() == 0
-    with pytest.raises(ValueError, match="depth image is 10x10"):
-        counter.count(np.zeros((10, 10), np.float32), scene.poses[1])
 
 
 @settings(max_examples=30, deadline=None)
