@@ -28,7 +28,7 @@ setup-full: ## The same with PyTorch, serving and test tools.
 demo: setup-full ## Scene -> bag -> node on DDS -> questions -> report.html, in under five minutes after set-up.
 	@$(IN_ENV) python -m offline.eval.demo $(ARGS)
 
-train-demo: setup-full ## Rooms -> data -> training of a tiny model -> answers -> scores, with curve and table.
+train-demo: setup-full ## Rooms -> data -> fine-tuning of the bundled model -> scores in new rooms -> the node with it.
 	@$(IN_ENV) python -m offline.train.demo $(ARGS)
 
 nano: setup-full ## Trains roboref-nano from random weights, hours on 2 cores; run again to go on. Then evaluates it.

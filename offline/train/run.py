@@ -43,6 +43,8 @@ def run(plan: Plan) -> Outcome:
     """
     with StopRequest() as stop:
         if (plan.output / MODEL).exists():
+            if whole := checkpoints.find(plan.output):
+                _same_plan(whole[-1], plan)
             return Outcome.FINISHED
         first = int(os.environ.get("RANK", 0)) == 0
         if first:
@@ -97,9 +99,13 @@ def where(plan: Plan, data: dict[int, TrainData]) -> tuple[Schedule, Position, P
         return schedule, Position(0, 0, 0, schedule.until), None
     checkpoint = whole[-1]
     position = checkpoints.read_position(checkpoint)
+    _same_plan(checkpoint, plan)
+    return Schedule(plan, position.until), position, checkpoint
+
+
+def _same_plan(checkpoint: Path, plan: Plan) -> None:
     if found := differences(load_plan(checkpoint / checkpoints.PLAN), plan):
         raise ValueError(f"{checkpoint} was made by another plan: {'; '.join(found)}. Use another output folder")
-    return Schedule(plan, position.until), position, checkpoint
 
 
 def _segment(work: Work, checkpoint: Path | None, stop: StopRequest) -> tuple[Outcome, Position]:

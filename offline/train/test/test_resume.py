@@ -192,6 +192,15 @@ def test_another_plan_is_refused(project, reference, tmp_path):
         run(load_plan(project, {"output": str(output), "stages": plan["stages"]}))
 
 
+def test_a_finished_run_of_another_plan_is_not_taken_for_this_ones(project, reference):
+    from offline.train.run import Outcome, run
+
+    output = str(project.parent / "reference")
+    assert run(load_plan(project, {"output": output})) is Outcome.FINISHED
+    with pytest.raises(ValueError, match="made by another plan: seed: 0 -> 1"):
+        run(load_plan(project, {"output": output, "seed": 1}))
+
+
 @pytest.mark.slow
 def test_another_world_size(project, reference, tmp_path):
     """One process, then two: the same samples at the same learning rates, so losses equal but for rounding."""

@@ -1,0 +1,97 @@
+"""The steps behind the data: fine-tune by a plan, answer and judge, replay through the node."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from offline.data_engine.files import read_json, write_bytes
+from offline.eval.predict import predict
+from offline.eval.predictions import Predictions, read_predictions
+from offline.eval.predictors import ModelConfig, load_predictor
+from offline.eval.replay.cli import ReplayConfig, run_replay
+from offline.eval.replay.record import read_jsonl
+from offline.eval.replay.report import Run
+from offline.eval.samples import SampleFile
+from offline.eval.show import ShowConfig
+from offline.train.check import check
+from offline.train.demo.config import TuningConfig
+from offline.train.inspection import inspect_run
+from offline.train.plan import load_plan
+from offline.train.run import MODEL, Outcome, run
+
+# The base model is better in colour alone; see its card.
+COLOUR = ShowConfig(depth=False)
+_PARTS = ("llm", "vision_tower", "mm_projector")
+_CHECKED = 2
+
+
+class Preempted(RuntimeError):
+    """A signal asked to stop; the run's last step is saved, and the next call goes on from there."""
+
+
+def fine_tune(plan_file: Path, tuning: TuningConfig, data: Mapping[str, Any], steps: int, lr: float) -> Path:
+    """Writes a plan, checks it, runs it, looks at what it left; returns the model's folder.
+
+    Args:
+        data: keys of the plan that say what is learned: ``data_path``, or ``registry`` and ``mixture``.
+
+    Raises:
+        ValueError: check or inspection found something wrong, or the run's folder holds the run of another plan.
+        Preempted: a signal asked to stop.
+    """
+    data = dict(data)
+    stage = {"name": plan_file.stem, "until_step": steps, "train": list(_PARTS), "lr": lr}
+    if "mixture" in data:
+        stage["mixture"] = data.pop("mixture")
+    keys = {
+        "model": str(tuning.base.absolute()), "output": f"{plan_file.stem}_run", **data, "batch": tuning.batch,
+        "micro_batch": tuning.batch, "precision": "fp32", "warmup_ratio": 0.05, "save_every": max(1, steps // 4),
+        "keep": 1, "log_every": max(1, steps // 100), "report_to": [], "stages": [stage],
+    }  # fmt: skip
+    write_bytes(plan_file, yaml.safe_dump(keys, sort_keys=False).encode())
+    torch.set_num_threads(tuning.threads)
+    plan = load_plan(plan_file)
+    if not (plan.output / MODEL).exists():
+        _passed(check(plan, _CHECKED))
+    if run(plan) is Outcome.PREEMPTED:
+        raise Preempted(f"{plan.output}: stopped; the same command goes on")
+    _passed(inspect_run(plan.output))
+    return plan.output / MODEL
+
+
+def _passed(report) -> None:
+    print(report.text(), file=sys.stderr)
+    if report.errors:
+        raise ValueError(report.errors[0])
+
+
+def answer(model: Path, name: str, data: SampleFile, out: Path, show: ShowConfig = COLOUR) -> Predictions:
+    """A checkpoint's answers to every sample of a file; those that ``out`` holds are not asked for again.
+
+    Raises ValueError if a sample cannot be shown or answered.
+    """
+    config = ModelConfig("roborefer", path=str(model), name=name)
+    done = predict(data.samples, load_predictor(config, data.samples), out, show)
+    print(f"{out}: {done}", file=sys.stderr)
+    if done.failed or done.unreadable:
+        raise ValueError(f"{out}: {done}")
+    return read_predictions(out)
+
+
+def replayed(model: Path, name: str, folder: Path, seeds: Sequence[int], frames: int, questions: int) -> Run:
+    """What came of asking the node, with this checkpoint, about rooms played from bags. A finished one is read back."""
+    config = ReplayConfig(
+        folder / name, seeds=tuple(seeds), frames=frames, questions=questions, depth="sensor",
+        model={"backend": "roborefer", "path": str(model.absolute())},
+    )  # fmt: skip
+    figures = config.out / "report.json"
+    if not figures.exists():
+        return run_replay(config)
+    records = [record for file in sorted(config.out.glob("*/questions.jsonl")) for record in read_jsonl(file)]
+    return Run("replay", "", records, read_json(figures)["runs"]["replay"], config.out)

@@ -1,0 +1,77 @@
+"""Furnished rooms in ScanNet's formats, and the data engine over them. Light, as each of its workers imports it."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from offline.data_engine.cli import Build
+from offline.data_engine.config import SceneConfig
+from offline.data_engine.files import read_json, write_bytes, write_json
+from offline.train.demo.config import RoomsConfig
+from sim.noise import DepthNoise
+from sim.path import make_path
+from sim.renderer import Renderer
+from sim.rooms import make_scene
+from sim.scannet_writer import write_scene
+from sim.sim_source import SimSource
+
+# Few frames that differ much: the data engine leaves out those that show nothing new.
+_RATE_HZ = 6.0
+_OBJECTS, _TRIANGLES = 22, 40_000
+# The x3 tree: a small model sees no more of a picture than this anyway.
+_SCENE = SceneConfig(downsample=3, depth_pictures=False)
+
+
+def build(folder: Path, config: RoomsConfig, workers: int) -> Path:
+    """Rooms through the data engine; returns the folder of its task files. What is there is not made again.
+
+    Raises ValueError if the folder holds the data of another configuration, or a room could not be built.
+    """
+    _same(folder / "rooms.json", config)
+    seeds = range(config.seed, config.seed + config.rooms + config.held_out)
+    names = make_rooms(folder / "scans", seeds, config.frames, workers)
+    lists = {"train": names[: config.rooms], "validation": names[config.rooms :]}
+    for split, members in lists.items():
+        write_bytes(folder / f"{split}.txt", "".join(f"{name}\n" for name in members).encode())
+    failed = Build(
+        scans=folder / "scans", out=folder / "data", workers=workers, scene=_SCENE,
+        train_list=folder / "train.txt", validation_list=folder / "validation.txt",
+    )()  # fmt: skip
+    if failed:
+        raise ValueError(f"{folder / 'data'}: some rooms could not be built, see {folder / 'data' / 'failed'}")
+    return folder / "data" / "tasks"
+
+
+def make_rooms(folder: Path, seeds: Sequence[int], frames: int, workers: int) -> list[str]:
+    """Writes the scans that are missing; returns the ids of all, in the order of the seeds."""
+    names = {seed: f"scene{seed:04d}_00" for seed in seeds}
+    missing = [seed for seed, name in names.items() if not (folder / name / f"{name}.sens").exists()]
+    # Not forked: threads of torch may hold locks that would never open in a child.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver")) as executor:
+        jobs = executor.map(partial(_make_room, folder, frames), missing)
+        for _ in tqdm(jobs, total=len(missing), desc="rooms", unit="room", disable=not missing):
+            pass
+    return list(names.values())
+
+
+def _make_room(folder: Path, frames: int, seed: int) -> None:
+    renderer = Renderer(make_scene(seed, triangles=_TRIANGLES, objects=_OBJECTS))
+    path = make_path(renderer, frames, seed=seed, rate_hz=_RATE_HZ)
+    write_scene(SimSource(renderer, path, depth_noise=DepthNoise(), seed=seed), folder)
+
+
+def _same(file: Path, config: RoomsConfig) -> None:
+    # Which of the questions are asked is decided later, from the same rooms.
+    made = asdict(replace(config, questions=0, by_heart=0))
+    if not file.exists():
+        write_json(file, made)
+    elif (found := read_json(file)) != made:
+        changed = ", ".join(f"{key}: {found.get(key)} -> {made[key]}" for key in made if found.get(key) != made[key])
+        raise ValueError(f"{file.parent} holds other rooms ({changed}): use another output folder")
