@@ -30,9 +30,8 @@ def is_beginning(text: str, max_points: int) -> bool:
         return True
     for count in range(1, max_points + 1):
         answer = "[" + ", ".join(["(0.###, 0.###)"] * count) + "]"
-        if len(text) <= len(answer) and all(
-            a.isdigit() if b == "#" else a == b for a, b in zip(text, answer, strict=False)
-        ):
+        alike = (a.isdigit() if b == "#" else a == b for a, b in zip(text, answer, strict=False))
+        if len(text) <= len(answer) and all(alike):
             return True
     return False
 
@@ -96,11 +95,7 @@ class Plain:
 
         def below(tokens: list[int], text: str) -> dict[int, float]:
             scores = self.log_probabilities(tokens)
-            allowed = {
-                token: grown
-                for token, grown in self.allowed(text, 1).items()
-                if grown.startswith(before) or before.startswith(grown)
-            }
+            allowed = {t: g for t, g in self.allowed(text, 1).items() if g.startswith(before) or before.startswith(g)}
             shares = torch.softmax(scores[list(allowed)], 0).tolist()
             found: dict[int, float] = {}
             for (token, grown), share in zip(allowed.items(), shares, strict=True):
@@ -280,7 +275,6 @@ class TestGrammar:
                     piece = tokenizer.decode([token])
                     expected = token not in special and piece != "" and is_beginning(text + piece, 4)
                     assert (token in found) == expected, (text, piece)
-
 
     def test_coordinates_added_to_a_tokenizer(self, random_backend):
         """Tokens that were added later are not special: they are text like any other."""
