@@ -1,4 +1,4 @@
-"""Which objects might a frame see? Every sample point of every object against the sensor depth, in about a tenth of a
+"""Which objects might a frame see? Every sample point of every object against the sensor depth, in a fraction of a
 millisecond: clusters of points are tested against the view frustum as a whole, the rest eight points at a time.
 """
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PointCounter:
         _count_points(
             self._blocks, surface.boxes, surface.cluster_starts, surface.cluster_objects,
             self._everything if wanted is None else wanted, np.ascontiguousarray(T_world_camera, np.float64),
-            self._constants, np.ascontiguousarray(depth), unit, counts, bits,
+            self._constants, np.ascontiguousarray(depth), float(unit), counts, bits,
         )
         return counts, bits
 
