@@ -55,11 +55,11 @@ class TuningConfig:
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """A model learns, and the robot points better: rooms -> questions -> training -> scores -> the node over DDS.
+    """Fine-tune a small model and see what it learned: rooms -> questions -> training -> scores -> the node over DDS.
 
-    A small checkpoint is fine-tuned twice by the project's trainer: on 64 questions, until it knows them by heart, and
-    on the data engine's questions about some rooms. Then it is asked about rooms that it has not seen, and through the
-    node while a bag of another room is played. Run again, it goes on where it was; what is there is not made again.
+    A small checkpoint is fine-tuned twice by the project's trainer: on a few questions, which it is then asked again,
+    and on the data engine's questions about some rooms. Then it is asked about rooms that it has not seen, and through
+    the node while bags of further rooms are played. Run again, it goes on where it was; what is there is not made again.
 
     Attributes:
         out: everything goes here; report.html and table.md at last.
