@@ -7,7 +7,7 @@ import time
 import rclpy
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -21,7 +21,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from roboref_ros import parameters
 from roboref_ros.conversions import view_to_message
-from roboref_ros.ending import unless_ending
+from roboref_ros.ending import spin, unless_ending
 from roboref_ros.futures import Deadlines
 from roboref_ros.intake import Intake, StreamTopics
 from roboref_ros.pairing import COLOR, DEPTH, StampPairer
@@ -185,11 +185,11 @@ def main(args=None) -> int:
         node = RoborefNode()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
+        spin(executor)
     except (ValueError, ImportError) as error:
         get_logger("roboref").fatal(str(error))
         return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         pass
     finally:
         if node is not None:

@@ -7,13 +7,14 @@ import time
 
 import numpy as np
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.time import Time
 from roboref_core.answer import ErrorCode, ReferError
 from roboref_core.pose import from_quaternion
 
 from roboref_ros.conversions import SECOND, stamp_ns
+from roboref_ros.ending import spin
 from roboref_ros.pose_source import CameraPose, PoseConfig
 
 _POLL = 0.005
@@ -50,7 +51,7 @@ class TfPoses:
         self._listener = TransformListener(self._buffer, self._node, spin_thread=False)
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._spin, name="tf", daemon=True)
+        self._thread = threading.Thread(target=spin, args=(self._executor,), name="tf", daemon=True)
         self._thread.start()
         self.topic = self._node.resolve_topic_name("/tf")
         self.world_frame = config.fixed_frame
@@ -92,12 +93,6 @@ class TfPoses:
     def _reason(self, target: str, source: str, stamp: int) -> str:
         possible, reason = self._buffer.can_transform(target, source, Time(nanoseconds=stamp), return_debug_tuple=True)
         return "it arrived too late" if possible else reason
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
 
     def clear(self) -> None:
         self._buffer.clear()
