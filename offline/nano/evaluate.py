@@ -51,8 +51,8 @@ class Config:
     model: Path
     out: Path = Path("out/nano/eval")
     seed: int = 5000
-    rooms: int = 40
-    frames: int = 120
+    rooms: int = 72
+    frames: int = 60
     samples: int = 1200
     depth: bool = False
 
