@@ -29,6 +29,7 @@ from tqdm import tqdm
 from offline.nano.base import write_base
 from offline.nano.batches import BatchMaker, NanoBatch
 from offline.nano.losses import Network, TrainingHeads, Weights, fast_arithmetic
+from offline.nano.muon import Muon
 from offline.nano.pool import PoolConfig, chunk_folder, load_chunk, make_chunks, make_pool
 from offline.nano.questions import Mix, Sampler
 from offline.nano.tuning import measure
@@ -247,9 +248,7 @@ def _optimizers(model: RoboReferModel, heads: TrainingHeads, recipe: Recipe) -> 
     for name, parameter in model.named_parameters():
         inside = ".layers." in name and parameter.ndim == 2
         (matrices if inside else rest).append(parameter)
-    muon = torch.optim.Muon(
-        matrices, lr=recipe.matrix_lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = Muon(matrices, lr=recipe.matrix_lr, weight_decay=recipe.weight_decay)
     return [muon, torch.optim.AdamW(rest, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=(0.9, 0.98))]
 
 
