@@ -1,6 +1,7 @@
 """Trains the small model from random weights: first the tower alone, then everything.
 
-A step is a pure function of (recipe, step), so an interrupted run goes on from its last state.
+A step asks what (recipe, step) determine, so an interrupted run goes on from its last state; on one thread it ends with
+the very weights of an uninterrupted one.
 """
 from __future__ import annotations
 

@@ -33,6 +33,15 @@ def run(config: Config, stop: int | None = None) -> Trainer:
     return trainer
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Several add gradients up in any order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.slow
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(out, tmp_path):
     whole = run(Config(out=out, recipe=RECIPE))
