@@ -22,7 +22,7 @@ class RoomsConfig:
     """
 
     seed: int = 100
-    rooms: int = 24
+    rooms: int = 26
     held_out: int = 10
     frames: int = 48
     questions: int = 200
@@ -47,7 +47,7 @@ class TuningConfig:
     """
 
     base: Path = CHECKPOINT
-    steps: int = 500
+    steps: int = 300
     batch: int = 16
     lr: float = 3e-4
     threads: int = 2
@@ -73,7 +73,7 @@ class DemoConfig:
     out: Path = Path("out/train-demo")
     data: RoomsConfig = field(default_factory=RoomsConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
-    by_heart_steps: int = 150
+    by_heart_steps: int = 200
     by_heart_lr: float = 1e-3
     replays: int = 2
     replay_frames: int = 150
