@@ -88,7 +88,8 @@ def replayed(model: Path, name: str, folder: Path, seeds: Sequence[int], frames:
     """What came of asking the node, with this checkpoint, about rooms played from bags. A finished one is read back."""
     config = ReplayConfig(
         folder / name, seeds=tuple(seeds), frames=frames, questions=questions, depth="sensor",
-        model={"backend": "roborefer", "path": str(model.absolute())},
+        # In colour alone, too.
+        model={"backend": "nano", "path": str(model.absolute())},
     )  # fmt: skip
     figures = config.out / "report.json"
     if not figures.exists():
