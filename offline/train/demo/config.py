@@ -93,4 +93,4 @@ class AblationConfig:
     rooms_of: Path = Path("out/train-demo")
     out: Path = Path("out/train-ablations")
     data: RoomsConfig = field(default_factory=RoomsConfig)
-    tuning: TuningConfig = field(default_factory=lambda: TuningConfig(steps=200))
+    tuning: TuningConfig = field(default_factory=lambda: TuningConfig(steps=100))

@@ -280,6 +280,15 @@ class TestCalibration:
                 calibration.fit_file(file, "m")
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_answers_on_any_processor(random_backend, pictures, dtype):
+    """Whether or not it has instructions for it. A tower's sums in half precision are off by a few thousandths."""
+    prompts = [Prompt(text, (pictures(k),)) for k, text in enumerate(("Where is the cup?", "The left one"))]
+    exact, half = random_backend(dtype=torch.float32), random_backend(dtype=dtype)
+    for prompt in prompts:
+        assert half.generate(prompt).p_visible == pytest.approx(exact.generate(prompt).p_visible, abs=0.02)
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40)), max_size=40), st.integers(0, 60))
 def test_cache_is_bounded_and_keeps_the_latest(operations, bound):
     cache = ByteBoundedCache(bound)

@@ -26,13 +26,15 @@ class PackedLinear(nn.Module):
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this build of torch has the operators for such a model."""
+    """Whether this build of torch has the operators for such a model, and this processor the arithmetic."""
     operators = ("_reorder_linear_weight", "_linear_pointwise")
     return (
         device.type == "cpu"
         and dtype in _DTYPES
         and torch.backends.mkldnn.is_available()
         and all(hasattr(torch.ops.mkldnn, name) for name in operators)
+        # oneDNN lays bfloat16 out for AVX-512 and its like alone.
+        and (dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
 
 
