@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -73,7 +72,8 @@ def test_play(tmp_path, sens_path):
 
     process = play(str(bag), "--wait-for", "--loop")
     try:
-        time.sleep(4)
+        # It plays as soon as it shows how far it is.
+        assert any(shown == "%" for shown in iter(lambda: process.stdout.read(1), ""))
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=20)
     finally:
