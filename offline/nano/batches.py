@@ -16,8 +16,8 @@ from PIL import Image
 from roboref_core.answer_text import NOT_VISIBLE
 from roboref_core.grid import Grid
 from roboref_core.marker import Marker
+from roboref_core.models.roborefer.model import RoboReferModel
 from roboref_core.models.roborefer.prompt_text import inference_content, render_chat
-from transformers import PreTrainedTokenizerBase
 
 from offline.nano.pool import SIDE, Chunk, to_tile
 from offline.nano.questions import Picture, Question
@@ -82,7 +82,7 @@ class BatchMaker:
 
     Args:
         chunks: of the pool that the questions were drawn from.
-        tokenizer: of the model.
+        model: which will read them.
         kinds, colors: label and colour -> index.
         patch_labels: also say what each patch shows.
     """
@@ -90,13 +90,14 @@ class BatchMaker:
     def __init__(
         self,
         chunks: Sequence[Chunk],
-        tokenizer: PreTrainedTokenizerBase,
+        model: RoboReferModel,
         kinds: dict[str, int],
         colors: dict[str, int],
         patch_labels: bool = True,
     ):
         self.chunks = chunks
-        self.tokenizer = tokenizer
+        self.model = model
+        self.tokenizer = tokenizer = model.tokenizer
         self.vocabulary = len(tokenizer)
         self._kinds, self._colors = kinds, colors
         self._patch_labels = patch_labels
@@ -106,6 +107,8 @@ class BatchMaker:
         self._end = tokenizer.convert_tokens_to_ids("<|im_end|>")
         self._image = tokenizer.convert_tokens_to_ids("<image>")
         self._depth = tokenizer.convert_tokens_to_ids("<depth>")
+        # Part of what a placeholder becomes: without them, the places of two pictures differ by another step.
+        self._frame = {self._image: model.frame_ids("image"), self._depth: model.frame_ids("depth")}
         self._prompt_ids = lru_cache(maxsize=50_000)(self._prompt)
 
     @property
@@ -180,18 +183,20 @@ class BatchMaker:
         index: list[int] = []
         answered, begin = 0, -1
         for token in ids:
+            if token not in self._frame:
+                index.append(token)
+                continue
+            before, after = self._frame[token]
+            index += before
             if token == self._image:
                 tile = queue.pop(0)
                 begin = len(index) if begin < 0 else begin
                 if tile == wanted:
                     answered = len(index)
-                first = self.vocabulary + tile * TOKENS
-                index += range(first, first + TOKENS)
-            elif token == self._depth:
-                first = self.vocabulary + (tile_count + deep_queue.pop(0)) * TOKENS
-                index += range(first, first + TOKENS)
             else:
-                index.append(token)
+                tile = tile_count + deep_queue.pop(0)
+            first = self.vocabulary + tile * TOKENS
+            index += [*range(first, first + TOKENS), *after]
         decision = len(index) - 1
         points = [(0.0, 0.0)] if blank else question.points
         answer: list[int] = []

@@ -50,6 +50,7 @@ class Recipe:
         seed: of weights and questions.
         chunks: of the pool; a step draws from those that a run has had time to make: two at first, one more every
             ``chunk_every`` steps.
+        first_chunk: number of the first of them; a run that goes on from a checkpoint can see rooms of its own.
         seen_steps, seen_views: first steps, which train the tower alone to tell objects, and their batch.
         steps: after those.
         views: per step; each is asked about five questions.
@@ -66,6 +67,7 @@ class Recipe:
     seed: int = 0
     chunks: int = 24
     chunk_every: int = 60
+    first_chunk: int = 0
     seen_steps: int = 300
     seen_views: int = 64
     steps: int = 4000
@@ -79,6 +81,10 @@ class Recipe:
     weight_decay: float = 0.01
     mix: Mix = field(default_factory=Mix)
     weights: Weights = field(default_factory=Weights)
+
+    @property
+    def chunk_numbers(self) -> range:
+        return range(self.first_chunk, self.first_chunk + self.chunks)
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class Trainer:
         llm, tower = self.model.config.llm, self.model.config.vision_tower
         self.heads = TrainingHeads(tower.hidden_size, llm.hidden_size, len(kinds), len(colors))
         self.sampler = Sampler([], self.recipe.mix)
-        self.maker = BatchMaker(self.sampler.chunks, self.model.tokenizer, kinds, colors)
+        self.maker = BatchMaker(self.sampler.chunks, self.model, kinds, colors)
         self.network = Network(self.model, self.heads, self.maker.bin_ids)
         self.optimizers = _optimizers(self.model, self.heads, self.recipe)
         self.step = 0
@@ -142,7 +148,7 @@ class Trainer:
         """Chunks that a step draws from. Waits for one that is being made."""
         wanted = min(self.recipe.chunks, 2 + step // self.recipe.chunk_every)
         while len(self.sampler.chunks) < wanted:
-            folder = chunk_folder(self.config.out / "pool", len(self.sampler.chunks))
+            folder = chunk_folder(self.config.out / "pool", self.recipe.chunk_numbers[len(self.sampler.chunks)])
             if (folder / "facts.json").exists():
                 self.sampler.add(load_chunk(folder))
                 continue
@@ -299,7 +305,7 @@ def train(config: Config) -> Path:
 
 def render_beside(config: Config) -> BaseProcess:
     """Starts a process that makes the chunks that are missing, in order, while training goes on with what is there."""
-    args = (config.out / "pool", range(config.recipe.chunks), PoolConfig())
+    args = (config.out / "pool", config.recipe.chunk_numbers, PoolConfig())
     process = multiprocessing.get_context("spawn").Process(target=make_chunks, args=args, daemon=True)
     process.start()
     return process
@@ -316,7 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "RANK" in os.environ:
         dist.init_process_group("gloo")
     if int(os.environ.get("RANK", 0)) == 0:
-        make_pool(config.out / "pool", range(min(2, config.recipe.chunks)), PoolConfig(), config.workers)
+        make_pool(config.out / "pool", config.recipe.chunk_numbers[:2], PoolConfig(), config.workers)
         make_pool(config.out / "tuning_pool", [0], TUNING_POOL, config.workers)
     try:
         print(train(config))

@@ -19,7 +19,7 @@ _VIEWS, _BATCH = 120, 12
 def measure(network: Network, maker: BatchMaker, chunk: Chunk, views: int = _VIEWS) -> dict[str, dict[str, float]]:
     """Per task: share of visible targets hit, balanced accuracy of NOT_VISIBLE, and of its best threshold."""
     sampler, rng = Sampler([chunk], Mix()), np.random.default_rng(1)
-    own = BatchMaker([chunk], maker.tokenizer, {}, {}, patch_labels=False)
+    own = BatchMaker([chunk], maker.model, {}, {}, patch_labels=False)
     questions: list[Question] = []
     odds: list[np.ndarray] = []
     points: list[np.ndarray] = []

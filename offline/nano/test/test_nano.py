@@ -19,7 +19,7 @@ def asked(tmp_path_factory):
     questions = Sampler([chunk], Mix(concat=0.0, grid=0.0)).draw(50, np.random.default_rng(0))
     questions = [question for question in questions if len(question.points) < 2]
     model = load_vlm("nano", device="cpu", dtype="float32")
-    maker = BatchMaker([chunk], model.model.tokenizer, {}, {}, patch_labels=False)
+    maker = BatchMaker([chunk], model.model, {}, {}, patch_labels=False)
     answers = [
         model.generate(Prompt(q.text, tuple(maker.drawn(picture) for picture in q.pictures), ()))
         for q in questions
