@@ -14,6 +14,7 @@ from torch import distributed
 
 from offline.train import checkpoints
 from offline.train.checkpoints import Position
+from offline.train.compile_locks import free_abandoned
 from offline.train.dataset import TrainData
 from offline.train.families import family_of
 from offline.train.network import load_network
@@ -50,6 +51,8 @@ def run(plan: Plan) -> Outcome:
         if first:
             plan.output.mkdir(parents=True, exist_ok=True)
             (plan.output / PREEMPTED).unlink(missing_ok=True)
+        if plan.zero and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+            free_abandoned()
         data = stage_data(plan)
         schedule, position, checkpoint = where(plan, data)
         if first:
