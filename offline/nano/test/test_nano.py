@@ -39,7 +39,7 @@ def hits(asked, task):
     return np.mean(found), np.mean(chance)
 
 
-@pytest.mark.parametrize("task", ["t1", "referring"])
+@pytest.mark.parametrize("task", ["t1", "t2b", "referring"])
 def test_it_points_at_the_right_thing_far_more_often_than_chance(asked, task):
     found, chance = hits(asked, task)
     assert found > max(0.2, 3 * chance)
