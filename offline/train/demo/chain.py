@@ -71,12 +71,19 @@ def _passed(report) -> None:
         raise ValueError(report.errors[0])
 
 
-def answer(model: Path, name: str, data: SampleFile, out: Path, show: ShowConfig = COLOUR) -> Predictions:
+def answer(
+    model: Path, name: str, data: SampleFile, out: Path, show: ShowConfig = COLOUR, as_trained: bool = False
+) -> Predictions:
     """A checkpoint's answers to every sample of a file; those that ``out`` holds are not asked for again.
+
+    Args:
+        as_trained: ask with RoboRefer's prompts of training, which in colour alone have a newline more than those of
+            inference; what was learned to the letter is best asked to the letter.
 
     Raises ValueError if a sample cannot be shown or answered.
     """
-    config = ModelConfig("roborefer", path=str(model), name=name)
+    options = ("training_form=true",) if as_trained else ()
+    config = ModelConfig("roborefer", path=str(model), name=name, options=options)
     done = predict(data.samples, load_predictor(config, data.samples), out, show)
     print(f"{out}: {done}", file=sys.stderr)
     if done.failed or done.unreadable:

@@ -79,7 +79,10 @@ def judged(config: DemoConfig, name: str, tuned: Path) -> Section:
     """A file of questions, answered by the base model and by a tuned one, beside the baselines."""
     data = read_samples(config.out / "questions" / f"{name}.json")
     models = ((BEFORE, config.tuning.base), (AFTER, tuned))
-    answers = [answer(model, who, data, config.out / "answers" / f"{name}_{who}.jsonl") for who, model in models]
+    folder, as_trained = config.out / "answers", name == BY_HEART
+    answers = [
+        answer(model, who, data, folder / f"{name}_{who}.jsonl", as_trained=as_trained) for who, model in models
+    ]
     return section(data, answers)
 
 
