@@ -16,6 +16,9 @@ from offline.nano.pool import SIDE, VIEW_CAMERA, Chunk
 
 _TEMPLATE_HEADS = ("Point to ", "Locate ")
 _MAX_POINTS = 4
+_PLAIN = ("unique", "color")
+_RELATED = ("left", "right", "front", "behind", "on", "under", "near", "far", "between", "leftmost", "rightmost",
+            "nearest", "farthest", "nth")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,12 @@ class Mix:
         pairs: T1 questions; another half as many are put as T2A.
         phrases: referring expressions.
         difference: chance of a T2B question.
-        negatives: share of questions whose answer is NOT_VISIBLE.
+        negatives: share of T1 and T2A questions whose answer is NOT_VISIBLE.
+        absent: share of phrases that name what is not there.
+        absent_related: share of those that say where it would be ("the lamp left of the desk"), lest a relation tell
+            that something is there.
+        plain: share of the other phrases that name a kind, or a kind and a colour, and no more: about as many as name
+            an absent thing so, lest the words tell that nothing is there.
         concat: share of T1 asked with both views in one picture.
         grid: share of views that are asked with a grid.
         labelled: share of marks whose label is told, some of them in a phrase of its own.
@@ -82,9 +90,12 @@ class Mix:
 
     pairs: int = 2
     missing: int = 1
-    phrases: int = 2
+    phrases: int = 4
     difference: float = 0.8
     negatives: float = 0.45
+    absent: float = 0.36
+    absent_related: float = 0.4
+    plain: float = 0.35
     concat: float = 0.12
     grid: float = 0.1
     labelled: float = 0.7
@@ -222,19 +233,15 @@ class Sampler:
     def _phrase(self, c: int, v: int, grid: bool, rng: np.random.Generator) -> Question | None:
         view = self.chunks[c].views[v]
         target, points = None, ()
-        if rng.random() < self.mix.negatives * 0.9:
+        if rng.random() < self.mix.absent:
             if not view["absent"]:
                 return None
-            relation, words = view["absent"][int(rng.integers(len(view["absent"])))]
+            relation, words = self._absent(c, v, rng)
         else:
-            # Relations evenly, then phrases: common relations must not crowd out rare ones.
-            relations = sorted({phrase[0] for phrase in view["phrases"] + view["free"]})
-            if not relations:
+            chosen = self._named(view, rng)
+            if chosen is None:
                 return None
-            relation = relations[int(rng.integers(len(relations)))]
-            options = [phrase for phrase in view["phrases"] + view["free"] if phrase[0] == relation]
-            chosen = options[int(rng.integers(len(options)))]
-            words = chosen[1]
+            relation, words = chosen[:2]
             if relation.startswith("free"):
                 points = (_normalised(chosen[2:]),)
             else:
@@ -246,6 +253,33 @@ class Sampler:
         text = prompt.referring(words, True, Grid() if grid else None)
         picture = Picture(c, v, "color", None, grid)
         return Question("referring", relation, self._room(c, v), text, (picture,), points, target)
+
+    def _named(self, view: dict, rng: np.random.Generator) -> list | None:
+        """A phrase that holds. Relations evenly, then phrases: common relations must not crowd out rare ones."""
+        phrases = view["phrases"] + view["free"]
+        plain = rng.random() < self.mix.plain
+        relations = sorted({phrase[0] for phrase in phrases if (phrase[0] in _PLAIN) is plain})
+        if not relations:
+            return None
+        relation = relations[int(rng.integers(len(relations)))]
+        options = [phrase for phrase in phrases if phrase[0] == relation]
+        return options[int(rng.integers(len(options)))]
+
+    def _absent(self, c: int, v: int, rng: np.random.Generator) -> tuple[str, str]:
+        """A phrase about what is not there: by itself, or in the place of a thing of another phrase."""
+        view = self.chunks[c].views[v]
+        relation, words = view["absent"][int(rng.integers(len(view["absent"])))]
+        if rng.random() < self.mix.absent_related:
+            name = words.partition(" the ")[2][:-1]
+            noun = name.rpartition(" ")[2]
+            related = [
+                (text, label) for kind, text, uids in view["phrases"]
+                if kind in _RELATED and noun not in text.replace(label := self._label(c, v, str(uids[0])), "", 1)
+            ]  # fmt: skip
+            if related:
+                text, label = related[int(rng.integers(len(related)))]
+                return f"{relation}_related", text.replace(label, name, 1)
+        return relation, words
 
     def _difference(self, c: int, v: int, grid: bool, rng: np.random.Generator) -> Question | None:
         uid = str(self.chunks[c].views[v]["removed"])
