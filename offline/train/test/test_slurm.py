@@ -164,6 +164,6 @@ def test_array_build_training_preemption_completion(cluster):
 
 
 def restart(job: str) -> None:
-    """Slurm lets a requeued job wait two minutes. In the second of its requeue, its new credential counts as revoked."""
+    """Slurm lets a requeued job wait two minutes; in the second of its requeue its new credential counts as revoked."""
     command = ["scontrol", "update", f"JobId={job}", "StartTime=now+5"]
     wait_for(lambda: subprocess.run(command, timeout=30).returncode == 0, 60)
