@@ -154,7 +154,7 @@ def _render(part: Section, per_outcome: int) -> dict:
         "problems": _problems(part),
         "header": list(part.scores),
         "rows": figure_rows([found["overall"] for found in part.scores.values()], (*HEADLINE, *PROBABILITY)),
-        "groups": [_group_table(part, kind) for kind in ("reason", "area", "baseline", "label")],
+        "groups": [_group_table(part, kind) for kind in ("reason", "relation", "area", "baseline", "label")],
         "comparisons": _comparisons(part),
         "plots": _plots(part),
         "galleries": [

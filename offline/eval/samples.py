@@ -46,6 +46,7 @@ class Sample:
         mask: of the object in the queried picture; None where there is none (negatives).
         label: of the object; "" unknown.
         reason: why a negative is one; "" for positives.
+        relation: what a referring expression says of the object ("left", "nearest", "unique", ...); "" for other tasks.
         baseline: between the two viewpoints [m]; None unknown.
         gridded: a coordinate grid is drawn in the last picture already.
         extra: the file's entry, for what only one reader needs.
@@ -63,6 +64,7 @@ class Sample:
     depths: tuple[Path, ...] = ()
     label: str = ""
     reason: str = ""
+    relation: str = ""
     baseline: float | None = None
     gridded: bool = False
     extra: dict = field(default_factory=dict, repr=False, compare=False)
@@ -155,6 +157,7 @@ def parse_sample(entry: dict, folder: Path) -> Sample:
         mask=(_path(entry.get("mask"), base) or infer_mask(query)) if visible else None,
         label=str(entry.get("label", facts.get("label", "")) or ""),
         reason="" if visible else str(facts.get("reason") or entry.get("reason") or "unstated"),
+        relation=str(entry.get("relation") or ""),
         baseline=_number(facts.get("baseline", entry.get("baseline"))),
         gridded=entry.get("grid") is True,
         extra=entry,

@@ -55,8 +55,9 @@ def scenes_of(samples: Sequence[Sample]) -> np.ndarray:
 def score(judged: Judged, seed: int = 0) -> dict:
     """All figures of one judged file, JSON-ready.
 
-    ``overall`` and ``groups``: by split (task and form), label, negative reason, object area and baseline; each
-    group holds ``figures`` and its number of samples. A sample that lacks a property is in no group of it.
+    ``overall`` and ``groups``: by split (task and form), label, negative reason, relation of a referring expression,
+    object area and baseline; each group holds ``figures`` and its number of samples. A sample that lacks a property
+    is in no group of it.
     """
     scenes = scenes_of(judged.samples)
     bootstrap = ClusterBootstrap(scenes, seed=seed)
@@ -111,6 +112,7 @@ def _groups(judged: Judged) -> Iterator[tuple[str, str, np.ndarray]]:
     yield from _by_name("split", [sample.split for sample in judged.samples])
     yield from _by_name("label", [sample.label for sample in judged.samples])
     yield from _by_name("reason", [sample.reason for sample in judged.samples])
+    yield from _by_name("relation", [sample.relation for sample in judged.samples])
     yield from _by_bin("area", judged.area, AREA_BINS, lambda a, b: f"{100 * a:g} to {100 * b:g} % of the picture")
     baselines = np.array([np.nan if s.baseline is None else s.baseline for s in judged.samples])
     yield from _by_bin(

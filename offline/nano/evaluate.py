@@ -51,7 +51,7 @@ class Config:
     model: Path
     out: Path = Path("out/nano/eval")
     seed: int = 5000
-    rooms: int = 72
+    rooms: int = 190
     frames: int = 60
     samples: int = 1200
     depth: bool = False
@@ -104,6 +104,21 @@ def by_uniqueness(judged: Judged, unique: dict[str, bool]) -> dict[str, dict]:
     return found
 
 
+def by_wording(judged: Judged) -> dict[str, dict]:
+    """Of referring expressions: how often those that name a kind and no more are pointed at and refused.
+
+    What is not there is named so too; a relation, which only phrases about visible things have, gives the answer away.
+    """
+    found = {}
+    for name, relation, decided in (("pointed", "unique", judged.pointed), ("refused", "absent", judged.refused)):
+        own = np.array([sample.relation == relation for sample in judged.samples])
+        if own.any():
+            found[name] = Share(int(decided[own].sum()), int(own.sum())).to_json()
+    if len(found) == 2:
+        found["balanced_accuracy"] = {"value": (found["pointed"]["value"] + found["refused"]["value"]) / 2}
+    return found
+
+
 def evaluate(config: Config) -> dict:
     """Fits the calibration, predicts, scores; writes and returns the figures."""
     tuning = make_data(config.out / "tuning", config.seed - 100, _TUNING_ROOMS, config.frames, _TUNING_SAMPLES)
@@ -119,11 +134,11 @@ def evaluate(config: Config) -> dict:
     for each in data:
         predictions = read_predictions(_predict(model, show, each, config.out / f"{kind}_{each.name}.jsonl"))
         sections.append(section(each, [predictions], config.out / "scans"))
+        judged = sections[-1].judged[predictions.name]
         figures["tasks"][each.name] = {
             "scores": sections[-1].scores,
-            "by_uniqueness": by_uniqueness(
-                sections[-1].judged[predictions.name], is_unique(each, config.out / "data")
-            ),
+            "by_uniqueness": by_uniqueness(judged, is_unique(each, config.out / "data")),
+            "by_wording": by_wording(judged),
         }
     write_json(config.out / f"{kind}_figures.json", figures)
     text = markdown(*summary(sections))

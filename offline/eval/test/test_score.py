@@ -332,6 +332,16 @@ def test_groups_partition_what_they_group(multi):
     assert set(found["groups"]["reason"]) == {"out_of_frustum", "occluded", "absent", "same_class_elsewhere"}
 
 
+def test_referring_expressions_are_grouped_by_relation(small):
+    told, *others = small.samples("t1_val_multi")
+    entries = [told | {"relation": "left"}, *others]
+    path = small.folder / "referring_val.json"
+    path.write_text(json.dumps(entries))
+    data = read_samples(path)
+    found = score(judge(data.samples, predictions([])))
+    assert {name: group["samples"] for name, group in found["groups"]["relation"].items()} == {"left": 1}
+
+
 def test_command_prints_the_table_and_writes_the_figures(small, tmp_path, capsys):
     path = small.write("t1_val_multi")
     samples = read_samples(path).samples
