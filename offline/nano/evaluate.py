@@ -105,17 +105,20 @@ def by_uniqueness(judged: Judged, unique: dict[str, bool]) -> dict[str, dict]:
 
 
 def by_wording(judged: Judged) -> dict[str, dict]:
-    """Of referring expressions: how often those that name a kind and no more are pointed at and refused.
-
-    What is not there is named so too; a relation, which only phrases about visible things have, gives the answer away.
-    """
+    """Of referring expressions, for those that name a kind and no more, and those that tell a relation too: how often
+    visible things are pointed at and others refused."""
+    relation = np.array([sample.relation for sample in judged.samples])
+    plain = np.isin(relation, ("unique", "absent"))
     found = {}
-    for name, relation, decided in (("pointed", "unique", judged.pointed), ("refused", "absent", judged.refused)):
-        own = np.array([sample.relation == relation for sample in judged.samples])
-        if own.any():
-            found[name] = Share(int(decided[own].sum()), int(own.sum())).to_json()
-    if len(found) == 2:
-        found["balanced_accuracy"] = {"value": (found["pointed"]["value"] + found["refused"]["value"]) / 2}
+    for name, own in (("kind alone", plain), ("with a relation", ~plain & (relation != ""))):
+        visible, hidden = own & judged.visible, own & ~judged.visible
+        if visible.any() and hidden.any():
+            pointed = Share(int(judged.pointed[visible].sum()), int(visible.sum()))
+            refused = Share(int(judged.refused[hidden].sum()), int(hidden.sum()))
+            found[name] = {
+                "pointed": pointed.to_json(), "refused": refused.to_json(),
+                "balanced_accuracy": (pointed.value + refused.value) / 2,
+            }  # fmt: skip
     return found
 
 

@@ -74,9 +74,9 @@ class Expression:
     """A phrase and what it means.
 
     Attributes:
-        relation: a key of the templates ("left", "between", ...).
+        relation: a key of the templates ("left", "between", ...); "absent_left" and so on for what is not there.
         text: the phrase.
-        uids: the objects to point to, in the order of the points.
+        uids: the objects to point to, in the order of the points; none for what is not there.
         anchors: the objects that the phrase names besides.
     """
 
@@ -139,6 +139,24 @@ def absent_labels(frame: FrameObjects) -> list[str]:
     return sorted({label for label in frame.hidden if not any(could_be_meant(label, other) for other in present)})
 
 
+def absent_expression(label: str, frame: FrameObjects, rng: np.random.Generator, related: bool) -> Expression:
+    """A phrase about one of ``absent_labels``.
+
+    Args:
+        related: say where it would be ("the lamp to the left of the desk", of which only the desk is there). Without
+            such phrases, a relation would tell that what it speaks of is visible.
+    """
+    if not related:
+        return Expression("absent", phrase_text("absent", rng, a=label), ())
+    anchors = nameable_anchors(frame)
+    relation = str(rng.choice(_ORDERED + ((*_ANCHORED, *_MEASURED) if anchors else ())))
+    if relation in _ORDERED:
+        return Expression(f"absent_{relation}", phrase_text(relation, rng, a=label), ())
+    anchor = anchors[int(rng.integers(len(anchors)))]
+    text = phrase_text(relation, rng, a=label, b=anchor.label)
+    return Expression(f"absent_{relation}", text, (), (anchor.uid,))
+
+
 def nameable_anchors(frame: FrameObjects) -> list[SeenObject]:
     """Objects that "the (label)" means without doubt."""
     return [members[0] for members in _nameable(frame).values() if len(members) == 1]
@@ -186,6 +204,10 @@ _ANCHORED: dict[str, Callable[[SeenObject, SeenObject], bool | None]] = {
     "on": relations.on,
     "under": relations.under,
 }
+
+
+_MEASURED = ("near", "far")
+_ORDERED = ("leftmost", "rightmost", "nearest", "farthest")
 
 
 def _with_anchor(label: str, members: list[SeenObject], anchor: SeenObject, rng) -> Iterator[Expression]:

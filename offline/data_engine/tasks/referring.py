@@ -31,7 +31,8 @@ class ReferringConfig:
 
     Attributes:
         per_frame: most phrases per frame, drawn at random over the relations, so that no relation floods the rest.
-        absent_per_frame: most NOT_VISIBLE phrases per frame.
+        absent_per_frame: most NOT_VISIBLE phrases per frame that name a kind and no more.
+        absent_related_per_frame: most that say where the thing would be.
         free_per_frame: most free-space phrases per frame.
         min_area: an object is named only if it covers this share of the picture.
         min_fraction: and this share of its silhouette is visible.
@@ -42,6 +43,7 @@ class ReferringConfig:
 
     per_frame: int = 6
     absent_per_frame: int = 1
+    absent_related_per_frame: int = 1
     free_per_frame: int = 2
     min_area: float = 0.001
     min_fraction: float = 0.4
@@ -102,11 +104,13 @@ def referring_expressions(
     free = list(_free_space(frame, objects, masks, confirmed, config, rng))
     kept += _draw(free, config.free_per_frame, rng)
     absent = ex.absent_labels(objects)
-    for k in rng.permutation(len(absent))[: config.absent_per_frame]:
-        text = ex.phrase_text("absent", rng, a=absent[k])
+    order = rng.permutation(len(absent))
+    plain, related = config.absent_per_frame, config.absent_related_per_frame
+    for place, k in enumerate(order[: plain + related]):
+        expression = ex.absent_expression(absent[k], objects, rng, related=place >= plain)
         states = {views[uid].state for uid, label in labels.items() if label == absent[k]}
         reason = Visibility.OCCLUDED if Visibility.OCCLUDED in states else Visibility.OUT_OF_FRUSTUM
-        kept.append(Referring("absent", text, (), (), None, reason.value))
+        kept.append(Referring(expression.relation, expression.text, (), (), None, reason.value))
     return kept
 
 

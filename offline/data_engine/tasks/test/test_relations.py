@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline.data_engine.tasks import relations as rel
-from offline.data_engine.tasks.expressions import FrameObjects, absent_labels, could_be_meant, expressions
+from offline.data_engine.tasks.expressions import (
+    FrameObjects,
+    absent_expression,
+    absent_labels,
+    could_be_meant,
+    expressions,
+)  # fmt: skip
 from offline.data_engine.tasks.relations import SeenObject
 
 
@@ -158,6 +164,17 @@ def test_nth_from_left_counts_from_the_left():
 def test_absent_labels_have_no_double_in_the_picture():
     frame = FrameObjects((thing(1, "couch", (0, 0, 9, 9)),), ("mug",), ("sofa", "cup", "bicycle", "chair"), 640)
     assert absent_labels(frame) == ["bicycle", "chair"]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_where_an_absent_thing_would_be_is_told_by_a_thing_that_is_there(seed):
+    row = [thing(1, "couch", (0, 0, 9, 9)), thing(2, "chair", (50, 0, 60, 9)), thing(3, "chair", (90, 0, 99, 9))]
+    frame = FrameObjects(tuple(row), ("mug",), ("bicycle",), 640)
+    found = absent_expression("bicycle", frame, np.random.default_rng(seed), related=True)
+    assert found.relation.startswith("absent_") and found.uids == () and "bicycle" in found.text
+    assert found.anchors in ((), (1,)) and ("couch" in found.text) == bool(found.anchors)
+    assert not {"chair", "mug"} & set(found.text.strip(".").split())
+
 
 
 @pytest.mark.parametrize(
