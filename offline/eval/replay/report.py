@@ -15,12 +15,12 @@ from roboref_core.answer import ErrorCode, Status
 
 from offline.eval.replay.live_score import LiveStats
 from offline.eval.replay.pictures import query_picture, reference_picture
-from offline.eval.replay.score import error_3d, outcome
+from offline.eval.replay.score import error_3d, hits_mask, outcome
 
 _PICTURE_WIDTH = 420
 _JPEG_QUALITY = 82
 # Cases worth looking at first.
-_ORDER = ("error", "false point", "false refusal", "pointed", "rightly refused", "undecidable")
+_ORDER = ("error", "false point", "false refusal", "missed", "pointed", "rightly refused", "undecidable")
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _case(run: Run, record: dict) -> dict:
         "id": question["question_id"],
         "text": question["text"],
         "fate": question["fate"],
-        "outcome": outcome(record),
+        "outcome": _kind(record, run.folder),
         "truth": truth["visibility"].replace("_", " ") + ("" if truth["decidable"] else " (by a hair)"),
         "status": Status(answer["status"]).name,
         "message": answer["error_msg"],
@@ -171,6 +171,12 @@ def _case(run: Run, record: dict) -> dict:
         "raw": answer["raw_answer"],
         "latency": f"{1000 * record['latency']:.1f} ms",
     }
+
+
+def _kind(record: dict, folder: Path) -> str:
+    """The outcome, in which pointing beside what is visible is "missed"."""
+    found = outcome(record)
+    return "missed" if found == "pointed" and "mask" in record["files"] and not hits_mask(record, folder) else found
 
 
 def _sigma(target: dict | None) -> str:

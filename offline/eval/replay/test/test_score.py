@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import pytest
 from roboref_core.answer import DepthSource, ErrorCode, Status
 
@@ -38,14 +36,6 @@ def record(
         "latency": 0.01 * (n + 1),
         "files": {"mask": "mask.png"},
     }
-
-
-@pytest.fixture
-def folder(tmp_path):
-    mask = np.zeros((40, 60), np.uint8)
-    mask[8:13, 8:13] = 255
-    cv2.imwrite(str(tmp_path / "mask.png"), mask)
-    return tmp_path
 
 
 def test_perfect_answers_score_perfect(folder):
