@@ -12,7 +12,7 @@ from offline.data_engine.tasks.expressions import (
     absent_labels,
     could_be_meant,
     expressions,
-)  # fmt: skip
+)
 from offline.data_engine.tasks.relations import SeenObject
 
 
@@ -174,7 +174,6 @@ def test_where_an_absent_thing_would_be_is_told_by_a_thing_that_is_there(seed):
     assert found.relation.startswith("absent_") and found.uids == () and "bicycle" in found.text
     assert found.anchors in ((), (1,)) and ("couch" in found.text) == bool(found.anchors)
     assert not {"chair", "mug"} & set(found.text.strip(".").split())
-
 
 
 @pytest.mark.parametrize(
