@@ -5,8 +5,9 @@
 
 Per model, picture size, colour alone or with depth: tiles of the two pictures, positions of the prompt, p50 and p95
 of ours with nothing cached and with the reference view seen before, and of transformers' `generate` restricted to the
-same answers on the same weights. Random weights point or refuse by chance: embeddings are drawn again until they point.
-In 16 bit both may differ in a near tie: equal answers are counted.
+same answers on the same weights. Ours, cold, is told in its parts too: planning; tiles, towers and the LLM's reading
+of the pictures; the question's text and the answer. Random weights point or refuse by chance:
+embeddings are drawn again until they point. In 16 bit both may differ in a near tie: equal answers are counted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -42,7 +44,9 @@ class Config:
     sizes: tuple[tuple[int, int], ...] = ((640, 480), (848, 480), (448, 448))
     """Widths and heights of the pictures."""
     questions: int = 20
-    """Per row; two more warm up."""
+    """Per row; one more warms up."""
+    baseline_questions: int = 5
+    """How many of them `generate` is asked too."""
     device: str = "cuda"
     dtype: str = "bfloat16"
     output: str = "benchmarks/results/gpu_latency.md"
@@ -51,13 +55,16 @@ class Config:
     """Where checkpoints are written for the time of the run: up to 17 GB; empty: the system's temporary folder."""
 
 
+T = TypeVar("T")
+
+
 class Timer:
     """Wall time of calls, the device's work included."""
 
     def __init__(self, device: torch.device):
         self.device = device
 
-    def __call__(self, call: Callable[[], str]) -> tuple[str, float]:
+    def __call__(self, call: Callable[[], T]) -> tuple[T, float]:
         start = time.perf_counter()
         result = call()
         if self.device.type == "cuda":
@@ -98,45 +105,49 @@ def row(config: Config, backend: RoboReferBackend, name: str, size: tuple[int, i
         return Prompt(f"Point to object {number}. {SUFFIX}", images, depths)
 
     times: dict[str, list[float]] = {"cold": [], "seen": [], "generate": []}
-    equal = 0
-    tokens, passes = [], []
-    peaks = {}
-    for number in tqdm(range(config.questions + 2), f"{name} {size[0]}x{size[1]}", leave=False):
-        reference, queried, former = (pictures(3) for _ in range(3))
+    parts: list[dict[str, float]] = []
+    peaks = dict.fromkeys(("ours", "generate"), "-")
+    equal = asked = tokens = 0
+    passes = []
+    for number in tqdm(range(config.questions + 1), f"{name} {size[0]}x{size[1]}", leave=False):
+        reference, first, second = (pictures(3) for _ in range(3))
         depths = tuple(pictures(1) for _ in range(3)) if with_depth else ()
-        prompt = question(number, (reference, queried), depths[:2])
+        prompt = question(number, (reference, first), depths[:2])
+        again = question(number, (reference, second), depths[::2])
         if number == 0:
             point_by_chance(backend, prompt)
-        timer.reset_memory()
-        theirs, slow = timer(lambda prompt=prompt: stock.answer(prompt))
-        peaks["generate"] = timer.memory()
         backend.prefiller.features.clear()
         backend.prefiller.prefixes.clear()
         timer.reset_memory()
         before = backend.passes
-        ours, cold = timer(lambda prompt=prompt: backend.generate(prompt).text)
+        ours, cold = timer(lambda prompt=prompt: backend.generate(prompt))
         passes.append(backend.passes - before)
         peaks["ours"] = timer.memory()
-        backend.prefiller.features.clear()
-        backend.prefiller.prefixes.clear()
-        backend.generate(question(number, (reference, former), (depths[0], depths[2]) if with_depth else ()))
-        _, seen = timer(lambda prompt=prompt: backend.generate(prompt).text)
-        if number >= 2:
-            times["generate"].append(slow)
+        _, seen = timer(lambda again=again: backend.generate(again))
+        if number:
             times["cold"].append(cold)
             times["seen"].append(seen)
-            equal += ours == theirs
-            tokens.append(stock.tokens)
+            parts.append(dict(ours.timings))
+        if number <= config.baseline_questions:
+            timer.reset_memory()
+            theirs, slow = timer(lambda prompt=prompt: stock.answer(prompt))
+            peaks["generate"] = timer.memory()
+            tokens = stock.tokens
+            if number:
+                times["generate"].append(slow)
+                equal += ours.text == theirs
+                asked += 1
     config_of = backend.model.config
     tiles = sum(len(cut_tiles(to_picture(p, "image"), config_of, "image").pixels) for p in prompt.images)
     tiles += sum(len(cut_tiles(to_picture(p, "depth"), config_of, "depth").pixels) for p in prompt.depths)
     cells = [f"{np.percentile(t, 50) * 1e3:.0f} / {np.percentile(t, 95) * 1e3:.0f}" for t in times.values()]
+    spent = " + ".join(f"{np.median([p[part] for p in parts]) * 1e3:.0f}" for part in ("prepare", "encode", "decode"))
     gain = [np.median(times["generate"]) / np.median(times[case]) for case in ("cold", "seen")]
     return (
         f"| {name} | {size[0]}x{size[1]} | {'RGB-D' if with_depth else 'RGB'} | {tiles} | "
-        f"{backend.prefiller.plan(prompt).length} | {np.median(tokens):.0f} | {np.median(passes):.0f} | {cells[0]} | "
+        f"{backend.prefiller.plan(prompt).length} | {tokens} | {np.median(passes):.0f} | {cells[0]} | {spent} | "
         f"{cells[1]} | {cells[2]} | {gain[0]:.1f} | {gain[1]:.1f} | {peaks['ours']} / {peaks['generate']} | "
-        f"{equal}/{config.questions} |"
+        f"{equal}/{asked} |"
     )
 
 
@@ -145,8 +156,9 @@ def main(config: Config) -> None:
     lines = []
     for name in config.models:
         with tempfile.TemporaryDirectory(dir=config.folder or None) as folder:
-            path = write_random_checkpoint(folder, SHAPES[name], dtype=getattr(torch, config.dtype))
+            path = write_random_checkpoint(folder, SHAPES[name], dtype=getattr(torch, config.dtype), device=device)
             size = open_checkpoint(path).nbytes
+            print(f"{name}: written", flush=True)
             start = time.perf_counter()
             model = load_model(path, device)
             print(f"{name}: {size / 1e9:.1f} GB of weights, loaded in {time.perf_counter() - start:.0f} s", flush=True)
@@ -158,13 +170,14 @@ def main(config: Config) -> None:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     table = "\n".join([
         f"{where}, {config.dtype}, random weights, two pictures, median and 95th percentile of {config.questions} "
-        f"questions in ms; torch {torch.__version__}.",
+        f"questions in ms ({config.baseline_questions} for generate); torch {torch.__version__}.",
         "",
         f"    python -m benchmarks.gpu_latency {shlex.join(sys.argv[1:])}".rstrip(),
         "",
         "| model | pictures | input | tiles | positions | tokens of generate | LLM passes of ours | ours, cold | "
-        "ours, reference seen | generate | faster, cold | faster, seen | peak memory, ours / generate [GB] | equal |",
-        "|---" * 14 + "|",
+        "prepare + encode + decode | ours, reference seen | generate | faster, cold | faster, seen | "
+        "peak memory, ours / generate [GB] | equal |",
+        "|---" * 15 + "|",
         *lines,
     ])  # fmt: skip
     print(f"\n{table}")

@@ -10,7 +10,7 @@ from roboref_core.pose import pose
 from sim.design import about, seeded
 from sim.labels import LABELS
 from sim.layout import furnish
-from sim.scene import SimObject, SimScene, build_geometry
+from sim.scene import SimObject, SimScene, face_count
 
 _MAX_ID = 254
 
@@ -65,7 +65,7 @@ def _edge_for(objects: tuple[SimObject, ...], triangles: int) -> float:
     """Edge length [m] that gives about ``triangles``."""
     edge = 0.05
     for _ in range(4):
-        count = len(build_geometry(objects, edge).faces)
+        count = face_count(objects, edge)
         if abs(count - triangles) < 0.03 * triangles:
             break
         edge = float(np.clip(edge * np.sqrt(count / triangles), 0.005, 1.0))

@@ -6,15 +6,14 @@ Objects stay apart from each other, so a scene can be asked for again with one o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import pairwise
+from functools import cached_property, lru_cache
 
 import numpy as np
 from roboref_core.pose import inverse, transform
 
 from offline.data_engine.sources.base import Instances, Mesh
 from sim.materials import paint
-from sim.shapes import Part, join
+from sim.shapes import Part, Solid, Surface, join
 
 # Faces per cluster: what the renderer accepts or rejects as a whole.
 CLUSTER = 128
@@ -160,9 +159,9 @@ def build_geometry(objects: tuple[SimObject, ...], edge: float) -> Geometry:
     owners, rows = [], []
     for o in objects:
         for part in o.parts:
-            surface = part.solid.mesh(edge)
+            surface = _meshed(part.solid, edge)
             T = o.T_world_object @ part.T_object_part
-            surfaces.append(replace(surface, vertices=transform(T, surface.vertices), faces=_clustered(surface)))
+            surfaces.append(replace(surface, vertices=transform(T, surface.vertices)))
             normals.append(surface.normals @ T[:3, :3].T)
             local.append(surface.vertices)
             counts.append(len(surface.vertices))
@@ -188,7 +187,22 @@ def build_geometry(objects: tuple[SimObject, ...], edge: float) -> Geometry:
     )
 
 
-def _clustered(surface) -> np.ndarray:
+def face_count(objects: tuple[SimObject, ...], edge: float) -> int:
+    """How many triangles ``build_geometry`` would make."""
+    return sum(len(_meshed(part.solid, edge).faces) for o in objects for part in o.parts)
+
+
+@lru_cache(maxsize=2048)
+def _meshed(solid: Solid, edge: float) -> Surface:
+    """A solid's triangles in clusters. Kept: a scene is meshed again and again, with a thing moved, gone or alone."""
+    surface = solid.mesh(edge)
+    surface = replace(surface, faces=_clustered(surface))
+    for array in (surface.vertices, surface.normals, surface.faces):
+        array.setflags(write=False)
+    return surface
+
+
+def _clustered(surface: Surface) -> np.ndarray:
     """The faces of a part ordered so that runs of CLUSTER faces are compact: by cell along its longest axes."""
     faces = surface.faces
     if len(faces) <= CLUSTER:
@@ -217,11 +231,11 @@ def _cluster_starts(face_counts: np.ndarray) -> np.ndarray:
 
 
 def _spheres(vertices: np.ndarray, faces: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    spheres = np.empty((len(starts) - 1, 4))
-    for c, (a, b) in enumerate(pairwise(starts)):
-        points = vertices[faces[a:b].ravel()].astype(np.float64)
-        centre = (points.min(axis=0) + points.max(axis=0)) / 2
-        spheres[c, :3] = centre
-        # Slack for the rounding of float32 vertices.
-        spheres[c, 3] = np.linalg.norm(points - centre, axis=1).max() + 1e-6
-    return spheres
+    """(C, 4) a sphere about each run of faces; not the smallest."""
+    points = vertices[faces.ravel()].astype(np.float64)
+    first = 3 * starts[:-1]
+    centres = (np.minimum.reduceat(points, first) + np.maximum.reduceat(points, first)) / 2
+    away = points - np.repeat(centres, 3 * np.diff(starts), axis=0)
+    # Slack for the rounding of float32 vertices.
+    radii = np.sqrt(np.maximum.reduceat((away**2).sum(axis=1), first)) + 1e-6
+    return np.column_stack([centres, radii])

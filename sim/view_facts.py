@@ -119,23 +119,33 @@ def phrases(frame: ex.FrameObjects, facts: SceneFacts, rng: np.random.Generator)
         for anchor in anchors:
             if ex.could_be_meant(o.label, anchor.label):
                 continue
-            for relation, holds in (("left", relations.left_of), ("right", relations.right_of)):
+            for relation, holds in ex.ANCHORED.items():
                 if holds(o, anchor):
                     yield Phrase(f"color_{relation}", ex.phrase_text(relation, rng, a=name, b=anchor.label), (o.uid,))
 
 
 def absent_phrases(frame: ex.FrameObjects, facts: SceneFacts, rng: np.random.Generator) -> Iterator[Phrase]:
-    """What the scene has but the view does not show; and things of a colour that none of their kind has here."""
+    """What the scene has but the view does not show; and things of a colour that none of their kind has here.
+
+    Each by itself ("absent", "absent_color"), and with where it would be ("absent_related", "absent_color_related").
+    """
+    plain = (*ex.ORDERED, *ex.ANCHORED, *ex.MEASURED)
+    # What is visible is told by its colour with these relations alone: others would tell that it is not there.
+    colored = tuple(ex.ANCHORED)
+    names: list[tuple[str, str, tuple[str, ...]]] = []
     for label in ex.absent_labels(frame):
         color = rng.choice([facts.colors[uid] for uid, own in facts.labels.items() if own == label])
-        name = f"{color} {label}" if rng.random() < 0.4 else label
-        yield Phrase("absent", ex.phrase_text("absent", rng, a=name), ())
+        names.append(("absent", f"{color} {label}", colored) if rng.random() < 0.4 else ("absent", label, plain))
     palette = sorted(set(facts.colors.values()))
     for o in frame.seen:
         taken = {facts.colors[uid] for uid, label in facts.labels.items() if ex.could_be_meant(o.label, label)}
         if free := [color for color in palette if color not in taken]:
-            name = f"{rng.choice(free)} {o.label}"
-            yield Phrase("absent_color", ex.phrase_text("absent", rng, a=name), ())
+            names.append(("absent_color", f"{rng.choice(free)} {o.label}", colored))
+    for kind, name, told in names:
+        yield Phrase(kind, ex.absent_expression(name, frame, rng).text, ())
+        related = ex.absent_expression(name, frame, rng, told)
+        if related.relation != "absent":
+            yield Phrase(f"{kind}_related", related.text, ())
 
 
 def free_space(

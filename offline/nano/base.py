@@ -6,22 +6,24 @@ from pathlib import Path
 
 from roboref_core.models.roborefer.random_checkpoint import Shape, write_random_checkpoint
 
+from offline.nano.pool import SIDE
 from offline.nano.vocabulary import write_tokenizer
 
-MAX_LENGTH = 1024
+PATCH = 8
+MAX_LENGTH = 1536
 _INIT_SCALE = 0.04
 
 
 def write_base(path: Path, seed: int = 0) -> Path:
     """A checkpoint with random weights.
 
-    Pictures of about 4:3 become one tile of 7 x 7 tokens; wide ones, such as two views side by side, two tiles and a
+    Pictures of about 4:3 become one tile of 10 x 10 tokens; wide ones, such as two views side by side, two tiles and a
     thumbnail.
     """
     vocabulary = write_tokenizer(path / "llm", MAX_LENGTH)
     shape = Shape(
         hidden=192, intermediate=512, layers=4, heads=6, kv_heads=2, vocabulary=vocabulary, tied=False,
-        tower_hidden=128, tower_intermediate=384, tower_layers=4, tower_heads=4, image_size=112, patch_size=8,
+        tower_hidden=128, tower_intermediate=384, tower_layers=4, tower_heads=4, image_size=SIDE, patch_size=PATCH,
         projector="mlp_downsample", aspect="dynamic", depth="own", max_length=MAX_LENGTH,
     )  # fmt: skip
     write_random_checkpoint(path, shape, seed, scale=_INIT_SCALE)

@@ -6,7 +6,7 @@ features of all tiles], so a batch of rows is an integer index into it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import cv2
@@ -19,16 +19,24 @@ from roboref_core.marker import Marker
 from roboref_core.models.roborefer.model import RoboReferModel
 from roboref_core.models.roborefer.prompt_text import inference_content, render_chat
 
-from offline.nano.pool import SIDE, Chunk, to_tile
+from offline.data_engine.config import SceneConfig
+from offline.data_engine.inpaint import dilate
+from offline.nano.base import PATCH
+from offline.nano.pool import DRAWN_SIZE, SIDE, VIEW_CAMERA, Chunk, to_drawn, to_tile
 from offline.nano.questions import Picture, Question
 from offline.nano.vocabulary import BINS, CLOSE, COMMA, NEXT, OPEN, bin_of, digits_of
 
-CELLS = 7
+PATCHES = SIDE // PATCH
+CELLS = PATCHES // 2
 TOKENS = CELLS * CELLS
-PATCHES = 14
 IGNORE = -100
-# Marks and grids are drawn at the size at which the data engine and the robot draw them.
-_DRAWN_SIZE = (640, 480)
+_STEP = (DRAWN_SIZE[0] // SIDE, DRAWN_SIZE[1] // SIDE)
+"""Drawn pixels per pixel of a tile, across and down: whole numbers."""
+_RIM = 0.005
+_RING = 32
+"""The ring around a mark is drawn within so many pixels."""
+_REACH = 2
+"""How many pixels of a tile depend on a drawn one, to either side: the reach of the bicubic filter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +47,9 @@ class Rows:
         index: (B, T) row of the table; padding is token 0, after the end.
         labels: (B, T) token to predict at a position, IGNORE where nothing is asked or a number is.
         decisions: (B,) position whose next token decides between a point and NOT_VISIBLE.
-        cells: (B, 49) float, share of each cell of the answered tile that would be right.
+        cells: (B, 100) float, share of each cell of the answered tile that would be right.
         answered: (B,) first position of the answered tile's features.
-        marked: (B, 49) float, share of each cell of the first tile that the marked object covers.
+        marked: (B, 100) float, share of each cell of the first tile that the marked object covers.
         first: (B,) first position of the first tile's features.
         has_mark: (B,) bool, whether something is marked in the first tile.
         matching: (B,) bool, whether the answered tile itself tells what is right: something in it matches, or
@@ -61,13 +69,16 @@ class Rows:
     matching: torch.Tensor
     questions: torch.Tensor
 
+    def to(self, device: torch.device) -> Rows:
+        return Rows(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+
 
 @dataclass(frozen=True, eq=False)
 class NanoBatch:
-    """Tiles (N, 3, 112, 112) uint8 of colour and (M, 3, 112, 112) of depth, patch labels, and rows.
+    """Tiles (N, 3, 160, 160) uint8 of colour and (M, 3, 160, 160) of depth, patch labels, and rows.
 
     Attributes:
-        kinds, colors: (N, 196) index of the label and colour that a patch mostly shows; -1 where there is none.
+        kinds, colors: (N, 400) index of the label and colour that a patch mostly shows; -1 where there is none.
     """
 
     tiles: torch.Tensor
@@ -76,13 +87,18 @@ class NanoBatch:
     colors: torch.Tensor
     rows: tuple[Rows, ...]
 
+    def to(self, device: torch.device) -> NanoBatch:
+        pictures = (self.tiles, self.depths, self.kinds, self.colors)
+        moved = (tensor.to(device, non_blocking=True) for tensor in pictures)
+        return NanoBatch(*moved, tuple(rows.to(device) for rows in self.rows))
+
 
 class BatchMaker:
     """Makes batches from questions.
 
     Args:
         chunks: of the pool that the questions were drawn from.
-        model: which will read them.
+        model: which will read them; only its tokenizer is kept.
         kinds, colors: label and colour -> index.
         patch_labels: also say what each patch shows.
     """
@@ -96,7 +112,6 @@ class BatchMaker:
         patch_labels: bool = True,
     ):
         self.chunks = chunks
-        self.model = model
         self.tokenizer = tokenizer = model.tokenizer
         self.vocabulary = len(tokenizer)
         self._kinds, self._colors = kinds, colors
@@ -249,9 +264,7 @@ class BatchMaker:
 
     def _tiles(self, picture: Picture) -> list[np.ndarray]:
         if picture.right is None:
-            if picture.mark is None and not picture.grid and picture.source == "color":
-                return [np.asarray(self.chunks[picture.chunk].tile[picture.view])]
-            return [to_tile(self.drawn(picture))]
+            return [self._tile(picture)]
         c, v, source = picture.right
         left = self.drawn(Picture(picture.chunk, picture.view, picture.source, picture.mark))
         whole = np.concatenate([left, self.drawn(Picture(c, v, source))], axis=1)
@@ -260,13 +273,41 @@ class BatchMaker:
         both = np.asarray(Image.fromarray(whole).resize((2 * SIDE, SIDE)))
         return [both[:, :SIDE], both[:, SIDE:], to_tile(whole)]
 
+    def _tile(self, picture: Picture) -> np.ndarray:
+        """``to_tile(self.drawn(picture))``, exactly; only what is not as in the pool is resized again."""
+        if picture.grid or picture.source == "removed":
+            return to_tile(self.drawn(picture))
+        plain = np.asarray(self.chunks[picture.chunk].tile[picture.view])
+        if picture.source == "color" and picture.mark is None:
+            return plain
+        spans, wide = [], []
+        for (low, high), step in zip(self._changed(picture), _STEP, strict=True):
+            first, last = int(low) // step - _REACH, int(high) // step + _REACH + 1
+            spans.append((max(0, first), min(SIDE, last)))
+            wide.append((max(0, first - _REACH), min(SIDE, last + _REACH)))
+        (u0, u1), (v0, v1) = wide
+        seen = self.drawn(picture)[v0 * _STEP[1] : v1 * _STEP[1], u0 * _STEP[0] : u1 * _STEP[0]]
+        small = np.asarray(Image.fromarray(seen).resize((u1 - u0, v1 - v0)))
+        columns, rows = (slice(*span) for span in spans)
+        tile = plain.copy()
+        tile[rows, columns] = small[rows.start - v0 : rows.stop - v0, columns.start - u0 : columns.stop - u0]
+        return tile
+
+    def _changed(self, picture: Picture) -> tuple[tuple[float, float], tuple[float, float]]:
+        """First and last drawn pixel, across and down, that mark or paint may have changed."""
+        scale = DRAWN_SIZE[0] / VIEW_CAMERA.width
+        if picture.mark is not None:
+            return tuple((scale * middle - _RING, scale * middle + _RING) for middle in picture.mark)
+        mask = self._painted(picture.chunk, picture.view)
+        ends = [np.flatnonzero(mask.any(axis=axis))[[0, -1]] for axis in (0, 1)]
+        return tuple((scale * (low - 1), scale * (high + 2)) for low, high in ends)
+
     def drawn(self, picture: Picture) -> np.ndarray:
         """(480, 640, 3) with mark and grid."""
-        image = self._source(picture.chunk, picture.view, picture.source)
-        image = cv2.resize(image, _DRAWN_SIZE, interpolation=cv2.INTER_LINEAR)
+        image = to_drawn(self._source(picture.chunk, picture.view, picture.source))
         if picture.mark is not None:
-            scale = _DRAWN_SIZE[0] / 224
-            image = Marker().draw(image, ((picture.mark[0] + 0.5) * scale - 0.5, (picture.mark[1] + 0.5) * scale - 0.5))
+            scale = DRAWN_SIZE[0] / VIEW_CAMERA.width
+            image = Marker().draw(image, tuple((middle + 0.5) * scale - 0.5 for middle in picture.mark))
         return Grid().draw(image) if picture.grid else image
 
     def _source(self, c: int, v: int, source: str) -> np.ndarray:
@@ -276,10 +317,19 @@ class BatchMaker:
         image = np.asarray(chunk.color[v])
         if source == "color":
             return image
-        mask = (chunk.ids[v] == chunk.views[v]["removed"]).astype(np.uint8)
-        mask = cv2.dilate(cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST), np.ones((7, 7)))
+        mask = self._painted(c, v)
         smeared = cv2.inpaint(image, mask, 3, cv2.INPAINT_TELEA)
         return smeared if source == "painted" else _patched(image, smeared, np.asarray(chunk.removed[v]), mask, (c, v))
+
+    def _painted(self, c: int, v: int) -> np.ndarray:
+        """(240, 320) uint8, not 0 where a view's object that is to be gone is painted over, as ``paint_hole`` says."""
+        chunk = self.chunks[c]
+        ids = cv2.resize(chunk.ids[v], (VIEW_CAMERA.width, VIEW_CAMERA.height), interpolation=cv2.INTER_NEAREST)
+        mask = ids == chunk.views[v]["removed"]
+        others = np.zeros(256, dtype=bool)
+        others[[int(uid) for uid in chunk.rooms[chunk.views[v]["room"]]["labels"]]] = True
+        beside = others[ids] & ~mask & ~dilate(mask, _RIM)
+        return (dilate(mask, SceneConfig().dilation) & ~beside).astype(np.uint8)
 
     def _depth_tiles(self, picture: Picture) -> list[np.ndarray]:
         left = np.asarray(self.chunks[picture.chunk].depth[picture.view])
@@ -309,7 +359,7 @@ class BatchMaker:
 
 
 def _shares(mask: np.ndarray) -> np.ndarray:
-    """(49,) share of each cell that a (112, 112) mask covers."""
+    """(100,) share of each cell that a (160, 160) mask covers."""
     return mask.reshape(CELLS, SIDE // CELLS, CELLS, SIDE // CELLS).mean(axis=(1, 3)).ravel()
 
 

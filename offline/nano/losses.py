@@ -23,9 +23,10 @@ _SPREAD = 1.5
 """Standard deviation of a coordinate's target distribution [bin]."""
 
 
-def fast_arithmetic() -> torch.autocast:
+def fast_arithmetic(device: torch.device) -> torch.autocast:
     """Products in bfloat16 where the processor has instructions for them; elsewhere that is many times slower."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=torch.backends.cpu.get_cpu_capability() == "AVX512")
+    fast = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Network:
     def __init__(self, model: RoboReferModel, heads: TrainingHeads, bin_ids: torch.Tensor):
         self.model = model
         self.heads = heads
-        self.bin_ids = bin_ids
+        self.bin_ids = bin_ids.to(model.device)
         self._looking: dict[str, torch.Tensor] = {}
         attention = model.llm.model.layers[_LOOKING_LAYER].self_attn
         attention.register_forward_pre_hook(self._note, with_kwargs=True)
@@ -68,7 +69,7 @@ class Network:
                          "rope": kwargs["position_embeddings"]}  # fmt: skip
 
     def patches(self, tiles: torch.Tensor, kind: str) -> torch.Tensor:
-        """(N, 196, C) features of the tower."""
+        """(N, 400, C) features of the tower."""
         root, config = self.model.config.root, self.model.config
         tower = self.model.part("vision_tower" if kind == "image" else "depth_tower").vision_model
         pixels = normalise(tiles, config.processor("image"), torch.float32)
@@ -86,8 +87,8 @@ class Network:
         """(B, T, H) after the last layer. Padding is at the end, where nothing looks back at it."""
         return self.model.llm.model(inputs_embeds=F.embedding(rows.index, table), use_cache=False).last_hidden_state
 
-    def losses(self, batch: NanoBatch, weights: Weights) -> tuple[torch.Tensor, dict[str, float]]:
-        """The loss, and its parts for the record."""
+    def losses(self, batch: NanoBatch, weights: Weights) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss, and its parts for the record; on the model's device, as the batch is."""
         table, patches = self.table(batch)
         sums: dict[str, torch.Tensor] = {}
         counts: dict[str, int] = {}
@@ -104,7 +105,7 @@ class Network:
         self._seen(patches, batch, add)
         means = {name: sums[name] / max(1, counts[name]) for name in sums}
         total = sum(getattr(weights, name) * mean for name, mean in means.items())
-        return total, {name: float(mean.detach()) for name, mean in means.items()}
+        return total, {name: mean.detach() for name, mean in means.items()}
 
     def seen_loss(self, batch: NanoBatch) -> torch.Tensor:
         """The patch readouts alone."""
@@ -113,7 +114,7 @@ class Network:
         return sum(found)
 
     def _answers(self, hidden: torch.Tensor, rows: Rows, add) -> None:
-        take = torch.arange(len(rows.index))
+        take = torch.arange(len(rows.index), device=hidden.device)
         decisions = self.model.llm.lm_head(hidden[take, rows.decisions]).float()
         add("decision", F.cross_entropy(decisions, rows.labels[take, rows.decisions], reduction="sum"), len(take))
         rest = rows.labels.clone()
@@ -131,7 +132,8 @@ class Network:
         """-log of the attention that the first head pays to cells that would be right, where a place is decided."""
         places = rows.numbers[:, :2]
         visible = (rows.cells > 0).any(1)
-        first = torch.stack([torch.arange(len(rows.index)), rows.decisions], 1)[visible]
+        device = rows.index.device
+        first = torch.stack([torch.arange(len(rows.index), device=device), rows.decisions], 1)[visible]
         places = torch.cat([first, places[visible[places[:, 0]]]])
         # One answer of several points has one set of cells: not told where to look.
         several = torch.bincount(rows.numbers[:, 0], minlength=len(rows.index)) > 2
@@ -146,8 +148,8 @@ class Network:
         queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
         row, position = places.T
         scores = torch.einsum("kd,ktd->kt", queries[row, 0, position].float(), keys[row, 0].float()) * size**-0.5
-        scores = scores.masked_fill(torch.arange(scores.shape[1])[None] > position[:, None], -torch.inf)
-        cells = rows.answered[row, None] + torch.arange(TOKENS)
+        scores = scores.masked_fill(torch.arange(scores.shape[1], device=device)[None] > position[:, None], -torch.inf)
+        cells = rows.answered[row, None] + torch.arange(TOKENS, device=device)
         inside = rows.cells[row] >= 0.5 * rows.cells[row].amax(1, keepdim=True)
         chosen = scores.gather(1, cells).masked_fill(~inside, -torch.inf)
         add("look", (scores.logsumexp(1) - chosen.logsumexp(1)).sum(), len(places))
@@ -161,8 +163,9 @@ class Network:
         for name, head, chosen, first, shares in asked:
             if not chosen.any():
                 continue
-            own = torch.arange(len(rows.index))[chosen]
-            logits = head(hidden[own[:, None], first[own, None] + torch.arange(TOKENS)])[..., 0].float()
+            own = chosen.nonzero()[:, 0]
+            cells = first[own, None] + torch.arange(TOKENS, device=hidden.device)
+            logits = head(hidden[own[:, None], cells])[..., 0].float()
             target = (shares[own] > _CELL_SHARE).float()
             loss = F.binary_cross_entropy_with_logits(logits, target, 1 + 4 * target, reduction="sum")
             add(name, loss / TOKENS * 5, len(own))
@@ -185,13 +188,13 @@ class Network:
         Args:
             answers: token of a point's beginning and of NOT_VISIBLE.
         Returns:
-            (Q,) log-odds of pointing, (Q, 2) points, in the order of the questions.
+            (Q,) log-odds of pointing, (Q, 2) points, in the order of the questions; on the CPU.
         """
         table, _ = self.table(batch)
         count = sum(len(rows.index) for rows in batch.rows)
-        odds, points = torch.zeros(count), torch.zeros(count, 2)
+        odds, points = torch.zeros(count, device=table.device), torch.zeros(count, 2, device=table.device)
         for rows in batch.rows:
-            take = torch.arange(len(rows.index))
+            take = torch.arange(len(rows.index), device=table.device)
             for axis in (0, 1):
                 hidden = self.hidden(table, rows)
                 mine = rows.numbers[rows.numbers[:, 3] == axis]
@@ -201,10 +204,10 @@ class Network:
                 if axis == 0:
                     logits = self.model.llm.lm_head(hidden[take, rows.decisions]).float()
                     odds[rows.questions] = logits[:, answers[0]] - logits[:, answers[1]]
-        return odds, points
+        return odds.cpu(), points.cpu()
 
 
 def soft_bins(values: torch.Tensor) -> torch.Tensor:
     """(K,) coordinates -> (K, BINS) distributions around them."""
-    middles = (torch.arange(BINS) + 0.5) / BINS
+    middles = (torch.arange(BINS, device=values.device) + 0.5) / BINS
     return torch.softmax(-0.5 * ((values[:, None] - middles) * BINS / _SPREAD) ** 2, dim=1)

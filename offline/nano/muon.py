@@ -5,6 +5,7 @@
 """
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
@@ -15,14 +16,15 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ROUNDS = 5
 
 
-def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
-    """(M, N) matrix with the same singular vectors and singular values near 1, by Newton-Schulz iteration."""
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide / wide.norm().clamp(min=1e-7)
+def orthogonalised(matrices: torch.Tensor) -> torch.Tensor:
+    """(B, M, N) matrices with the same singular vectors and singular values near 1, by Newton-Schulz iteration."""
+    flat = matrices.shape[1] <= matrices.shape[2]
+    wide = matrices if flat else matrices.mT
+    wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(_ROUNDS):
-        gram = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), wide, beta=_A)
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+        gram = wide @ wide.mT
+        wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), wide, beta=_A)
+    return wide if flat else wide.mT
 
 
 class Muon(torch.optim.Optimizer):
@@ -34,11 +36,15 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
+            # All of one shape at once: on a GPU, small products cost the time to start them.
+            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                momentum.lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonalised(p.grad.lerp(momentum, group["momentum"]))
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update, alpha=-group["lr"] * 0.2 * max(p.shape) ** 0.5)
+                if p.grad is not None:
+                    by_shape[p.shape].append(p)
+            for shape, own in by_shape.items():
+                for p in own:
+                    self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(p.grad, 1 - group["momentum"])
+                ahead = [p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in own]
+                updates = orthogonalised(torch.stack(ahead)).unbind()
+                torch._foreach_mul_(own, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(own, updates, alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)

@@ -7,12 +7,14 @@ through memory maps; facts and phrases in ``facts.json``.
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 from roboref_core.camera import Camera
@@ -25,14 +27,19 @@ from sim.path import free_floor
 from sim.renderer import Renderer
 from sim.rooms import make_scene
 from sim.scene import SimScene
+from sim.sim_source import CAMERA_640
 from sim.truth import object_box
 from sim.view_facts import SceneFacts, absent_phrases, free_space, phrases, seen_objects
 
-SIDE = 112
+SIDE = 160
 """Pixels along a side of a tile: what the model sees of a picture."""
-# The simulator's 640x480 camera at 35 % of its size, and the same picture squeezed into a square.
-VIEW_CAMERA = Camera(224, 168, 202.25, 202.25, 111.5, 83.5)
-_SQUARE_CAMERA = Camera(SIDE, SIDE, 101.125, 134.83, 55.5, 55.5)
+DRAWN_SIZE = (640, 480)
+"""Width and height at which marks and grids are drawn, as by the data engine and the robot: that of ``CAMERA_640``."""
+# That camera at half its size, and the same picture squeezed into a square.
+VIEW_CAMERA = Camera(320, 240, CAMERA_640.fx / 2, CAMERA_640.fy / 2, 159.5, 119.5)
+_SQUARE_CAMERA = Camera(
+    SIDE, SIDE, CAMERA_640.fx * SIDE / 640, CAMERA_640.fy * SIDE / 480, (SIDE - 1) / 2, (SIDE - 1) / 2
+)
 _TRIANGLES = 16_000
 _MOVED = 3
 _LARGEST_MOVED = 0.9
@@ -59,13 +66,13 @@ class Chunk:
     """Views of some rooms, N in all.
 
     Attributes:
-        color: (N, 168, 224, 3) uint8.
-        tile: (N, 112, 112, 3) uint8, the same as the model sees it.
-        depth: (N, 112, 112) uint8 depth picture.
-        ids: (N, 112, 112) uint8 object ids.
-        removed: (N, 168, 224, 3) uint8, the view with one object taken away; black where there is none.
-        views: facts of each view: room, variant, seen (uid -> area, fraction, clear), phrases,
-            absent phrases, free-space phrases with their (u, v) in ``color``, uid that ``removed`` lacks.
+        color: (N, 240, 320, 3) uint8.
+        tile: (N, 160, 160, 3) uint8, the same as the model sees it.
+        depth: (N, 160, 160) uint8 depth picture.
+        ids: (N, 160, 160) uint8 object ids.
+        removed: (N, 240, 320, 3) uint8, the view with one object taken away; black where there is none.
+        views: facts of each view: room, variant, seen (uid -> area, fraction, clear), phrases, phrases about what is
+            absent, free-space phrases with their (u, v) in ``color``, uid that ``removed`` lacks.
         rooms: facts of each room: labels and colours by uid.
     """
 
@@ -94,21 +101,12 @@ def chunk_folder(root: Path, number: int) -> Path:
 
 def make_pool(root: Path, numbers: Sequence[int], config: PoolConfig, workers: int = 1) -> None:
     """Makes the chunks that are missing."""
-    missing = _missing(root, numbers)
-    with ProcessPoolExecutor(workers) as executor:
+    missing = [number for number in numbers if not (chunk_folder(root, number) / "facts.json").exists()]
+    # Not forked: threads of torch may hold locks that would never open in a child.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver")) as executor:
         jobs = executor.map(partial(make_chunk, root, config=config), missing)
         for _ in tqdm(jobs, total=len(missing), desc="rooms", unit="chunk", disable=not missing):
             pass
-
-
-def make_chunks(root: Path, numbers: Sequence[int], config: PoolConfig) -> None:
-    """The same, in this process and in silence."""
-    for number in _missing(root, numbers):
-        make_chunk(root, number, config)
-
-
-def _missing(root: Path, numbers: Sequence[int]) -> list[int]:
-    return [number for number in numbers if not (chunk_folder(root, number) / "facts.json").exists()]
 
 
 def make_chunk(root: Path, number: int, config: PoolConfig) -> Path:
@@ -116,8 +114,8 @@ def make_chunk(root: Path, number: int, config: PoolConfig) -> Path:
     folder = chunk_folder(root, number)
     folder.mkdir(parents=True, exist_ok=True)
     count = config.rooms * config.views
-    shapes = {"color": (168, 224, 3), "tile": (SIDE, SIDE, 3), "depth": (SIDE, SIDE), "ids": (SIDE, SIDE),
-              "removed": (168, 224, 3)}  # fmt: skip
+    view, tile = (VIEW_CAMERA.height, VIEW_CAMERA.width), (SIDE, SIDE)
+    shapes = {"color": (*view, 3), "tile": (*tile, 3), "depth": tile, "ids": tile, "removed": (*view, 3)}
     arrays = {name: np.zeros((count, *shape), dtype=np.uint8) for name, shape in shapes.items()}
     views, rooms = [], []
     for k in range(config.rooms):
@@ -184,6 +182,11 @@ def object_middle(scene: SimScene, uid: int) -> np.ndarray:
     return transform(o.T_world_object, (corners.min(axis=0) + corners.max(axis=0)) / 2)
 
 
+def to_drawn(picture: np.ndarray) -> np.ndarray:
+    """(240, 320, 3) uint8 at the size at which the robot has it."""
+    return cv2.resize(picture, DRAWN_SIZE, interpolation=cv2.INTER_LINEAR)
+
+
 def to_tile(picture: np.ndarray) -> np.ndarray:
     """(H, W[, 3]) uint8 as one tile, resized as the native model does it."""
     return np.asarray(Image.fromarray(picture).resize((SIDE, SIDE)))
@@ -194,7 +197,7 @@ def _view(renderer, facts, T, rng, arrays, index) -> dict:
     seen, frame = seen_objects(renderer, facts, VIEW_CAMERA, T, rendering)
     square = renderer.render(_SQUARE_CAMERA, T, color=False)
     arrays["color"][index] = rendering.color
-    arrays["tile"][index] = to_tile(rendering.color)
+    arrays["tile"][index] = to_tile(to_drawn(rendering.color))
     arrays["depth"][index] = to_tile(metric_to_picture(rendering.depth)[..., 0])
     arrays["ids"][index] = square.ids
     return {

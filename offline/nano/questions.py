@@ -17,8 +17,6 @@ from offline.nano.pool import SIDE, VIEW_CAMERA, Chunk
 _TEMPLATE_HEADS = ("Point to ", "Locate ")
 _MAX_POINTS = 4
 _PLAIN = ("unique", "color")
-_RELATED = ("left", "right", "front", "behind", "on", "under", "near", "far", "between", "leftmost", "rightmost",
-            "nearest", "farthest", "nth")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,9 @@ class Question:
         text: the prompt.
         pictures: in order.
         points: normalised (x, y) of the last picture; none means NOT_VISIBLE.
-        target: (112, 112) bool, the pixels of the queried view that would be right; None if there are none.
+        target: (160, 160) bool, the pixels of the queried view that would be right; None if there are none.
         unique: no other object of the queried view could be taken for the target.
-        marked: (112, 112) bool, the pixels of the marked object in the first view; None without a mark.
+        marked: (160, 160) bool, the pixels of the marked object in the first view; None without a mark.
     """
 
     task: str
@@ -90,12 +88,12 @@ class Mix:
 
     pairs: int = 2
     missing: int = 1
-    phrases: int = 4
+    phrases: int = 6
     difference: float = 0.8
     negatives: float = 0.45
-    absent: float = 0.36
-    absent_related: float = 0.4
-    plain: float = 0.35
+    absent: float = 0.46
+    absent_related: float = 0.5
+    plain: float = 0.45
     concat: float = 0.12
     grid: float = 0.1
     labelled: float = 0.7
@@ -114,25 +112,20 @@ class Sampler:
         self.mix = mix
         self._by_room = [_by_room(chunk) for chunk in chunks]
 
-    def add(self, chunk: Chunk) -> None:
-        """One more chunk to draw from."""
-        self.chunks.append(chunk)
-        self._by_room.append(_by_room(chunk))
-
-    def views(self, count: int, rng: np.random.Generator, available: int | None = None) -> list[Question]:
+    def views(self, count: int, rng: np.random.Generator) -> list[Question]:
         """Pictures without a question, to learn what they show."""
         found = []
         for _ in range(count):
-            c = int(rng.integers(available or len(self.chunks)))
+            c = int(rng.integers(len(self.chunks)))
             v = int(rng.integers(len(self.chunks[c].views)))
             found.append(Question("seen", "", self._room(c, v), "", (Picture(c, v),), (), None))
         return found
 
-    def draw(self, count: int, rng: np.random.Generator, available: int | None = None) -> list[Question]:
-        """Questions about ``count`` views of the first ``available`` chunks."""
+    def draw(self, count: int, rng: np.random.Generator) -> list[Question]:
+        """Questions about ``count`` views."""
         found: list[Question] = []
         for _ in range(count):
-            found += self._about(int(rng.integers(available or len(self.chunks))), rng)
+            found += self._about(int(rng.integers(len(self.chunks))), rng)
         return found
 
     def _about(self, c: int, rng: np.random.Generator) -> list[Question]:
@@ -234,9 +227,11 @@ class Sampler:
         view = self.chunks[c].views[v]
         target, points = None, ()
         if rng.random() < self.mix.absent:
-            if not view["absent"]:
+            related = rng.random() < self.mix.absent_related
+            options = [phrase for phrase in view["absent"] if phrase[0].endswith("_related") is related]
+            if not options:
                 return None
-            relation, words = self._absent(c, v, rng)
+            relation, words = options[int(rng.integers(len(options)))]
         else:
             chosen = self._named(view, rng)
             if chosen is None:
@@ -264,22 +259,6 @@ class Sampler:
         relation = relations[int(rng.integers(len(relations)))]
         options = [phrase for phrase in phrases if phrase[0] == relation]
         return options[int(rng.integers(len(options)))]
-
-    def _absent(self, c: int, v: int, rng: np.random.Generator) -> tuple[str, str]:
-        """A phrase about what is not there: by itself, or in the place of a thing of another phrase."""
-        view = self.chunks[c].views[v]
-        relation, words = view["absent"][int(rng.integers(len(view["absent"])))]
-        if rng.random() < self.mix.absent_related:
-            name = words.partition(" the ")[2][:-1]
-            noun = name.rpartition(" ")[2]
-            related = [
-                (text, label) for kind, text, uids in view["phrases"]
-                if kind in _RELATED and noun not in text.replace(label := self._label(c, v, str(uids[0])), "", 1)
-            ]  # fmt: skip
-            if related:
-                text, label = related[int(rng.integers(len(related)))]
-                return f"{relation}_related", text.replace(label, name, 1)
-        return relation, words
 
     def _difference(self, c: int, v: int, grid: bool, rng: np.random.Generator) -> Question | None:
         uid = str(self.chunks[c].views[v]["removed"])

@@ -1,44 +1,46 @@
 """Trains the small model from random weights: first the tower alone, then everything.
 
-A step asks what (recipe, step) determine, so an interrupted run goes on from its last state; on one thread it ends with
-the very weights of an uninterrupted one.
+A step asks what (recipe, step) determine, so an interrupted run goes on from its last state; on one thread of a CPU it
+ends with the very weights of an uninterrupted one.
 """
 from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
-import torch.distributed as dist
 import tyro
+from roboref_core.answer_text import NOT_VISIBLE
 from roboref_core.models.roborefer import calibration
 from roboref_core.models.roborefer.checkpoint import materialise, open_checkpoint, save_checkpoint
 from roboref_core.models.roborefer.model import RoboReferModel
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from offline.nano.base import write_base
 from offline.nano.batches import BatchMaker, NanoBatch
 from offline.nano.losses import Network, TrainingHeads, Weights, fast_arithmetic
 from offline.nano.muon import Muon
-from offline.nano.pool import PoolConfig, chunk_folder, load_chunk, make_chunks, make_pool
+from offline.nano.pool import PoolConfig, chunk_folder, load_chunk, make_pool
 from offline.nano.questions import Mix, Sampler
-from offline.nano.tuning import measure
+from offline.nano.tuning import TuningSet, measure
+from offline.nano.vocabulary import OPEN
 from sim.design import PALETTE
 from sim.labels import LABELS
 
 TUNING_POOL = PoolConfig(seed=3_000_000)
 """Rooms for choosing and calibrating; neither trained on nor reported on."""
+_LOG_EVERY = 20
 
 
 @dataclass(frozen=True)
@@ -48,43 +50,53 @@ class Recipe:
     Attributes:
         start: folder of a checkpoint of this kind to go on from, instead of random weights.
         seed: of weights and questions.
-        chunks: of the pool; a step draws from those that a run has had time to make: two at first, one more every
-            ``chunk_every`` steps.
+        chunks: of the pool, 24 rooms each.
         first_chunk: number of the first of them; a run that goes on from a checkpoint can see rooms of its own.
         seen_steps, seen_views: first steps, which train the tower alone to tell objects, and their batch.
         steps: after those.
-        views: per step; each is asked about five questions.
+        views: per step; each is asked about eight to ten questions.
         matrix_lr: peak rate of Muon, for the matrices inside the blocks; scaled to the size of AdamW's updates.
         lr: peak rate of AdamW, for the rest.
         warmup: steps.
         decay_from: share of the steps after which the rate falls to zero linearly.
-        depth_from: share of the steps after which some questions come with depth pictures; the depth tower starts as
-            a copy of the colour tower then, unless training went on from a checkpoint.
+        depth_from: share of the steps after which some questions come with depth pictures.
         depth_share: how many.
+        fresh_depth: the depth tower starts as a copy of the colour tower then. False where ``start`` has a trained one.
     """
 
     start: str = ""
     seed: int = 0
-    chunks: int = 24
-    chunk_every: int = 60
+    chunks: int = 32
     first_chunk: int = 0
-    seen_steps: int = 300
-    seen_views: int = 64
+    seen_steps: int = 500
+    seen_views: int = 128
     steps: int = 4000
-    views: int = 14
+    views: int = 32
     matrix_lr: float = 3e-3
     lr: float = 2e-3
     warmup: int = 100
-    decay_from: float = 0.6
-    depth_from: float = 0.75
+    decay_from: float = 0.5
+    depth_from: float = 0.7
     depth_share: float = 0.3
+    fresh_depth: bool = True
     weight_decay: float = 0.01
     mix: Mix = field(default_factory=Mix)
     weights: Weights = field(default_factory=Weights)
 
     @property
+    def total(self) -> int:
+        return self.seen_steps + self.steps
+
+    @property
     def chunk_numbers(self) -> range:
         return range(self.first_chunk, self.first_chunk + self.chunks)
+
+    def rate(self, step: int) -> float:
+        """Learning rate as a share of its peak."""
+        start = 0 if step < self.seen_steps else self.seen_steps
+        warm = min(1.0, (step - start + 1) / self.warmup)
+        done = max(0, step - self.seen_steps) / self.steps
+        return warm * min(1.0, (1.0 - done) / (1.0 - self.decay_from))
 
 
 @dataclass(frozen=True)
@@ -93,18 +105,52 @@ class Config:
 
     Attributes:
         out: pool, states, curve and model.
+        device: of the model; auto takes a GPU where there is one.
         save_every: steps between states.
         measure_every: steps between measurements on rooms kept for tuning.
         threads: of torch.
-        workers: that render rooms.
+        workers: processes that render rooms, and make batches beside a GPU.
     """
 
     out: Path = Path("out/nano")
     recipe: Recipe = field(default_factory=Recipe)
-    save_every: int = 100
-    measure_every: int = 250
+    device: str = "auto"
+    save_every: int = 200
+    measure_every: int = 500
     threads: int = 2
-    workers: int = 2
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+    @property
+    def run(self) -> Path:
+        return self.out / "run"
+
+    @property
+    def torch_device(self) -> torch.device:
+        name = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        return torch.device(name)
+
+
+class Steps(Dataset):
+    """What is asked at each step, as batches."""
+
+    def __init__(self, config: Config, model: RoboReferModel, kinds: dict[str, int], colors: dict[str, int]):
+        self.recipe = recipe = config.recipe
+        chunks = [load_chunk(chunk_folder(config.out / "pool", number)) for number in recipe.chunk_numbers]
+        self.sampler = Sampler(chunks, recipe.mix)
+        self.maker = BatchMaker(chunks, model, kinds, colors)
+
+    def __len__(self) -> int:
+        return self.recipe.total
+
+    def __getitem__(self, step: int) -> NanoBatch:
+        recipe = self.recipe
+        rng = np.random.default_rng((recipe.seed, step))
+        if step < recipe.seen_steps:
+            return self.maker.make(self.sampler.views(recipe.seen_views, rng))
+        questions = self.sampler.draw(recipe.views, rng)
+        done = (step - recipe.seen_steps) / recipe.steps
+        share = recipe.depth_share if done >= recipe.depth_from else 0.0
+        return self.maker.make(questions, [bool(deep) for deep in rng.random(len(questions)) < share])
 
 
 class Trainer:
@@ -112,85 +158,46 @@ class Trainer:
 
     def __init__(self, config: Config):
         self.config, self.recipe = config, config.recipe
-        self.run = config.out / "run"
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        base = self.run / "base"
-        if self.rank == 0 and not (base / "config.json").exists():
+        self.device = config.torch_device
+        base = config.run / "base"
+        if not (base / "config.json").exists():
             self._make_base(base)
-        if self.world > 1:
-            dist.barrier()
         torch.manual_seed(self.recipe.seed)
-        # Fused attention is slower here: its backward pass is not made for short rows on CPUs.
-        self.model = materialise(open_checkpoint(base), torch.device("cpu"), torch.float32, "eager", for_training=True)
+        self.model = materialise(open_checkpoint(base), self.device, torch.float32, for_training=True)
         kinds, colors = ({name: k for k, name in enumerate(names)} for names in (LABELS, PALETTE))
         llm, tower = self.model.config.llm, self.model.config.vision_tower
-        self.heads = TrainingHeads(tower.hidden_size, llm.hidden_size, len(kinds), len(colors))
-        self.sampler = Sampler([], self.recipe.mix)
-        self.maker = BatchMaker(self.sampler.chunks, self.model, kinds, colors)
-        self.network = Network(self.model, self.heads, self.maker.bin_ids)
+        self.heads = TrainingHeads(tower.hidden_size, llm.hidden_size, len(kinds), len(colors)).to(self.device)
+        self.steps = Steps(config, self.model, kinds, colors)
+        self.network = Network(self.model, self.heads, self.steps.maker.bin_ids)
         self.optimizers = _optimizers(self.model, self.heads, self.recipe)
         self.step = 0
-        self.renderer: BaseProcess | None = None
 
-    @property
-    def total(self) -> int:
-        return self.recipe.seen_steps + self.recipe.steps
+    def batches(self) -> DataLoader:
+        """Those of the steps still to be taken, in order; made by other processes where the CPU has time for it."""
+        workers = 0 if self.device.type == "cpu" else max(1, self.config.workers - 1)
+        return DataLoader(
+            self.steps, batch_size=None, sampler=range(self.step, self.recipe.total), num_workers=workers,
+            worker_init_fn=_one_thread, prefetch_factor=4 if workers else None,
+        )  # fmt: skip
 
-    def rate(self, step: int) -> float:
-        """Learning rate as a share of its peak."""
+    def take_step(self, batch: NanoBatch) -> dict[str, torch.Tensor]:
+        """One step; returns the parts of the loss and the norm of the gradient, on the device."""
         recipe = self.recipe
-        start = 0 if step < recipe.seen_steps else recipe.seen_steps
-        warm = min(1.0, (step - start + 1) / recipe.warmup)
-        done = max(0, step - recipe.seen_steps) / recipe.steps
-        return warm * min(1.0, (1.0 - done) / (1.0 - recipe.decay_from))
-
-    def available(self, step: int) -> int:
-        """Chunks that a step draws from. Waits for one that is being made."""
-        wanted = min(self.recipe.chunks, 2 + step // self.recipe.chunk_every)
-        while len(self.sampler.chunks) < wanted:
-            folder = chunk_folder(self.config.out / "pool", self.recipe.chunk_numbers[len(self.sampler.chunks)])
-            if (folder / "facts.json").exists():
-                self.sampler.add(load_chunk(folder))
-                continue
-            if self.renderer is not None and self.renderer.exitcode:
-                raise ValueError(f"{folder} is missing: the process that makes it ended with {self.renderer.exitcode}")
-            time.sleep(5)
-        return wanted
-
-    def batch(self, step: int) -> NanoBatch:
-        """This rank's part of a step's questions."""
-        recipe = self.recipe
-        rng = np.random.default_rng((recipe.seed, step, self.rank, self.world))
-        available = self.available(step)
-        if step < recipe.seen_steps:
-            return self.maker.make(self.sampler.views(recipe.seen_views // self.world, rng, available))
-        questions = self.sampler.draw(max(1, recipe.views // self.world), rng, available)
-        done = (step - recipe.seen_steps) / recipe.steps
-        share = recipe.depth_share if done >= recipe.depth_from else 0.0
-        return self.maker.make(questions, [bool(deep) for deep in rng.random(len(questions)) < share])
-
-    def take_step(self) -> dict[str, float]:
-        """One step; returns the parts of the loss."""
-        recipe = self.recipe
-        if not recipe.start and self.step == recipe.seen_steps + round(recipe.depth_from * recipe.steps):
+        if recipe.fresh_depth and self.step == recipe.seen_steps + round(recipe.depth_from * recipe.steps):
             self._start_depth()
-        batch = self.batch(self.step)
-        with fast_arithmetic():
+        batch = batch.to(self.device)
+        with fast_arithmetic(self.device):
             if self.step < recipe.seen_steps:
-                loss, parts = self.network.seen_loss(batch), {}
-                parts["seen"] = float(loss.detach())
+                loss = self.network.seen_loss(batch)
+                parts = {"seen": loss.detach()}
             else:
                 loss, parts = self.network.losses(batch, recipe.weights)
         loss.backward()
         parameters = [p for p in (*self.model.parameters(), *self.heads.parameters()) if p.grad is not None]
-        if self.world > 1:
-            _average(parameters, self.world)
-        norm = float(nn.utils.clip_grad_norm_(parameters, 1.0))
-        if not math.isfinite(norm):
-            raise ValueError(f"step {self.step}: the gradient is not finite")
+        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer, peak in zip(self.optimizers, (recipe.matrix_lr, recipe.lr), strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = peak * self.rate(self.step)
+                group["lr"] = peak * recipe.rate(self.step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -213,6 +220,7 @@ class Trainer:
     # State -------------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
+        """Keeps the state, and the model as it is now beside it."""
         state = {
             "step": self.step,
             "recipe": asdict(self.recipe),
@@ -220,16 +228,17 @@ class Trainer:
             "heads": self.heads.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        partial = self.run / "state.pt.part"
+        partial = self.config.run / "state.pt.part"
         torch.save(state, partial)
-        partial.rename(self.run / "state.pt")
+        partial.rename(self.config.run / "state.pt")
+        self.export(self.config.run / "model")
 
     def resume(self) -> None:
         """Goes on from the last state, if there is one. Raises ValueError if its recipe is another."""
-        file = self.run / "state.pt"
+        file = self.config.run / "state.pt"
         if not file.exists():
             return
-        state = torch.load(file, weights_only=True)
+        state = torch.load(file, weights_only=True, map_location=self.device)
         mine = asdict(self.recipe)
         if different := [key for key in mine if state["recipe"].get(key) != mine[key]]:
             raise ValueError(f"{file} was made with another recipe: {', '.join(different)}; choose another --out")
@@ -243,10 +252,14 @@ class Trainer:
         """The model in the published layout, bf16."""
         shutil.rmtree(folder, ignore_errors=True)
         # A copy of its own: this one carries hooks that hold tensors of the last step.
-        model = materialise(open_checkpoint(self.run / "base"), torch.device("cpu"), torch.bfloat16)
+        model = materialise(open_checkpoint(self.config.run / "base"), torch.device("cpu"), torch.bfloat16)
         model.load_state_dict(self.model.state_dict())
-        save_checkpoint(model, self.run / "base", folder)
+        save_checkpoint(model, self.config.run / "base", folder)
         return folder
+
+
+def _one_thread(_worker: int) -> None:
+    cv2.setNumThreads(0)
 
 
 def _optimizers(model: RoboReferModel, heads: TrainingHeads, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -259,56 +272,44 @@ def _optimizers(model: RoboReferModel, heads: TrainingHeads, recipe: Recipe) -> 
     return [muon, torch.optim.AdamW(rest, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=(0.9, 0.98))]
 
 
-def _average(parameters: Sequence[nn.Parameter], world: int) -> None:
-    """Gradients become their mean over the ranks. All ranks run the same modules, so the lists agree."""
-    flat = torch.cat([p.grad.flatten() for p in parameters])
-    dist.all_reduce(flat)
-    flat /= world
-    start = 0
-    for p in parameters:
-        p.grad.copy_(flat[start : start + p.numel()].view_as(p))
-        start += p.numel()
-
-
 def train(config: Config) -> Path:
-    """Trains to the end; returns the folder of the model."""
+    """Trains to the end; returns the folder of the model.
+
+    Raises ValueError for a state of another recipe, and where the gradient is no longer finite.
+    """
     torch.set_num_threads(config.threads)
     trainer = Trainer(config)
     trainer.resume()
-    if trainer.rank == 0:
-        trainer.renderer = render_beside(config)
-    curve = config.out / "run" / "curve.jsonl"
-    tuning = load_chunk(chunk_folder(config.out / "tuning_pool", 0))
-    first, began, sums = trainer.step, time.monotonic(), {}
-    bar = tqdm(total=trainer.total, initial=first, desc="steps", disable=trainer.rank > 0)
-    while trainer.step < trainer.total:
-        for name, value in trainer.take_step().items():
-            sums.setdefault(name, []).append(value)
+    asked = TuningSet.draw(load_chunk(chunk_folder(config.out / "tuning_pool", 0)), trainer.model, config.recipe.mix)
+    answers = tuple(trainer.steps.maker.pieces[piece] for piece in (OPEN, NOT_VISIBLE))
+    curve = config.run / "curve.jsonl"
+    began, kept = time.monotonic(), []
+    bar = tqdm(total=config.recipe.total, initial=trainer.step, desc="steps")
+    for batch in trainer.batches():
+        kept.append(trainer.take_step(batch))
         bar.update()
-        if trainer.rank:
-            continue
         step = trainer.step
-        if step % 20 == 0:
-            means = {name: round(float(np.mean(values)), 4) for name, values in sums.items()}
+        last = step == config.recipe.total
+        if step % _LOG_EVERY == 0 or last:
+            means = _means(kept)
+            kept = []
+            if not math.isfinite(means["norm"]):
+                raise ValueError(f"step {step}: the gradient is not finite; the last good state is kept")
             bar.set_postfix({name: f"{value:.2f}" for name, value in means.items()})
             _log(curve, {"step": step, "seconds": round(time.monotonic() - began, 1), **means})
-            sums = {}
-        if step % config.measure_every == 0 and step > trainer.recipe.seen_steps:
-            _log(curve, {"step": step, "tuning": measure(trainer.network, trainer.maker, tuning)})
-        if step % config.save_every == 0:
+        if step % config.measure_every == 0 and step > config.recipe.seen_steps:
+            _log(curve, {"step": step, "tuning": measure(trainer.network, asked, answers)})
+        if step % config.save_every == 0 or last:
             trainer.save()
-    if trainer.rank == 0:
-        trainer.save()
-        trainer.export(config.out / "run" / "model")
-    return config.out / "run" / "model"
+    return config.run / "model"
 
 
-def render_beside(config: Config) -> BaseProcess:
-    """Starts a process that makes the chunks that are missing, in order, while training goes on with what is there."""
-    args = (config.out / "pool", config.recipe.chunk_numbers, PoolConfig())
-    process = multiprocessing.get_context("spawn").Process(target=make_chunks, args=args, daemon=True)
-    process.start()
-    return process
+def _means(steps: Sequence[dict[str, torch.Tensor]]) -> dict[str, float]:
+    """Of each part of the loss over the steps that have it."""
+    names = dict.fromkeys(name for parts in steps for name in parts)
+    return {
+        name: round(float(torch.stack([parts[name] for parts in steps if name in parts]).mean()), 4) for name in names
+    }
 
 
 def _log(file: Path, record: dict) -> None:
@@ -319,11 +320,8 @@ def _log(file: Path, record: dict) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     config = tyro.cli(Config, args=argv, description=Config.__doc__)
-    if "RANK" in os.environ:
-        dist.init_process_group("gloo")
-    if int(os.environ.get("RANK", 0)) == 0:
-        make_pool(config.out / "pool", config.recipe.chunk_numbers[:2], PoolConfig(), config.workers)
-        make_pool(config.out / "tuning_pool", [0], TUNING_POOL, config.workers)
+    make_pool(config.out / "pool", config.recipe.chunk_numbers, PoolConfig(), config.workers)
+    make_pool(config.out / "tuning_pool", [0], TUNING_POOL, config.workers)
     try:
         print(train(config))
     except ValueError as error:

@@ -3,38 +3,48 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from roboref_core.answer_text import NOT_VISIBLE
+from roboref_core.models.roborefer.model import RoboReferModel
 
-from offline.nano.batches import BatchMaker
+from offline.nano.batches import BatchMaker, NanoBatch
 from offline.nano.losses import Network, fast_arithmetic
 from offline.nano.pool import SIDE, Chunk
 from offline.nano.questions import Mix, Question, Sampler
-from offline.nano.vocabulary import OPEN
 
 _VIEWS, _BATCH = 120, 12
 
 
-def measure(network: Network, maker: BatchMaker, chunk: Chunk, views: int = _VIEWS) -> dict[str, dict[str, float]]:
-    """Per task: share of visible targets hit, balanced accuracy of NOT_VISIBLE, and of its best threshold."""
-    sampler, rng = Sampler([chunk], Mix()), np.random.default_rng(1)
-    own = BatchMaker([chunk], maker.model, {}, {}, patch_labels=False)
-    questions: list[Question] = []
-    odds: list[np.ndarray] = []
-    points: list[np.ndarray] = []
+@dataclass(frozen=True, eq=False)
+class TuningSet:
+    """Questions of one answer each about rooms that are not trained on, in batches made blank."""
+
+    questions: Sequence[Sequence[Question]]
+    batches: Sequence[NanoBatch]
+
+    @classmethod
+    def draw(cls, chunk: Chunk, model: RoboReferModel, mix: Mix, views: int = _VIEWS) -> TuningSet:
+        sampler, rng = Sampler([chunk], mix), np.random.default_rng(1)
+        maker = BatchMaker([chunk], model, {}, {}, patch_labels=False)
+        asked = [[q for q in sampler.draw(_BATCH, rng) if len(q.points) < 2] for _ in range(views // _BATCH)]
+        return cls(asked, [maker.make(questions, blank=True) for questions in asked])
+
+
+def measure(network: Network, asked: TuningSet, answers: tuple[int, int]) -> dict[str, dict[str, float]]:
+    """Per task: share of visible targets hit, balanced accuracy of NOT_VISIBLE, and of its best threshold.
+
+    Args:
+        answers: token of a point's beginning and of NOT_VISIBLE.
+    """
+    device = network.model.device
     training = network.model.training
     network.model.eval()
-    for _ in range(views // _BATCH):
-        asked = [q for q in sampler.draw(_BATCH, rng) if len(q.points) < 2]
-        batch = own.make(asked, blank=True)
-        with fast_arithmetic():
-            found = network.answer(batch, (maker.pieces[OPEN], maker.pieces[NOT_VISIBLE]))
-        questions += asked
-        odds.append(found[0].numpy())
-        points.append(found[1].numpy())
+    with fast_arithmetic(device):
+        found = [network.answer(batch.to(device), answers) for batch in asked.batches]
     network.model.train(training)
-    return summarise(questions, np.concatenate(odds), np.concatenate(points))
+    odds, points = (np.concatenate([each[k].numpy() for each in found]) for k in (0, 1))
+    return summarise([q for questions in asked.questions for q in questions], odds, points)
 
 
 def summarise(questions: Sequence[Question], odds: np.ndarray, points: np.ndarray) -> dict[str, dict[str, float]]:

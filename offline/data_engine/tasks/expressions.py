@@ -6,8 +6,9 @@ is neither clearly true nor clearly false for it, there is no expression.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -62,6 +63,19 @@ _TEMPLATES = {
     "free_right": ("Point to the free space on the {b} to the right of the {c}.",),
     "free_between": ("Point to the free space on the {b} between the {c} and the {d}.",),
 }
+ANCHORED: dict[str, Callable[[SeenObject, SeenObject], bool | None]] = {
+    "left": relations.left_of,
+    "right": relations.right_of,
+    "front": relations.in_front_of,
+    "behind": relations.behind,
+    "on": relations.on,
+    "under": relations.under,
+}
+"""Relations of a thing to another, and when they hold."""
+ORDERED = ("leftmost", "rightmost", "nearest", "farthest")
+"""Relations of a thing to others of its kind."""
+MEASURED = ("near", "far")
+"""Relations to a thing beside it by which one of its kind is picked."""
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 _ORDER_GAP = 0.03
 """Middles of ordered objects are at least this share of the picture's width apart."""
@@ -110,6 +124,7 @@ def phrase_text(relation: str, rng: np.random.Generator, **names: str) -> str:
     return templates[int(rng.integers(len(templates)))].format(**names)
 
 
+@lru_cache(maxsize=1 << 16)
 def could_be_meant(label: str, other: str) -> bool:
     """Might somebody who hears ``label`` take an object labelled ``other`` for it?"""
     a, b = _noun(label), _noun(other)
@@ -139,18 +154,22 @@ def absent_labels(frame: FrameObjects) -> list[str]:
     return sorted({label for label in frame.hidden if not any(could_be_meant(label, other) for other in present)})
 
 
-def absent_expression(label: str, frame: FrameObjects, rng: np.random.Generator, related: bool) -> Expression:
-    """A phrase about one of ``absent_labels``.
+def absent_expression(
+    label: str, frame: FrameObjects, rng: np.random.Generator, choices: Sequence[str] = ()
+) -> Expression:
+    """A phrase about one of ``absent_labels``, or about something else that the frame does not show.
 
     Args:
-        related: say where it would be ("the lamp to the left of the desk", of which only the desk is there). Without
-            such phrases, a relation would tell that what it speaks of is visible.
+        choices: relations of which one says where it would be ("the lamp to the left of the desk", of which only the
+            desk is there), as far as the frame shows things to relate it to. Without such phrases, a relation would
+            tell that what it speaks of is visible.
     """
-    if not related:
+    anchors = [anchor for anchor in nameable_anchors(frame) if not could_be_meant(label, anchor.label)]
+    possible = [relation for relation in choices if relation in ORDERED or anchors]
+    if not possible:
         return Expression("absent", phrase_text("absent", rng, a=label), ())
-    anchors = nameable_anchors(frame)
-    relation = str(rng.choice(_ORDERED + ((*_ANCHORED, *_MEASURED) if anchors else ())))
-    if relation in _ORDERED:
+    relation = str(rng.choice(possible))
+    if relation in ORDERED:
         return Expression(f"absent_{relation}", phrase_text(relation, rng, a=label), ())
     anchor = anchors[int(rng.integers(len(anchors)))]
     text = phrase_text(relation, rng, a=label, b=anchor.label)
@@ -196,22 +215,8 @@ def _alone(label: str, members: list[SeenObject], frame: FrameObjects, rng) -> I
             yield Expression(relation, phrase_text(relation, rng, a=label), (members[k].uid,))
 
 
-_ANCHORED: dict[str, Callable[[SeenObject, SeenObject], bool | None]] = {
-    "left": relations.left_of,
-    "right": relations.right_of,
-    "front": relations.in_front_of,
-    "behind": relations.behind,
-    "on": relations.on,
-    "under": relations.under,
-}
-
-
-_MEASURED = ("near", "far")
-_ORDERED = ("leftmost", "rightmost", "nearest", "farthest")
-
-
 def _with_anchor(label: str, members: list[SeenObject], anchor: SeenObject, rng) -> Iterator[Expression]:
-    for relation, holds in _ANCHORED.items():
+    for relation, holds in ANCHORED.items():
         found = _only(members, lambda a, holds=holds: holds(a, anchor))
         if found:
             text = phrase_text(relation, rng, a=label, b=anchor.label)

@@ -7,12 +7,12 @@ Left, right, in front of and behind are the camera's; on, under, between and nea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 _TOUCH = 0.05
 """A gap or an overlap up to this still is contact [m]: meshes are smoothed and objects sink into each other."""
-
 
 _AROUND = 0.15
 """How far around a foot the supporting surface is looked for [m]."""
@@ -38,15 +38,15 @@ class SeenObject:
     depth: tuple[float, float, float]
     points: np.ndarray
 
-    @property
+    @cached_property
     def lower(self) -> np.ndarray:
         return self.points.min(axis=0)
 
-    @property
+    @cached_property
     def upper(self) -> np.ndarray:
         return self.points.max(axis=0)
 
-    @property
+    @cached_property
     def centre(self) -> np.ndarray:
         return (self.lower + self.upper) / 2
 

@@ -24,7 +24,7 @@ from sim.labels import LABELS
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     base = write_base(tmp_path_factory.mktemp("base") / "model")
-    return materialise(open_checkpoint(base), torch.device("cpu"), torch.float32, "eager", for_training=True)
+    return materialise(open_checkpoint(base), torch.device("cpu"), torch.float32, for_training=True)
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +61,14 @@ def test_rows_are_what_the_native_model_reads(model, maker, questions):
 
 
 def test_tiles_are_those_of_the_native_model(chunk, model, maker, questions):
-    question = next(q for q in questions if q.pictures[0].mark and not q.pictures[0].right)
-    drawn = to_picture(maker.drawn(question.pictures[0]), "image")
-    batch = maker.make([question])
-    np.testing.assert_array_equal(batch.tiles[0].numpy(), cut_tiles(drawn, model.config, "image").pixels[0])
+    """Also where only a part of a tile is made anew: about marks, and what is painted out."""
+    pictures = {p for q in questions for p in q.pictures if p.right is None}
+    assert {p.source for p in pictures} == {"color", "removed", "painted", "patched"}
+    assert {bool(p.mark) for p in pictures} == {p.grid for p in pictures} == {True, False}
+    for picture in pictures:
+        drawn = to_picture(maker.drawn(picture), "image")
+        (tile,) = cut_tiles(drawn, model.config, "image").pixels
+        np.testing.assert_array_equal(maker._tile(picture), tile.transpose(1, 2, 0))
 
 
 def test_labels_spell_the_answer(model, maker, questions):

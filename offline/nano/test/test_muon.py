@@ -8,12 +8,14 @@ from offline.nano.muon import Muon, orthogonalised
 
 @pytest.mark.parametrize("shape", [(24, 64), (64, 24), (32, 32)])
 def test_singular_values_come_near_one(shape):
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 7
-    u, values, v = torch.linalg.svd(matrix, full_matrices=False)
-    new = torch.diagonal(u.T @ orthogonalised(matrix) @ v.T)
-    # The smallest are lifted only part of the way.
-    well = values > 0.1 * values.max()
-    assert ((new[well] > 0.6) & (new[well] < 1.3)).all()
+    scales = torch.tensor([7.0, 0.1])[:, None, None]
+    matrices = torch.randn((2, *shape), generator=torch.Generator().manual_seed(1)) * scales
+    for matrix, found in zip(matrices, orthogonalised(matrices), strict=True):
+        u, values, v = torch.linalg.svd(matrix, full_matrices=False)
+        new = torch.diagonal(u.T @ found @ v.T)
+        # The smallest are lifted only part of the way.
+        well = values > 0.1 * values.max()
+        assert ((new[well] > 0.6) & (new[well] < 1.3)).all()
 
 
 def test_steps_are_those_of_torch():

@@ -27,8 +27,10 @@ def out(tmp_path_factory):
 def run(config: Config, stop: int | None = None) -> Trainer:
     trainer = Trainer(config)
     trainer.resume()
-    while trainer.step < (stop or trainer.total):
-        trainer.take_step()
+    for batch in trainer.batches():
+        trainer.take_step(batch)
+        if trainer.step == stop:
+            break
     trainer.save()
     return trainer
 
@@ -44,18 +46,18 @@ def one_thread():
 
 @pytest.mark.slow
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(out, tmp_path):
-    whole = run(Config(out=out, recipe=RECIPE))
+    whole = run(Config(out=out, recipe=RECIPE, device="cpu"))
     weights = {name: tensor.clone() for name, tensor in whole.model.state_dict().items()}
     other = tmp_path / "nano"
     other.mkdir()
     (other / "pool").symlink_to(out / "pool")
     for stop in (1, 3, 4, None):
-        ended = run(Config(out=other, recipe=RECIPE), stop)
+        ended = run(Config(out=other, recipe=RECIPE, device="cpu"), stop)
     for name, tensor in ended.model.state_dict().items():
         assert torch.equal(tensor, weights[name]), name
 
     with pytest.raises(ValueError, match="another recipe: lr"):
-        Trainer(Config(out=other, recipe=replace(RECIPE, lr=1.0))).resume()
+        Trainer(Config(out=other, recipe=replace(RECIPE, lr=1.0), device="cpu")).resume()
 
     backend = RoboReferBackend.load(ended.export(tmp_path / "model"), dtype=torch.float32)
     picture = np.full((120, 160, 3), 90, dtype=np.uint8)

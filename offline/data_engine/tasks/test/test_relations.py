@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from offline.data_engine.tasks import relations as rel
 from offline.data_engine.tasks.expressions import (
+    ANCHORED,
+    MEASURED,
+    ORDERED,
     FrameObjects,
     absent_expression,
     absent_labels,
@@ -170,10 +173,12 @@ def test_absent_labels_have_no_double_in_the_picture():
 def test_where_an_absent_thing_would_be_is_told_by_a_thing_that_is_there(seed):
     row = [thing(1, "couch", (0, 0, 9, 9)), thing(2, "chair", (50, 0, 60, 9)), thing(3, "chair", (90, 0, 99, 9))]
     frame = FrameObjects(tuple(row), ("mug",), ("bicycle",), 640)
-    found = absent_expression("bicycle", frame, np.random.default_rng(seed), related=True)
+    found = absent_expression("bicycle", frame, np.random.default_rng(seed), (*ORDERED, *ANCHORED, *MEASURED))
     assert found.relation.startswith("absent_") and found.uids == () and "bicycle" in found.text
     assert found.anchors in ((), (1,)) and ("couch" in found.text) == bool(found.anchors)
     assert not {"chair", "mug"} & set(found.text.strip(".").split())
+    anchored = absent_expression("red couch", frame, np.random.default_rng(seed), tuple(ANCHORED))
+    assert anchored.relation == "absent" and anchored.text.count("couch") == 1
 
 
 @pytest.mark.parametrize(

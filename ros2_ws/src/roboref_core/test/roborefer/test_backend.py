@@ -225,6 +225,9 @@ class TestCalibration:
             assert not raw.p_visible_calibrated and answer.p_visible_calibrated
             odds = np.log(raw.p_visible / (1 - raw.p_visible))
             assert answer.p_visible == pytest.approx(1 / (1 + np.exp(-(odds / 2 + 0.5))), rel=1e-6)
+            moved = plain.name.replace(path.name, "elsewhere")
+            calibration.save(fitted.model_copy(update={"model": moved}), path)
+            assert RoboReferBackend.load(path).generate(prompt).p_visible == answer.p_visible
             calibration.save(fitted.model_copy(update={"model": "other@0"}), path)
             with pytest.raises(CheckpointError, match="fit it again"):
                 RoboReferBackend.load(path)

@@ -16,7 +16,7 @@ from roboref_core.answer_text import NOT_VISIBLE, parse
 from roboref_core.models.base import Prompt
 from roboref_core.models.roborefer import RoboReferBackend
 from roboref_core.models.roborefer.grammar import END, START, TokenGrammar, forced_text, walk
-from roboref_core.models.roborefer.pointing import MIN_BRANCH_MASS, PointingDecoder
+from roboref_core.models.roborefer.pointing import PointingDecoder
 from roboref_core.models.roborefer.tiling import cut_tiles, to_picture
 from roboref_core.models.roborefer.tree import Node, TokenTree, decode
 
@@ -239,7 +239,8 @@ def test_candidates(random_backend, prompts, dimensions):
         assert (dimensions != CROSSING) < len(more.points) <= 4
         assert len(more.scores) == len(more.point_covariance) == len(more.points)
         np.testing.assert_array_equal(more.points[0], one.points[0])
-        assert more.scores[0] == pytest.approx(one.scores[0])
+        # Rare ways to split its digits into tokens are followed where further points are looked for.
+        assert more.scores[0] == pytest.approx(one.scores[0], rel=0.1)
         assert list(more.scores[1:]) == sorted(more.scores[1:], reverse=True)
         for a, b in itertools.combinations(more.points, 2):
             assert np.abs(a - b).max() >= 0.05 - 1e-9
@@ -356,10 +357,12 @@ def test_numbers_in_tokens_of_any_kind(words, seed, max_points):
         steps += before is not None and len(text) < len("[(0.ddd")
         text = best
     decoder = PointingDecoder(TokenGrammar(Words(*words), torch.device("cpu")), max_points).decode([Node(0, None, -1)])
+    evaluated = {""}
     try:
         nodes = next(decoder)
         while True:
             for node in nodes:
+                evaluated.add(text_of(node))
                 node.path, node.logits = np.zeros(1, int), torch.from_numpy(logits_of(text_of(node)))
             nodes = next(decoder)
     except StopIteration as stop:
@@ -375,13 +378,13 @@ def test_numbers_in_tokens_of_any_kind(words, seed, max_points):
     def masses(text: str, mass: float, greedy: bool, followed: bool, depth: int) -> dict[str, float]:
         """Digits -> P of what goes on from a text of this mass.
 
-        Sums up what is below branches that are not followed: too small, or of more tokens than the greedy number.
+        Sums up what is below branches that are not followed, or of more tokens than the greedy number.
         """
         nonlocal unfollowed
         if len(text) >= len("[(0.ddd"):
             unfollowed += 0.0 if followed else mass
             return {text[4:7]: mass}
-        followed &= greedy or (mass >= MIN_BRANCH_MASS and depth < steps)
+        followed &= greedy or (text in evaluated and depth < steps)
         grown = {token: g for token, g in allowed(text).items() if g.startswith("[(0."[: len(g)])}
         logits = logits_of(text)[list(grown)]
         shares = torch.softmax(torch.from_numpy(logits).double(), 0).tolist()
@@ -396,3 +399,44 @@ def test_numbers_in_tokens_of_any_kind(words, seed, max_points):
     variance = shares @ (values - shares @ values) ** 2
     # Numbers lie in [0, 1]: moving a mass within it changes the variance by no more than that mass.
     assert answer.covariances[0][0, 0] == pytest.approx(variance, abs=unfollowed + 1e-6)
+
+
+DIGITS_ALONE = ("[(0.", ", 0.", ")]", "NOT_VISIBLE", *"0123456789")
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0.002, 0.3), st.floats(0.05, 1)), min_size=1, max_size=3)
+)
+def test_spread_of_a_number_from_few_of_its_branches(parts):
+    """Mixtures of Gaussians over the numbers, of which the branches that matter alone are asked."""
+    numbers = np.arange(1000) / 1000
+    shares = sum(w * np.exp(-0.5 * ((numbers - m) / s) ** 2) / s for m, s, w in parts) + 1e-9
+    shares /= shares.sum()
+
+    def logits_of(text: str) -> np.ndarray:
+        number = re.search(r"0\.(\d{0,2})$", text)
+        if number is None:
+            return np.zeros(len(DIGITS_ALONE), np.float32)
+        below = shares.reshape(10 ** len(number[1]), -1)[int(number[1] or 0)].reshape(10, -1).sum(1)
+        return np.log(np.concatenate([np.full(4, 1e-12), below / below.sum() + 1e-12])).astype(np.float32)
+
+    asked = 0
+    grammar = TokenGrammar(Words(*DIGITS_ALONE), torch.device("cpu"))
+    decoder = PointingDecoder(grammar, 1).decode([Node(0, None, -1)])
+    answer = None
+    while answer is None:
+        try:
+            for node in next(decoder):
+                branch, text = node, ""
+                while branch is not None and branch.token >= 0:
+                    branch, text = branch.parent, DIGITS_ALONE[branch.token] + text
+                asked += 1
+                node.path, node.logits = np.zeros(1, int), torch.from_numpy(logits_of(text))
+        except StopIteration as stop:
+            answer = stop.value
+    spread = np.sqrt(shares @ (numbers - shares @ numbers) ** 2)
+    for axis in (0, 1):
+        assert np.sqrt(answer.covariances[0][axis, axis]) == pytest.approx(spread, rel=0.15, abs=1e-3)
+    # With the ten first digits of both numbers, and what is around them; all branches would be 220.
+    assert asked < 60

@@ -147,6 +147,7 @@ def load(path: str | Path, model: str) -> Calibration | None:
         calibration = Calibration.model_validate(read_json(file, "calibration"))
     except ValidationError as error:
         raise CheckpointError(f"calibration: {file}: {error.errors()[0]['msg']}") from error
-    if calibration.model != model:
+    # A checkpoint may have been moved; its revision stays.
+    if calibration.model.rpartition("@")[2] != model.rpartition("@")[2]:
         raise CheckpointError(f"calibration: {file} was fitted to {calibration.model}, not to {model}; fit it again")
     return calibration

@@ -1,12 +1,15 @@
 """The distribution of one decoded number, from the probabilities of its digits."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from roboref_core.models.roborefer.grammar import DIGITS
 from roboref_core.models.roborefer.tree import Node
+
+_LEAST_SPREAD = 0.005
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,34 @@ class Leaf:
     def variance(self) -> float:
         """Of a uniform distribution over the numbers that round to these digits."""
         return 10.0 ** (-2 * len(self.digits)) / 12
+
+
+def worth_following(leaves: Sequence[Leaf], branches: Sequence[Leaf], tolerance: float) -> list[int]:
+    """Indices of the branches whose further digits the variance needs, most needed first.
+
+    A branch that is not followed counts as uniform over its numbers. Its true mean may be off its centre by about their
+    spread s, which changes the variance by mass * (2 |centre - mean| s + s^2). Branches are followed until the
+    root-sum-square of what the others may change is at most ``tolerance`` of the variance that is there anyway: that
+    between branches, and at least that of a spread of 0.005.
+
+    Args:
+        leaves: what is settled.
+        branches: what could be followed.
+    """
+    everything = [*leaves, *branches]
+    masses = np.array([leaf.mass for leaf in everything])
+    values = np.array([leaf.value for leaf in everything])
+    variances = np.array([leaf.variance for leaf in everything])
+    total = masses.sum()
+    mean = masses @ values / total
+    own = slice(len(leaves), None)
+    settled = np.where(np.arange(len(everything)) < len(leaves), variances, 0.0)
+    variance = max(masses @ (settled + (values - mean) ** 2) / total, _LEAST_SPREAD**2)
+    doubts = masses[own] / total * (2 * np.abs(values[own] - mean) * np.sqrt(variances[own]) + variances[own])
+    order = np.argsort(-doubts, kind="stable")
+    # What remains open if the first k are followed.
+    open_ = np.sqrt(np.append(np.cumsum(doubts[order][::-1] ** 2)[::-1], 0.0))
+    return order[: int(np.argmax(open_ <= tolerance * variance))].tolist()
 
 
 class Number:

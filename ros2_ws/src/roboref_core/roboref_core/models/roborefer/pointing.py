@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roboref_core.answer_text import NOT_VISIBLE
-from roboref_core.models.roborefer.digits import Leaf, Number
+from roboref_core.models.roborefer.digits import Leaf, Number, worth_following
 from roboref_core.models.roborefer.grammar import (
     DIGITS,
     END,
@@ -29,8 +29,10 @@ from roboref_core.models.roborefer.grammar import (
 from roboref_core.models.roborefer.likelihood import POINTING, pointing_log_odds
 from roboref_core.models.roborefer.tree import Decoder, Node, together
 
-# A number's branches are followed while they have this mass, at most so many side by side.
-MIN_BRANCH_MASS = 0.01
+# A number's branches are followed as far as its variance needs them, or if further points are wanted, while they have
+# this mass; at most so many side by side.
+_VARIANCE_TOLERANCE = 0.1
+_MIN_BRANCH_MASS = 0.01
 _MAX_BRANCHES = 10
 # Candidates differ by at least this in x or in y.
 _SEPARATION = 0.05
@@ -259,12 +261,22 @@ class PointingDecoder:
                         followed = follow
             greedy = followed
             grown.sort(key=lambda branch: (branch[0] is not greedy, -branch[2]))
-            keep = 0 if chosen else 1 + sum(share >= MIN_BRANCH_MASS for _, _, share in grown[1:_MAX_BRANCHES])
-            leaves += [Leaf(text[len(lead) :], share) for _, text, share in grown[keep:]]
-            active = grown[:keep]
+            branches = [Leaf(text[len(lead) :], share) for _, text, share in grown]
+            keep = [] if chosen else self._followed(branches, leaves)
+            leaves += [branch for k, branch in enumerate(branches) if k not in keep]
+            active = [grown[k] for k in keep]
             if new := [node for node, _, _ in active if node.logits is None]:
                 yield new
         return Number.unresolved(chosen.digits) if known else Number(chosen, leaves)
+
+    def _followed(self, branches: list[Leaf], leaves: list[Leaf]) -> list[int]:
+        """Of the branches of a number, the greedy one first, those to be evaluated."""
+        if self._candidates > 1:
+            # Other points are looked for among them.
+            likely = [k for k, branch in enumerate(branches) if k and branch.mass >= _MIN_BRANCH_MASS]
+        else:
+            likely = [k for k in worth_following(leaves, branches, _VARIANCE_TOLERANCE) if k]
+        return [0, *likely[: _MAX_BRANCHES - 1]]
 
     def _alternatives(self, first: _Candidate) -> Decoder[list[_Candidate]]:
         """The first point again, and others that its digits' distributions make likely, best first."""

@@ -83,11 +83,13 @@ def write_random_checkpoint(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     scale: float = 0.02,
+    device: str | torch.device = "cpu",
 ) -> Path:
     """Writes a checkpoint; the same arguments give the same bytes. Returns ``path``.
 
     Args:
         scale: standard deviation of the weights.
+        device: that draws them; a GPU draws others than a CPU, and billions in a moment.
     """
     path = Path(path)
     towers = ["vision_tower", *(["depth_tower"] if shape.depth == "own" else [])]
@@ -107,7 +109,7 @@ def write_random_checkpoint(
     write_tokenizer(path / "llm", shape)
     with torch.device("meta"):
         skeleton = RoboReferModel(read_config(path), tokenizer=None)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     for part in configs:
         state = skeleton.part(part).state_dict()
         if part == "llm" and shape.tied:
@@ -140,7 +142,7 @@ def _write_weights(
 def _random(
     name: str, shape: Iterable[int], dtype: torch.dtype, scale: float, generator: torch.Generator
 ) -> torch.Tensor:
-    tensor = torch.empty(*shape, dtype=dtype)
+    tensor = torch.empty(*shape, dtype=dtype, device=generator.device)
     if name.endswith("bias"):
         return tensor.zero_()
     # One-dimensional weights are gains of norms.
