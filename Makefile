@@ -31,7 +31,7 @@ demo: setup-full ## Scene -> bag -> node on DDS -> questions -> report.html, in 
 train-demo: setup-full ## Rooms -> data -> fine-tuning of the bundled model -> scores in new rooms -> the node with it.
 	@$(IN_ENV) python -m offline.train.demo $(ARGS)
 
-nano: setup-full ## Trains roboref-nano from random weights, hours on 2 cores; run again to go on. Then evaluates it.
+nano: setup-full ## Trains roboref-nano from random weights: minutes on a GPU, days on 2 cores; run again to go on. Then evaluates it.
 	@$(IN_ENV) python -m offline.nano.train $(ARGS)
 	@source setup/env.sh && python -m offline.nano.evaluate --model out/nano/run/model
 

@@ -50,7 +50,7 @@ class Config:
 
     model: Path
     out: Path = Path("out/nano/eval")
-    seed: int = 5000
+    seed: int = 6000
     rooms: int = 190
     frames: int = 60
     samples: int = 1200

@@ -10,6 +10,7 @@ import torch
 from roboref_core import prompt
 from roboref_core.models.base import Prompt
 from roboref_core.models.roborefer.backend import RoboReferBackend
+from torch.utils.data import DataLoader
 
 from offline.nano.pool import PoolConfig, make_chunk
 from offline.nano.train import Config, Recipe, Trainer
@@ -42,6 +43,17 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def test_a_step_asks_the_same_whatever_process_makes_it(out):
+    """Beside a GPU, batches come from other processes; a step is a function of its number."""
+    steps = Trainer(Config(out=out, recipe=RECIPE, device="cpu")).steps
+    chosen = [0, 3, 6]
+    for step, made in zip(chosen, DataLoader(steps, batch_size=None, sampler=chosen, num_workers=1), strict=True):
+        here = steps[step]
+        assert torch.equal(made.tiles, here.tiles) and torch.equal(made.depths, here.depths)
+        assert [rows.index.tolist() for rows in made.rows] == [rows.index.tolist() for rows in here.rows]
+    assert len(steps[6].depths) > len(steps[3].depths) == 0
 
 
 @pytest.mark.slow
