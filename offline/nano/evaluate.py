@@ -31,7 +31,7 @@ from sim.generate import GenerateConfig, generate
 
 FILES = ("t1_val_multi", "t1_val_concat", "t2a_val_multi", "t2b_val_multi", "referring_val")
 # Rooms of training and tuning pools have seeds of a million and more.
-_TUNING_ROOMS, _TUNING_SAMPLES = 6, 400
+_TUNING_ROOMS, _TUNING_SAMPLES = 24, 400
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Config:
         frames: of each room's walk.
         samples: most of each task.
         depth: show depth pictures too.
+        workers: processes of the data engine.
     """
 
     model: Path
@@ -55,14 +56,17 @@ class Config:
     frames: int = 60
     samples: int = 1200
     depth: bool = False
+    workers: int = 1
 
 
-def make_data(folder: Path, seed: int, rooms: int, frames: int, samples: int) -> list[SampleFile]:
+def make_data(
+    folder: Path, seed: int, rooms: int, frames: int, samples: int, workers: int = 1
+) -> list[SampleFile]:
     """Rooms through the data engine; of each task at most so many samples, without grid. Kept for the next time."""
     if not (folder / "tasks").exists():
         generate(GenerateConfig(out=folder / "scans", seed=seed, scenes=rooms, frames=frames, triangles=40_000,
                                 contact_sheet=False))  # fmt: skip
-        if Build(scans=folder / "scans", out=folder / "data", validation_share=1.0)():
+        if Build(scans=folder / "scans", out=folder / "data", validation_share=1.0, workers=workers)():
             raise ValueError(f"{folder}: some rooms could not be built, see above")
         for name in FILES:
             (source,) = (folder / "data").rglob(f"{name}.json")
@@ -124,8 +128,10 @@ def by_wording(judged: Judged) -> dict[str, dict]:
 
 def evaluate(config: Config) -> dict:
     """Fits the calibration, predicts, scores; writes and returns the figures."""
-    tuning = make_data(config.out / "tuning", config.seed - 100, _TUNING_ROOMS, config.frames, _TUNING_SAMPLES)
-    data = make_data(config.out, config.seed, config.rooms, config.frames, config.samples)
+    tuning = make_data(
+        config.out / "tuning", config.seed - 100, _TUNING_ROOMS, config.frames, _TUNING_SAMPLES, config.workers
+    )
+    data = make_data(config.out, config.seed, config.rooms, config.frames, config.samples, config.workers)
     kind, show = ("rgbd" if config.depth else "rgb"), ShowConfig(depth=config.depth)
     model = ModelConfig("roborefer", path=str(config.model))
     (config.model / calibrate.calibration.FILE_NAME).unlink(missing_ok=True)

@@ -297,7 +297,7 @@ def train(config: Config) -> Path:
                 raise ValueError(f"step {step}: the gradient is not finite; the last good state is kept")
             bar.set_postfix({name: f"{value:.2f}" for name, value in means.items()})
             _log(curve, {"step": step, "seconds": round(time.monotonic() - began, 1), **means})
-        if step % config.measure_every == 0 and step > config.recipe.seen_steps:
+        if (step % config.measure_every == 0 and step > config.recipe.seen_steps) or last:
             _log(curve, {"step": step, "tuning": measure(trainer.network, asked, answers)})
         if step % config.save_every == 0 or last:
             trainer.save()
