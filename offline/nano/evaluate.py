@@ -59,11 +59,16 @@ class Config:
     workers: int = 1
 
 
-def make_data(
-    folder: Path, seed: int, rooms: int, frames: int, samples: int, workers: int = 1
-) -> list[SampleFile]:
-    """Rooms through the data engine; of each task at most so many samples, without grid. Kept for the next time."""
-    if not (folder / "tasks").exists():
+def make_data(folder: Path, seed: int, rooms: int, frames: int, samples: int, workers: int) -> list[SampleFile]:
+    """Rooms through the data engine; of each task at most so many samples, without grid. Kept for the next time.
+
+    Raises ValueError if rooms could not be built, or those that were kept are not as many.
+    """
+    if (folder / "tasks").exists():
+        kept = len(list((folder / "scans").glob("scene*")))
+        if kept != rooms:
+            raise ValueError(f"{folder} holds {kept} rooms, not {rooms}: choose another --out")
+    else:
         generate(GenerateConfig(out=folder / "scans", seed=seed, scenes=rooms, frames=frames, triangles=40_000,
                                 contact_sheet=False))  # fmt: skip
         if Build(scans=folder / "scans", out=folder / "data", validation_share=1.0, workers=workers)():
