@@ -94,6 +94,8 @@ class Plan(_Strict):
     batch: samples per optimizer step over all ranks and accumulated batches; micro_batch: per rank and pass.
     zero: DeepSpeed ZeRO stage; 0 is plain (distributed) data parallelism.
     image_aspect_ratio: how RoboRefer cuts pictures, instead of what its checkpoint says.
+    prompt_form: RoboRefer's prompts as its own training writes them, or as it is asked: those of two colour pictures
+        have a newline less before the question. Published checkpoints were trained with "training".
     model_max_length: positions of an example, instead of the checkpoint's.
     window, group: samples of like length come in groups of ``group``, shuffled within windows of ``window``.
     max_corrupt: share of unusable samples at which the run stops (at least 10 must have been seen).
@@ -118,6 +120,7 @@ class Plan(_Strict):
     gradient_checkpointing: bool = False
     lora: Lora | None = None
     image_aspect_ratio: str | None = None
+    prompt_form: Literal["training", "inference"] = "training"
     model_max_length: int | None = Field(None, ge=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, ge=0)

@@ -25,8 +25,10 @@ from offline.train.inspection import inspect_run
 from offline.train.plan import load_plan
 from offline.train.run import MODEL, Outcome, run
 
-# The base model is better in colour alone; see its card.
+# The base model is no better with depth; see its card.
 COLOUR = ShowConfig(depth=False)
+# As the base model learned, and as the evaluation and the node ask.
+_FORM = "inference"
 _PARTS = ("llm", "vision_tower", "mm_projector")
 _CHECKED = 2
 
@@ -51,8 +53,9 @@ def fine_tune(plan_file: Path, tuning: TuningConfig, data: Mapping[str, Any], st
         stage["mixture"] = data.pop("mixture")
     keys = {
         "model": str(tuning.base.absolute()), "output": f"{plan_file.stem}_run", **data, "batch": tuning.batch,
-        "micro_batch": tuning.batch, "precision": "fp32", "warmup_ratio": 0.05, "save_every": max(1, steps // 4),
-        "keep": 1, "log_every": max(1, steps // 100), "report_to": [], "stages": [stage],
+        "micro_batch": tuning.batch, "precision": "fp32", "prompt_form": _FORM, "warmup_ratio": 0.05,
+        "save_every": max(1, steps // 4), "keep": 1, "log_every": max(1, steps // 100), "report_to": [],
+        "stages": [stage],
     }  # fmt: skip
     write_bytes(plan_file, yaml.safe_dump(keys, sort_keys=False).encode())
     torch.set_num_threads(tuning.threads)
@@ -71,19 +74,12 @@ def _passed(report) -> None:
         raise ValueError(report.errors[0])
 
 
-def answer(
-    model: Path, name: str, data: SampleFile, out: Path, show: ShowConfig = COLOUR, as_trained: bool = False
-) -> Predictions:
+def answer(model: Path, name: str, data: SampleFile, out: Path, show: ShowConfig = COLOUR) -> Predictions:
     """A checkpoint's answers to every sample of a file; those that ``out`` holds are not asked for again.
-
-    Args:
-        as_trained: ask with RoboRefer's prompts of training, which in colour alone have a newline more than those of
-            inference; what was learned to the letter is best asked to the letter.
 
     Raises ValueError if a sample cannot be shown or answered.
     """
-    options = ("training_form=true",) if as_trained else ()
-    config = ModelConfig("roborefer", path=str(model), name=name, options=options)
+    config = ModelConfig("roborefer", path=str(model), name=name)
     done = predict(data.samples, load_predictor(config, data.samples), out, show)
     print(f"{out}: {done}", file=sys.stderr)
     if done.failed or done.unreadable:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from offline.data_engine.files import write_bytes, write_json
+from offline.eval.judge import judge
 from offline.eval.replay.report import Run
 from offline.eval.report import Section, section
-from offline.eval.samples import read_samples
+from offline.eval.samples import SampleFile, read_samples
 from offline.train.demo.chain import answer, fine_tune, replayed
 from offline.train.demo.config import DemoConfig, RoomsConfig, TuningConfig
 from offline.train.demo.page import AFTER, BEFORE, tables, write_page
-from offline.train.demo.questions import BY_HEART, HELD_OUT, TRAIN, write_questions
+from offline.train.demo.questions import BY_HEART, HELD_OUT, TRAIN, right, write_by_heart, write_questions
 from offline.train.demo.rooms import build
 from offline.train.inspection import CURVE
 
@@ -32,7 +35,7 @@ def prepare(out: Path, data: RoomsConfig, tuning: TuningConfig) -> Path:
     """Rooms, data, and the demo's questions; returns their folder, with the registry of the training files."""
     built = build(out / "rooms", data, tuning.threads)
     questions = out / "questions"
-    write_questions(built, questions, tuning.base, data.questions, data.by_heart)
+    write_questions(built, questions, tuning.base, data.questions)
     names = [f"{name}{grid}" for name in TRAIN for grid in _GRIDS]
     registry = {name: {"json": f"{name}.json"} for name in names}
     write_bytes(questions / "registry.yaml", yaml.safe_dump(registry).encode())
@@ -48,6 +51,7 @@ def demo(config: DemoConfig) -> list[Section]:
     """
     started, tuning, out = time.monotonic(), config.tuning, config.out
     questions = prepare(out, config.data, tuning)
+    write_by_heart(out / "rooms" / "data" / "tasks", questions, config.data.by_heart, partial(solved, config))
     heart = fine_tune(out / "by_heart.yaml", tuning, {"data_path": str((questions / f"{BY_HEART}.json").absolute())},
                       config.by_heart_steps, config.by_heart_lr)  # fmt: skip
     by_heart = judged(config, BY_HEART, heart)
@@ -75,15 +79,18 @@ def demo(config: DemoConfig) -> list[Section]:
     return [by_heart, *held_out]
 
 
+def solved(config: DemoConfig, data: SampleFile) -> np.ndarray:
+    """(N,) bool: which samples of a file the base model answers right."""
+    said = answer(config.tuning.base, BEFORE, data, config.out / "answers" / f"{BY_HEART}_choice_{data.name}.jsonl")
+    return right(judge(data.samples, said))
+
+
 def judged(config: DemoConfig, name: str, tuned: Path) -> Section:
     """A file of questions, answered by the base model and by a tuned one, beside the baselines."""
     data = read_samples(config.out / "questions" / f"{name}.json")
     models = ((BEFORE, config.tuning.base), (AFTER, tuned))
-    folder, as_trained = config.out / "answers", name == BY_HEART
-    answers = [
-        answer(model, who, data, folder / f"{name}_{who}.jsonl", as_trained=as_trained) for who, model in models
-    ]
-    return section(data, answers)
+    folder = config.out / "answers"
+    return section(data, [answer(model, who, data, folder / f"{name}_{who}.jsonl") for who, model in models])
 
 
 def replay(config: DemoConfig, name: str, model: Path) -> Run:

@@ -19,6 +19,7 @@ from offline.eval.report import Section
 from offline.eval.table import cell, interval, markdown
 
 BEFORE, AFTER = "before", "after"
+BY_HEART_TITLE = "Learned by heart: questions that the base model answered wrong, then others"
 SHOWN = ("correct", "hit_at_mask", "balanced_accuracy", "l2", "unparsable")
 _COMPARED = ("correct", "hit_at_mask", "balanced_accuracy")
 _HEADER = ("data", "answered by", "questions", *(FIGURES[name].title for name in SHOWN))
@@ -59,7 +60,7 @@ def tables(by_heart: Section, held_out: Sequence[Section], replays: Sequence[Run
     """All tables in Markdown."""
     return "\n\n".join(
         [
-            "Learned by heart",
+            BY_HEART_TITLE,
             markdown(_HEADER, score_rows([_models_only(by_heart)])),
             "Rooms that were held out",
             markdown(_HEADER, score_rows(held_out)),
@@ -90,7 +91,7 @@ def write_page(
         "curves": {name: _embedded(path) for name, path in curves.items()},
         "plot": _plot(held_out),
         "tables": [
-            ("Learned by heart", _HEADER, score_rows([_models_only(by_heart)])),
+            (BY_HEART_TITLE, _HEADER, score_rows([_models_only(by_heart)])),
             ("Rooms that were held out", _HEADER, score_rows(held_out)),
             ("The same, after against the others: paired, 95 % by room", _AGAINST, difference_rows(held_out)),
             (

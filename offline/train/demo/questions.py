@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,16 @@ from offline.data_engine.files import read_json, write_json
 from offline.data_engine.seeds import rng_of
 from offline.data_engine.task_files import turns
 from offline.eval.answers import Answer, Answers
-from offline.eval.judge import judge
-from offline.eval.samples import Sample, read_samples
+from offline.eval.judge import Judged, judge
+from offline.eval.samples import Sample, SampleFile, read_samples
 from offline.nano.vocabulary import respelled, spelled_coordinates
 
 TASKS = ("t1_{}_multi", "t2a_{}_multi", "t2b_{}_multi", "referring_{}")
 """Task files without grid; {} is the split."""
 TRAIN, HELD_OUT = tuple(task.format("train") for task in TASKS), tuple(task.format("val") for task in TASKS)
 BY_HEART = "by_heart"
+# The base model gets most questions right.
+_ASKED_PER_LEARNED = 8
 
 
 def coordinates_of(base: Path) -> tuple[float, ...]:
@@ -31,14 +34,13 @@ def coordinates_of(base: Path) -> tuple[float, ...]:
     return spelled_coordinates(load_tokenizer(checkpoint_root(base) / "llm", use_depth=False))
 
 
-def write_questions(source: Path, target: Path, base: Path, held_out: int, by_heart: int, seed: int = 0) -> None:
+def write_questions(source: Path, target: Path, base: Path, held_out: int, seed: int = 0) -> None:
     """Task files for the demo, from those of the data engine. What is there is not made again.
 
-    All training files, with their answers spelled in the coordinates of ``base``; of the held-out ones at most
-    ``held_out`` questions each, as they are; and ``by_heart.json``: training questions of all tasks alike, whose right
-    answer is right in the model's coordinates too.
+    All training files, with their answers spelled in the coordinates of ``base``, and of the held-out ones at most
+    ``held_out`` questions each, as they are.
 
-    Raises ValueError naming a file that is missing or has too few questions.
+    Raises ValueError naming a file that is missing.
     """
     if target.exists():
         return
@@ -52,12 +54,40 @@ def write_questions(source: Path, target: Path, base: Path, held_out: int, by_he
         found = read_json(source / f"{name}.json")
         chosen = rng_of("train-demo", seed, name).permutation(len(found))[:held_out]
         write_json(part / f"{name}.json", [found[index] for index in sorted(chosen)])
+    part.rename(target)
+
+
+def write_by_heart(
+    source: Path, questions: Path, count: int, solved: Callable[[SampleFile], np.ndarray], seed: int = 0
+) -> None:
+    """Writes ``by_heart.json``: training questions, of all tasks alike, whose answer, as ``questions`` has it, is right.
+
+    Those that the base model gets wrong come first, so that it has something to learn. What is there is not made again.
+
+    Args:
+        source: task files of the data engine.
+        questions: folder of ``write_questions``.
+        solved: (N,) bool, whether the base model answers each sample of a file right.
+    Raises:
+        ValueError: naming the file that has too few questions.
+    """
+    if (target := questions / f"{BY_HEART}.json").exists():
+        return
     learned = []
     for number, name in enumerate(TRAIN):
-        wanted = by_heart // len(TRAIN) + (number < by_heart % len(TRAIN))
-        learned += _some_solvable(part / f"{name}.json", source / f"{name}.json", wanted, seed)
-    write_json(part / f"{BY_HEART}.json", learned)
-    part.rename(target)
+        wanted = count // len(TRAIN) + (number < count % len(TRAIN))
+        entries = {sample["id"]: sample for sample in read_json(questions / f"{name}.json")}
+        data = read_samples(source / f"{name}.json")
+        good = solvable(data.samples, [turns(entries[sample.id], "gpt")[0] for sample in data.samples])
+        usable = np.flatnonzero(good)
+        if len(usable) < wanted:
+            raise ValueError(f"{source / name}.json: expected {wanted} questions to learn by heart, found "
+                             f"{len(usable)}: more rooms or frames have more")  # fmt: skip
+        chosen = rng_of("train-demo", seed, "by heart", name).permutation(usable)[: wanted * _ASKED_PER_LEARNED]
+        asked = replace(data, samples=tuple(data.samples[index] for index in chosen))
+        first = np.argsort(solved(asked), kind="stable")[:wanted]
+        learned += [entries[asked.samples[index].id] for index in sorted(first)]
+    write_json(target, learned)
 
 
 def negative(answer: str) -> bool:
@@ -78,19 +108,6 @@ def _respelled(sample: dict, coordinates: Sequence[float]) -> dict:
     return sample | {"conversations": said}
 
 
-def _some_solvable(file: Path, source: Path, count: int, seed: int) -> list[dict]:
-    """``count`` questions of ``file`` whose answer, given to the same question of ``source``, is right."""
-    entries = {sample["id"]: sample for sample in read_json(file)}
-    samples = read_samples(source).samples
-    good = solvable(samples, [turns(entries[sample.id], "gpt")[0] for sample in samples])
-    usable = [sample.id for sample, right in zip(samples, good, strict=True) if right]
-    if len(usable) < count:
-        raise ValueError(f"{source}: expected {count} questions to learn by heart, found {len(usable)}: more rooms or "
-                         "frames have more")  # fmt: skip
-    chosen = rng_of("train-demo", seed, "by heart", file.stem).permutation(len(usable))[:count]
-    return [entries[usable[index]] for index in sorted(chosen)]
-
-
 def solvable(samples: Sequence[Sample], texts: Sequence[str]) -> np.ndarray:
     """(N,) bool: whether a text answers its sample right, as models' answers are judged."""
     given = Answers.blank("truth", len(samples))
@@ -100,5 +117,9 @@ def solvable(samples: Sequence[Sample], texts: Sequence[str]) -> np.ndarray:
             given.answer[index], given.point[index] = Answer.POINT, read.points[0]
         else:
             given.answer[index] = Answer.NOT_VISIBLE
-    judged = judge(samples, given)
+    return right(judge(samples, given))
+
+
+def right(judged: Judged) -> np.ndarray:
+    """(N,) bool: on the mask where it can be seen, whatever the task; refused where it cannot."""
     return np.where(judged.visible, judged.hit, judged.refused)

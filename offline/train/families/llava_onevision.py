@@ -187,6 +187,8 @@ class LlavaOnevision(Family):
                 f"image_aspect_ratio {plan.image_aspect_ratio!r} is RoboRefer's; {plan.model} tiles pictures as its "
                 "own configuration says (write image_aspect_ratio: null over a preset's)"
             )
+        if plan.prompt_form != "training":
+            raise ValueError(f"prompt_form {plan.prompt_form!r} is RoboRefer's; {plan.model} has one form of prompt")
         root = checkpoint_root(plan.model)
         config = LlavaOnevisionConfig.from_pretrained(root, local_files_only=True)
         context = config.get_text_config().max_position_embeddings

@@ -32,6 +32,7 @@ class RoboReferReader(Reader):
     config: of the model.
     aspect: image_aspect_ratio in force.
     tile_tokens: positions that one tile of a kind takes, and those around each placeholder's.
+    training_form: of prompts, see ``build_example``.
     """
 
     config: ModelConfig
@@ -39,22 +40,25 @@ class RoboReferReader(Reader):
     aspect: str
     limit: int
     tile_tokens: dict[str, tuple[int, int]]
+    training_form: bool = True
 
     @classmethod
-    def of(cls, model: RoboReferModel, aspect: str | None) -> RoboReferReader:
+    def of(cls, model: RoboReferModel, aspect: str | None, training_form: bool = True) -> RoboReferReader:
         """``model`` may lie on the meta device."""
         kinds = ("image", "depth") if model.config.uses_depth else ("image",)
         tokens = {kind: (model.tokens_of(kind, 1), sum(map(len, model.frame_ids(kind)))) for kind in kinds}
         tokenizer = model.tokenizer
         aspect = aspect or model.config.root.image_aspect_ratio
-        return cls(model.config, tokenizer, aspect, tokenizer.model_max_length, tokens)
+        return cls(model.config, tokenizer, aspect, tokenizer.model_max_length, tokens, training_form)
 
     def encode(
         self, conversations: Sequence[dict[str, str]], images: Sequence[np.ndarray], depths: Sequence[Image.Image]
     ) -> Example:
         if depths and self.config.depth_projector is None:
             raise ValueError("depth pictures for a checkpoint without depth: leave depth_root out")
-        return build_example(conversations, images, depths, self.config, self.tokenizer, self.aspect)
+        return build_example(
+            conversations, images, depths, self.config, self.tokenizer, self.aspect, self.training_form
+        )
 
     def count(self, example: Example) -> Counts:
         placeholders = torch.tensor(list(placeholder_ids(self.tokenizer).values()))
@@ -110,7 +114,7 @@ class RoboRefer(Family):
             tokenizer.model_max_length = plan.model_max_length
         with torch.device("meta"):
             skeleton = RoboReferModel(config, tokenizer)
-        return RoboReferReader.of(skeleton, plan.image_aspect_ratio)
+        return RoboReferReader.of(skeleton, plan.image_aspect_ratio, plan.prompt_form == "training")
 
     def load(self, path: Path, dtype: torch.dtype, max_length: int | None) -> RoboReferModel:
         return load_model(path, dtype=dtype, for_training=True, max_length=max_length)

@@ -32,6 +32,7 @@ from offline.train.demo.questions import (
     negative,
     solvable,
     without,
+    write_by_heart,
     write_questions,
 )
 from offline.train.demo.rooms import build, make_rooms
@@ -55,37 +56,49 @@ def answers(samples) -> list[str]:
 
 
 def test_training_answers_are_spelled_in_the_models_coordinates(tmp_path):
-    write_questions(built(tmp_path), tmp_path / "questions", CHECKPOINT, held_out=5, by_heart=10)
+    write_questions(built(tmp_path), tmp_path / "questions", CHECKPOINT, held_out=5)
     known = {f"{value:.3f}" for value in coordinates_of(CHECKPOINT)}
     assert known
-    for name in (*TRAIN, *(f"{name}_grid" for name in TRAIN), BY_HEART):
+    for name in (*TRAIN, *(f"{name}_grid" for name in TRAIN)):
         said = answers(json.loads((tmp_path / "questions" / f"{name}.json").read_text()))
         assert set(re.findall(r"\d\.\d+", " ".join(said))) <= known
 
 
 def test_held_out_questions_are_a_few_as_they_were(tmp_path):
     source = built(tmp_path)
-    write_questions(source, tmp_path / "questions", CHECKPOINT, held_out=5, by_heart=10)
+    write_questions(source, tmp_path / "questions", CHECKPOINT, held_out=5)
     for name in HELD_OUT:
         all_, chosen = (json.loads((f / f"{name}.json").read_text()) for f in (source, tmp_path / "questions"))
         assert len(chosen) == 5
         assert all(sample in all_ for sample in chosen)
 
 
-def test_what_is_learned_by_heart_can_be_answered_in_the_models_coordinates(tmp_path):
-    source = built(tmp_path)
-    write_questions(source, tmp_path / "questions", CHECKPOINT, held_out=5, by_heart=10)
-    learned = json.loads((tmp_path / "questions" / f"{BY_HEART}.json").read_text())
+def test_what_is_learned_by_heart_is_what_the_base_got_wrong(tmp_path):
+    source, questions = built(tmp_path), tmp_path / "questions"
+    write_questions(source, questions, CHECKPOINT, held_out=5)
+    wrong = {}
+
+    def solved(data):
+        # Of each task's file the base is wrong on one question, and that is the last that is looked at.
+        wrong[data.name] = data.samples[-1].id
+        return np.array([sample.id != wrong[data.name] for sample in data.samples])
+
+    write_by_heart(source, questions, 10, solved)
+    learned = json.loads((questions / f"{BY_HEART}.json").read_text())
     assert len(learned) == 10
-    assert {sample["id"].split("_")[0] for sample in learned} == {"t1", "t2a", "t2b", "referring"}
-    samples = read_samples(tmp_path / "questions" / f"{BY_HEART}.json").samples
+    ids = {sample["id"] for sample in learned}
+    assert {name.split("_")[0] for name in ids} == {"t1", "t2a", "t2b", "referring"}
+    assert set(wrong.values()) <= ids
+    samples = read_samples(questions / f"{BY_HEART}.json").samples
     assert solvable(samples, answers(learned)).all()
 
 
 def test_too_few_questions_to_learn_are_named(tmp_path):
+    source, questions = built(tmp_path), tmp_path / "questions"
+    write_questions(source, questions, CHECKPOINT, held_out=5)
     with pytest.raises(ValueError, match=r"t1_train_multi\.json: expected 100 questions to learn by heart, found"):
-        write_questions(built(tmp_path), tmp_path / "questions", CHECKPOINT, held_out=5, by_heart=400)
-    assert not (tmp_path / "questions").exists()
+        write_by_heart(source, questions, 400, lambda data: np.zeros(len(data.samples), bool))
+    assert not (questions / f"{BY_HEART}.json").exists()
 
 
 def test_an_answer_beside_the_object_solves_nothing(tmp_path):

@@ -93,6 +93,7 @@ def test_every_answer_and_its_end_are_learned(dialogue, data):
     (["Where?", "  "], {}, "does not show the answer ''"),
     (["word " * 120, "here"], {}, "no answer within 512"),
     (["Where?", "here"], {"image_aspect_ratio": "resize"}, "image_aspect_ratio 'resize' is RoboRefer's"),
+    (["Where?", "here"], {"prompt_form": "inference"}, "prompt_form 'inference' is RoboRefer's"),
     (["Where?", "here"], {"model_max_length": 513}, "takes 512 positions"),
 ])  # fmt: skip
 def test_refused(dialogue, turns, changes, message):

@@ -9,8 +9,10 @@ import PIL
 import pytest
 import torch
 from PIL import Image
+from roboref_core.models.base import Prompt
 from roboref_core.models.roborefer.checkpoint import load_model
 from roboref_core.models.roborefer.loss import batch_loss, embed_batch, pack
+from roboref_core.models.roborefer.prefill import Prefiller
 from roboref_core.models.roborefer.prompt_text import render_chat
 from roboref_core.models.roborefer.training import IGNORE, build_example, collate, label_answers
 
@@ -141,6 +143,22 @@ def test_answers_that_merge_with_what_is_before_them(model):
         supervised = tokenizer.decode(labels[labels != IGNORE])
         assert supervised == (f" {head}{answer}<|im_end|>" if tokens == 1 else "")
     assert set(words) == {1, 2}
+
+
+@pytest.mark.parametrize("aspect", ["resize", "dynamic"])
+@pytest.mark.parametrize("shown", [(1, 0), (2, 0), (2, 2)])
+def test_prompts_as_they_are_asked(model, pictures, aspect, shown):
+    images, depths = ([pictures(10 * kind + i) for i in range(count)] for kind, count in enumerate(shown))
+    turns = [{"from": "human", "value": "<image>\n" * len(images) + "Where?"}, {"from": "gpt", "value": "here"}]
+    asked = Prefiller(model, aspect).plan(Prompt("Where?", tuple(images), tuple(depths))).ids
+    learned, inferred = (
+        build_example(turns, images, depths, model.config, model.tokenizer, aspect, training_form)
+        for training_form in (True, False)
+    )
+    assert tuple(inferred.input_ids[: len(asked)].tolist()) == asked
+    assert (learned.text == inferred.text) == (bool(depths) and aspect == "dynamic")
+    assert len(inferred.images) == len(images) and len(inferred.depths) == len(depths)
+    assert (inferred.labels != IGNORE).sum() == (learned.labels != IGNORE).sum() > 0
 
 
 def test_what_is_refused(model, pictures):

@@ -13,6 +13,7 @@ from roboref_core.models.roborefer.config import ModelConfig
 from roboref_core.models.roborefer.prompt_text import (
     SENTINEL,
     expand_tiles,
+    inference_content,
     placeholder_ids,
     render_chat,
     training_content,
@@ -58,6 +59,7 @@ def build_example(
     config: ModelConfig,
     tokenizer: PreTrainedTokenizerBase,
     aspect: str | None = None,
+    training_form: bool = True,
 ) -> Example:
     """A dialogue in LLaVA's form with its pictures.
 
@@ -68,6 +70,7 @@ def build_example(
         conversations: [{"from": "human" | "gpt", "value": str}, ...].
         depths: none, or one per image.
         aspect: overrides the checkpoint's image_aspect_ratio.
+        training_form: as the reference trains; otherwise the first turn is what ``inference_content`` makes of it.
     Raises:
         ValueError: for an unknown role, a wrong number of depths, or one that differs from its image in size.
     """
@@ -85,11 +88,14 @@ def build_example(
     for index, turn in enumerate(conversations):
         if turn.get("from") not in ROLES or not isinstance(turn.get("value"), str):
             raise ValueError(f"turn {index}: expected from {sorted(ROLES)} and a text value, found {turn!r:.200}")
-        content = training_content(turn["value"], len(pictures) if index == 0 else 0, bool(reliefs))
-        if aspect == "dynamic" and index == 0:
-            counts = {kind: [len(t.pixels) for t in tiles]
-                      for kind, tiles in (("image", image_tiles), ("depth", depth_tiles))}
-            content = expand_tiles(content, counts)
+        counts = {kind: [len(t.pixels) for t in tiles] if index == 0 else []
+                  for kind, tiles in (("image", image_tiles), ("depth", depth_tiles))}
+        if training_form:
+            content = training_content(turn["value"], len(counts["image"]), bool(counts["depth"]))
+            content = expand_tiles(content, counts) if aspect == "dynamic" else content
+        else:
+            media = [(kind, None) for kind, tiles in counts.items() for _ in tiles]
+            content = inference_content([*media, turn["value"]], aspect, counts)
         messages.append((ROLES[turn["from"]], content))
     text = render_chat(tokenizer, messages, config.root.chat_template, add_generation_prompt=False)
     input_ids = torch.tensor(tokenizer(text).input_ids)
