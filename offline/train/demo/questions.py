@@ -60,7 +60,7 @@ def write_questions(source: Path, target: Path, base: Path, held_out: int, seed:
 def write_by_heart(
     source: Path, questions: Path, count: int, solved: Callable[[SampleFile], np.ndarray], seed: int = 0
 ) -> None:
-    """Writes ``by_heart.json``: training questions, of all tasks alike, whose answer, as ``questions`` has it, is right.
+    """Writes ``by_heart.json``: training questions, of all tasks alike, whose answer in ``questions`` is right.
 
     Those that the base model gets wrong come first, so that it has something to learn. What is there is not made again.
 
