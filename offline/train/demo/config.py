@@ -47,9 +47,9 @@ class TuningConfig:
     """
 
     base: Path = CHECKPOINT
-    steps: int = 300
+    steps: int = 200
     batch: int = 16
-    lr: float = 3e-4
+    lr: float = 1e-4
     threads: int = 2
 
 
@@ -73,7 +73,7 @@ class DemoConfig:
     out: Path = Path("out/train-demo")
     data: RoomsConfig = field(default_factory=RoomsConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
-    by_heart_steps: int = 200
+    by_heart_steps: int = 120
     by_heart_lr: float = 1e-3
     replays: int = 2
     replay_frames: int = 150

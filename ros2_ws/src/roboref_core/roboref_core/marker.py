@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 _SHIFT = 4  # cv2 draws at 1/2**4 pixel
+_RIM = (255, 255, 255)
 _SMALLEST_RADIUS = 5.0  # a smaller ring hides what it marks
 
 
@@ -19,12 +20,15 @@ class Marker:
         color_name: how prompts call that colour.
         radius: of the ring, as a fraction of the image's diagonal; never under 5 pixels.
         thickness: of the line, as a fraction of the diagonal; never under 1 pixel.
+        fine: diagonal, in pixels, from which lines are drawn in whole pixels. On much smaller pictures these are too
+            coarse to look alike: the mark is drawn as on a picture so large, which is then made smaller.
     """
 
     color: tuple[int, int, int] = (255, 0, 0)
     color_name: str = "red"
     radius: float = 0.025
     thickness: float = 0.004
+    fine: float = 800.0
 
     def describe(self, box: bool = False) -> str:
         """What prompts call it: "red circle" or "red box"."""
@@ -47,16 +51,28 @@ class Marker:
         """
         marked = np.array(image, dtype=np.uint8, order="C")
         diagonal = float(np.hypot(*marked.shape[:2]))
-        line = max(1, round(self.thickness * diagonal))
-        for color, thickness in (((255, 255, 255), line + 2 * max(1, line // 2)), (self.color, line)):
-            if box is None:
-                radius = max(_SMALLEST_RADIUS, self.radius * diagonal)
-                cv2.circle(marked, _fixed(pixel), _fixed((radius,))[0], color, thickness, cv2.LINE_AA, _SHIFT)
+        scale = max(1, round(self.fine / diagonal))
+        line = max(scale, round(self.thickness * scale * diagonal))
+        for color, thickness in ((_RIM, line + 2 * max(1, line // 2)), (self.color, line)):
+            if scale == 1:
+                self._outline(marked, pixel, box, color, thickness, scale)
             else:
-                cv2.rectangle(marked, _fixed(box[:2]), _fixed(box[2:]), color, thickness, cv2.LINE_AA, _SHIFT)
+                share = np.zeros([scale * side for side in marked.shape[:2]], dtype=np.uint8)
+                self._outline(share, pixel, box, 255, thickness, scale)
+                share = cv2.resize(share, marked.shape[1::-1], interpolation=cv2.INTER_AREA)[..., None] / 255
+                marked = np.rint(marked + share * (np.array(color) - marked)).astype(np.uint8)
         if label:
             self._write(marked, pixel, box, label, diagonal)
         return marked
+
+    def _outline(self, canvas: np.ndarray, pixel, box, color, thickness: int, scale: int) -> None:
+        """Ring or frame on a canvas ``scale`` times as large as the picture that ``pixel`` and ``box`` are of."""
+        if box is None:
+            radius = scale * max(_SMALLEST_RADIUS, self.radius * float(np.hypot(*canvas.shape[:2])) / scale)
+            cv2.circle(canvas, _fixed(pixel, scale), round(radius * 2**_SHIFT), color, thickness, cv2.LINE_AA, _SHIFT)
+        else:
+            corners = _fixed(box[:2], scale), _fixed(box[2:], scale)
+            cv2.rectangle(canvas, *corners, color, thickness, cv2.LINE_AA, _SHIFT)
 
     def _write(self, marked: np.ndarray, pixel, box, label: str, diagonal: float) -> None:
         font, line = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(self.thickness * diagonal / 2))
@@ -71,5 +87,6 @@ class Marker:
         cv2.putText(marked, label, (u, v), font, scale, self.color, line, cv2.LINE_AA)
 
 
-def _fixed(values) -> tuple[int, ...]:
-    return tuple(round(float(value) * 2**_SHIFT) for value in values)
+def _fixed(pixel: tuple[float, float], scale: int) -> tuple[int, ...]:
+    """A place in the picture, ``scale`` times as large, as cv2 takes it."""
+    return tuple(round(((float(value) + 0.5) * scale - 0.5) * 2**_SHIFT) for value in pixel)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +15,11 @@ def grey(width, height):
     return np.full((height, width, 3), 90, dtype=np.uint8)
 
 
+def is_reddened(image):
+    """As far as thin lines on small pictures can be."""
+    return (image[..., 0].astype(int) - image[..., 1]) > 20
+
+
 def is_red(image):
     return (image[..., 0] > 200) & (image[..., 1] < 60) & (image[..., 2] < 60)
 
@@ -24,10 +30,23 @@ def test_the_ring_is_centred_on_its_point_and_leaves_it_visible(width, height, f
     pixel = (fraction[0] * (width - 1), fraction[1] * (height - 1))
     image = grey(width, height)
     marked = Marker().draw(image, pixel)
-    v, u = np.nonzero(is_red(marked))
+    v, u = np.nonzero(is_reddened(marked))
     assert np.allclose((u.mean(), v.mean()), pixel, atol=1.0)
     assert (marked[round(pixel[1]), round(pixel[0])] == 90).all()
     assert (image == 90).all()
+
+
+@pytest.mark.parametrize("smaller", [2, 3])
+@pytest.mark.parametrize("box", [None, (100, 130, 420, 290)])
+def test_marks_look_alike_on_pictures_of_any_size(smaller, box):
+    """On a small picture as on a large one that is made smaller."""
+    small = (720 // smaller, 480 // smaller)
+    after = cv2.resize(Marker().draw(grey(720, 480), (320, 250), box), small, interpolation=cv2.INTER_AREA)
+    pixel = tuple((value + 0.5) / smaller - 0.5 for value in (320, 250))
+    scaled = None if box is None else tuple((value + 0.5) / smaller - 0.5 for value in box)
+    before = Marker().draw(grey(*small), pixel, scaled)
+    difference = np.abs(before.astype(int) - after)[(after != 90).any(axis=2)]
+    assert difference.mean() < 10
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES[:3])
