@@ -53,7 +53,7 @@ def ablate(config: AblationConfig) -> str:
         ValueError: something is wrong, or missing.
         Preempted: a signal asked to stop.
     """
-    questions = prepare(config.rooms_of, config.data, config.tuning)
+    _, questions = prepare(config.rooms_of, config.data, config.tuning)
     registry = _registry(questions, config.out)
     held_out = joined([read_samples(questions / f"{name}.json") for name in HELD_OUT])
     asked = []

@@ -31,15 +31,18 @@ def mixture(grids: Sequence[str] = _GRIDS, suffix: str = "") -> str:
     return "+".join(f"{name}{grid}{suffix}{'*2' if 't2b' in name else ''}" for name in TRAIN for grid in grids)
 
 
-def prepare(out: Path, data: RoomsConfig, tuning: TuningConfig) -> Path:
-    """Rooms, data, and the demo's questions; returns their folder, with the registry of the training files."""
+def prepare(out: Path, data: RoomsConfig, tuning: TuningConfig) -> tuple[Path, Path]:
+    """Rooms, data, and the demo's questions.
+
+    Returns the folder of the data engine's task files, and that of the questions with the registry of those to learn.
+    """
     built = build(out / "rooms", data, tuning.threads)
     questions = out / "questions"
     write_questions(built, questions, tuning.base, data.questions)
     names = [f"{name}{grid}" for name in TRAIN for grid in _GRIDS]
     registry = {name: {"json": f"{name}.json"} for name in names}
     write_bytes(questions / "registry.yaml", yaml.safe_dump(registry).encode())
-    return questions
+    return built, questions
 
 
 def demo(config: DemoConfig) -> list[Section]:
@@ -50,8 +53,8 @@ def demo(config: DemoConfig) -> list[Section]:
         Preempted: a signal asked to stop.
     """
     started, tuning, out = time.monotonic(), config.tuning, config.out
-    questions = prepare(out, config.data, tuning)
-    write_by_heart(out / "rooms" / "data" / "tasks", questions, config.data.by_heart, partial(solved, config))
+    built, questions = prepare(out, config.data, tuning)
+    write_by_heart(built, questions, config.data.by_heart, partial(solved, config))
     heart = fine_tune(out / "by_heart.yaml", tuning, {"data_path": str((questions / f"{BY_HEART}.json").absolute())},
                       config.by_heart_steps, config.by_heart_lr)  # fmt: skip
     by_heart = judged(config, BY_HEART, heart)

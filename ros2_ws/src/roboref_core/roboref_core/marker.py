@@ -68,7 +68,7 @@ class Marker:
     def _outline(self, canvas: np.ndarray, pixel, box, color, thickness: int, scale: int) -> None:
         """Ring or frame on a canvas ``scale`` times as large as the picture that ``pixel`` and ``box`` are of."""
         if box is None:
-            radius = scale * max(_SMALLEST_RADIUS, self.radius * float(np.hypot(*canvas.shape[:2])) / scale)
+            radius = max(scale * _SMALLEST_RADIUS, self.radius * float(np.hypot(*canvas.shape[:2])))
             cv2.circle(canvas, _fixed(pixel, scale), round(radius * 2**_SHIFT), color, thickness, cv2.LINE_AA, _SHIFT)
         else:
             corners = _fixed(box[:2], scale), _fixed(box[2:], scale)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import regex
 import torch
 from roboref_core.answer_text import NOT_VISIBLE
 from roboref_core.models.base import Prompt
@@ -40,6 +41,25 @@ class Recording:
     @property
     def prompt(self) -> Prompt:
         return Prompt(str(self.data["text"]), self.pictures("image"), self.pictures("depth"))
+
+
+class Written:
+    """Answers as they are written out, told by a regular expression instead of the grammar's automaton."""
+
+    @staticmethod
+    def is_beginning(text: str, max_points: int) -> bool:
+        point = r"\(0\.[0-9]{3}, 0\.[0-9]{3}\)"
+        answer = rf"NOT_VISIBLE|\[{point}(, {point}){{0,{max_points - 1}}}\]"
+        return regex.fullmatch(answer, text, partial=True) is not None
+
+    @staticmethod
+    def is_whole(beginning: str) -> bool:
+        return beginning == NOT_VISIBLE or beginning.endswith("]")
+
+
+@pytest.fixture(scope="session")
+def written():
+    return Written
 
 
 @pytest.fixture(autouse=True)

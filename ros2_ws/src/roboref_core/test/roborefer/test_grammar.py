@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import regex
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,25 +15,14 @@ from roboref_core.models.roborefer.grammar import END, START, TokenGrammar, forc
 from roboref_core.models.roborefer.pointing import PointingDecoder
 from roboref_core.models.roborefer.tree import Node
 
-SINGLE, MERGED, CROSSING = {"numbers": "single"}, {"numbers": "merged"}, {"numbers": "crossing"}
-WHOLE = {"numbers": "whole", "vocabulary": 1600}
-
-
-def is_beginning(text: str, max_points: int) -> bool:
-    """Whether an answer begins so: by a regular expression's partial match, not by the automaton."""
-    point = r"\(0\.[0-9]{3}, 0\.[0-9]{3}\)"
-    answer = rf"NOT_VISIBLE|\[{point}(, {point}){{0,{max_points - 1}}}\]"
-    return regex.fullmatch(answer, text, partial=True) is not None
-
-
-def is_whole(text: str) -> bool:
-    return text == NOT_VISIBLE or text.endswith("]")
+SINGLE = {"numbers": "single"}
+KINDS = (SINGLE, {"numbers": "merged"}, {"numbers": "whole", "vocabulary": 1600}, {"numbers": "crossing"})
 
 
 class TestGrammar:
     @given(st.text(alphabet="[](), .0123456789NOT_VISIBLE", max_size=40))
-    def test_walk_accepts_beginnings_only(self, text):
-        assert (walk(START, text) is not None) == is_beginning(text, 3)
+    def test_walk_accepts_beginnings_only(self, written, text):
+        assert (walk(START, text) is not None) == written.is_beginning(text, 3)
 
     @given(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999)), min_size=1, max_size=4))
     def test_walk_ends_with_whole_answers(self, points):
@@ -46,8 +34,8 @@ class TestGrammar:
             assert answer[cut:].startswith(forced)
         assert walk(START, answer) == END and walk(START, answer + "]") is None
 
-    def test_every_token_is_judged_by_its_text(self, random_backend):
-        for dimensions in (SINGLE, MERGED, WHOLE, CROSSING):
+    def test_every_token_is_judged_by_its_text(self, random_backend, written):
+        for dimensions in KINDS:
             backend = random_backend(dimensions)
             grammar, tokenizer = backend._grammar, backend.model.tokenizer
             for text in ("", "[", "[(0.1", "[(0.12", "[(0.123", "[(0.123, 0.45", "NOT", "[(0.123, 0.456)"):
@@ -56,7 +44,7 @@ class TestGrammar:
                 special = set(tokenizer.all_special_ids)
                 for token in range(len(tokenizer)):
                     piece = tokenizer.decode([token])
-                    expected = token not in special and piece != "" and is_beginning(text + piece, 4)
+                    expected = token not in special and piece != "" and written.is_beginning(text + piece, 4)
                     assert (token in found) == expected, (text, piece)
 
     def test_coordinates_added_to_a_tokenizer(self, random_backend):
@@ -114,7 +102,7 @@ NUMBERS_AND_BRACKETS = (
 @pytest.mark.parametrize("words", NUMBERS_AND_BRACKETS)
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**32), st.integers(1, 3))
-def test_numbers_in_tokens_of_any_kind(words, seed, max_points):
+def test_numbers_in_tokens_of_any_kind(written, words, seed, max_points):
     """Against greedy decoding and the exact distribution of the first number, with logits drawn for each text."""
 
     def logits_of(text: str) -> np.ndarray:
@@ -123,16 +111,17 @@ def test_numbers_in_tokens_of_any_kind(words, seed, max_points):
 
     def allowed(text: str) -> dict[int, str]:
         def ends(text: str) -> bool:
-            grown = [text + word for word in words if is_beginning(text + word, max_points)]
-            return is_whole(text) or any(ends(g) for g in grown)
+            grown = [text + word for word in words if written.is_beginning(text + word, max_points)]
+            return written.is_whole(text) or any(ends(g) for g in grown)
 
-        return {i: text + w for i, w in enumerate(words) if is_beginning(text + w, max_points) and ends(text + w)}
+        grown = {i: text + word for i, word in enumerate(words)}
+        return {i: g for i, g in grown.items() if written.is_beginning(g, max_points) and ends(g)}
 
     def text_of(node: Node | None) -> str:
         return "" if node is None or node.token < 0 else text_of(node.parent) + words[node.token]
 
     text, before, steps = "", None, 0
-    while not is_whole(text):
+    while not written.is_whole(text):
         grown, logits = allowed(text), logits_of(text)
         best = grown[max(grown, key=lambda token: logits[token])]
         before = text if before is None and len(best) > len("[(0.") and best.startswith("[") else before

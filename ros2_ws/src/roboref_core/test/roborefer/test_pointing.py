@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from functools import partial
 
 import numpy as np
 import pytest
-import regex
 import torch
 from roboref_core.answer_text import NOT_VISIBLE, parse
 from roboref_core.models.base import Prompt
@@ -21,21 +21,11 @@ SINGLE, MERGED, CROSSING = {"numbers": "single"}, {"numbers": "merged"}, {"numbe
 WHOLE = {"numbers": "whole", "vocabulary": 1600}
 
 
-def is_beginning(text: str, max_points: int) -> bool:
-    """Whether an answer begins so: by a regular expression's partial match, not by the automaton."""
-    point = r"\(0\.[0-9]{3}, 0\.[0-9]{3}\)"
-    answer = rf"NOT_VISIBLE|\[{point}(, {point}){{0,{max_points - 1}}}\]"
-    return regex.fullmatch(answer, text, partial=True) is not None
-
-
-def is_whole(text: str) -> bool:
-    return text == NOT_VISIBLE or text.endswith("]")
-
-
 class Plain:
     """The same model without tree, cache, drafts or grammar automaton."""
 
-    def __init__(self, backend: RoboReferBackend, prompt: Prompt):
+    def __init__(self, written, backend: RoboReferBackend, prompt: Prompt):
+        self.written = written
         self.model, tokenizer = backend.model, backend.model.tokenizer
         plan = backend.prefiller.plan(prompt)
         media = {}
@@ -55,11 +45,12 @@ class Plain:
         return torch.log_softmax(self.model.llm(inputs_embeds=embeddings[None]).logits[0, -1].double(), 0)
 
     def allowed(self, text: str, max_points: int) -> dict[int, str]:
-        return {token: text + t for token, t in self.texts.items() if t and is_beginning(text + t, max_points)}
+        grown = {token: text + t for token, t in self.texts.items() if t}
+        return {token: g for token, g in grown.items() if self.written.is_beginning(g, max_points)}
 
     def greedy(self, max_points: int) -> str:
         tokens, text = [], ""
-        while not is_whole(text):
+        while not self.written.is_whole(text):
             allowed = self.allowed(text, max_points)
             scores = self.log_probabilities(tokens)
             tokens.append(max(allowed, key=lambda token: float(scores[token])))
@@ -103,6 +94,11 @@ class Plain:
         return below(tokens, text)
 
 
+@pytest.fixture(scope="session")
+def plain(written):
+    return partial(Plain, written)
+
+
 @pytest.fixture
 def prompts(pictures):
     texts = ("Where is the cup?", "Point to the red thing.", "The left one", "Where was it before?")
@@ -112,12 +108,12 @@ def prompts(pictures):
 @pytest.mark.parametrize("dimensions", [SINGLE, MERGED, WHOLE, CROSSING], ids=["single", "merged", "whole", "crossing"])
 @pytest.mark.parametrize("max_points", [1, 3])
 @torch.inference_mode()
-def test_equals_greedy_decoding_token_by_token(random_backend, prompts, dimensions, max_points):
+def test_equals_greedy_decoding_token_by_token(random_backend, plain, prompts, dimensions, max_points):
     backend = random_backend(dimensions, max_points=max_points)
     prompts += [Prompt("Which cup?"), Prompt("Where is it?")]
     answers = [backend.generate(prompt) for prompt in prompts]
     for prompt, answer in zip(prompts, answers, strict=True):
-        assert answer.text == Plain(backend, prompt).greedy(max_points)
+        assert answer.text == plain(backend, prompt).greedy(max_points)
         assert answer.visible == (answer.text != NOT_VISIBLE)
         if answer.visible:
             np.testing.assert_allclose(answer.points, parse(answer.text).points)
@@ -125,23 +121,23 @@ def test_equals_greedy_decoding_token_by_token(random_backend, prompts, dimensio
 
 
 @torch.inference_mode()
-def test_on_every_recording(recording):
+def test_on_every_recording(recording, plain, written):
     """Random weights leave the grammar at once: then the answer is the best one within it."""
     free = RoboReferBackend.load(recording.checkpoint, decoding="free", aspect=recording.aspect, max_new_tokens=16)
     pointing = RoboReferBackend.load(recording.checkpoint, aspect=recording.aspect, max_points=2)
     text, answer = free.generate(recording.prompt).text, pointing.generate(recording.prompt)
-    assert answer.text == text if is_beginning(text, 2) and is_whole(text) else answer.text != text
-    assert answer.text == Plain(pointing, recording.prompt).greedy(2)
+    assert answer.text == text if written.is_beginning(text, 2) and written.is_whole(text) else answer.text != text
+    assert answer.text == plain(pointing, recording.prompt).greedy(2)
 
 
 @pytest.mark.parametrize("dimensions", [SINGLE, MERGED, WHOLE], ids=["single", "merged", "whole"])
 @torch.inference_mode()
-def test_p_visible_is_the_mass_of_all_spellings(random_backend, dimensions):
+def test_p_visible_is_the_mass_of_all_spellings(random_backend, plain, dimensions):
     backend = random_backend(dimensions)
     for text in ("Where?", "Which cup is it?"):
         prompt = Prompt(text)
-        plain = Plain(backend, prompt)
-        pointing, refusing = plain.mass("[(0."), plain.mass(NOT_VISIBLE)
+        model = plain(backend, prompt)
+        pointing, refusing = model.mass("[(0."), model.mass(NOT_VISIBLE)
         answer = backend.generate(prompt)
         assert answer.p_visible == pytest.approx(pointing / (pointing + refusing), abs=2e-3)
         assert not answer.p_visible_calibrated
@@ -149,24 +145,24 @@ def test_p_visible_is_the_mass_of_all_spellings(random_backend, dimensions):
 
 @pytest.mark.parametrize("dimensions", [SINGLE, MERGED, WHOLE], ids=["single", "merged", "whole"])
 @torch.inference_mode()
-def test_covariance_is_that_of_the_digits(random_backend, dimensions):
+def test_covariance_is_that_of_the_digits(random_backend, plain, dimensions):
     backend = random_backend(dimensions, max_points=1)
     answers = {text: backend.generate(Prompt(text)) for text in ("Which cup?", "The left one")}
     visible = {text: answer for text, answer in answers.items() if answer.visible}
     assert visible
     for text, answer in visible.items():
-        plain = Plain(backend, Prompt(text))
+        model = plain(backend, Prompt(text))
         # The distribution follows the tokens of the greedy answer, up to the one that reaches into the number.
         tokens, grown = [], ""
         spreads = []
         starts = [match.end() for match in re.finditer(r"0\.", answer.text)]
         while len(spreads) < 2:
-            allowed = plain.allowed(grown, 1)
-            scores = plain.log_probabilities(tokens)
+            allowed = model.allowed(grown, 1)
+            scores = model.log_probabilities(tokens)
             best = max(allowed, key=lambda token: float(scores[token]))
             start = starts[len(spreads)]
             if len(allowed[best]) > start:
-                spreads.append(plain.number(tokens, grown, answer.text[len(grown) : start]))
+                spreads.append(model.number(tokens, grown, answer.text[len(grown) : start]))
             tokens.append(best)
             grown = allowed[best]
             assert answer.text.startswith(grown)
