@@ -32,8 +32,8 @@ train-demo: setup-full ## Rooms -> data -> fine-tuning of the bundled model -> s
 	@$(IN_ENV) python -m offline.train.demo $(ARGS)
 
 nano: setup-full ## Trains roboref-nano from random weights: minutes on a GPU, days on 2 cores; run again to go on. Then evaluates it.
-	@$(IN_ENV) python -m offline.nano.train $(ARGS)
-	@source setup/env.sh && python -m offline.nano.evaluate --model out/nano/run/model
+	@$(IN_ENV) python -m offline.train.nano.train $(ARGS)
+	@source setup/env.sh && python -m offline.train.nano.evaluate --model out/nano/run/model
 
 bench: setup-full ## Every speed claim, as a ratio to a named baseline measured in the same run.
 	@$(IN_ENV) python -m benchmarks $(ARGS)

@@ -1,0 +1,1 @@
+"""Speed, each time as a ratio to a named baseline of the same run."""

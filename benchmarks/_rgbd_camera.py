@@ -16,8 +16,8 @@ import rclpy
 from geometry_msgs.msg import PoseStamped
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from roboref_core.camera import Camera
-from roboref_core.pose import look_at
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import look_at
 from roboref_ros.conversions import camera_to_info, pose_to_message, to_time
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from roboref_core.models.base import Prompt
-from roboref_core.models.roborefer.grammar import END, START, TokenGrammar, walk
-from roboref_core.models.roborefer.model import RoboReferModel
-from roboref_core.models.roborefer.prefill import Prefiller
-from roboref_core.models.roborefer.tiling import cut_tiles, to_picture
+from roboref_core.models.roborefer.decoding.grammar import END, START, TokenGrammar, walk
+from roboref_core.models.roborefer.decoding.prefill import Prefiller
+from roboref_core.models.roborefer.network.model import RoboReferModel
+from roboref_core.models.roborefer.network.tiling import cut_tiles, to_picture
+from roboref_core.models.vision_language_model import Prompt
 
 
 class StockGenerate:

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from roboref_core.models.roborefer.loss import embed_batch
-from roboref_core.models.roborefer.random_checkpoint import Shape, write_random_checkpoint
+from roboref_core.models.roborefer.checkpoint.random import Shape, write_random_checkpoint
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from offline.data_engine.files import write_picture
+from offline.files import write_picture
 from offline.train.checkpoints import Position
 from offline.train.dataset import TrainBatch, collator
+from offline.train.families.roborefer.loss import embed_batch
 from offline.train.network import Network, load_network
 from offline.train.plan import Plan, load_plan
 from offline.train.preemption import StopRequest
@@ -69,8 +69,10 @@ class Speed:
     def row(self, baseline: Speed) -> str:
         mfu = "" if self.mfu is None else f"{self.mfu:.1%}"
         memory = "" if self.memory is None else f"{self.memory:.1f}"
-        return (f"| {self.name} | {self.samples:.2f} | {self.tokens:.0f} | {self.samples / baseline.samples:.2f} | "
-                f"{mfu} | {memory} |")  # fmt: skip
+        return (
+            f"| {self.name} | {self.samples:.2f} | {self.tokens:.0f} | {self.samples / baseline.samples:.2f} | "
+            f"{mfu} | {memory} |"
+        )
 
 
 HEADER = "| | samples/s | positions/s | faster | MFU | peak memory [GB] |\n|---|---|---|---|---|---|"
@@ -134,11 +136,17 @@ def compare(case: Case, seed: int = 0) -> list[Speed]:
         position = Position(0, 0, 0, resolve(plan, data).until)
         schedule = resolve(plan, data)
         work = Work(schedule, schedule.segments[0], data, position, plan.model)
-        keys = [key for _, key in zip(range(case.micro_batch * (case.warm + case.steps)), data[0].order.samples(0),
-                                      strict=False)]  # fmt: skip
+        keys = [
+            key
+            for _, key in zip(
+                range(case.micro_batch * (case.warm + case.steps)), data[0].order.samples(0), strict=False
+            )
+        ]
         join = collator(data[0].reader)
-        batches = [join([data[0][key] for key in keys[i : i + case.micro_batch]])
-                   for i in range(0, len(keys), case.micro_batch)]  # fmt: skip
+        batches = [
+            join([data[0][key] for key in keys[i : i + case.micro_batch]])
+            for i in range(0, len(keys), case.micro_batch)
+        ]
         return _check([_stock(case, plan, batches), _ours(case, plan, work, batches)])
 
 
@@ -159,19 +167,45 @@ def _project(folder: Path, case: Case, seed: int) -> Plan:
         for name in names:
             write_picture(folder / name, rng.integers(0, 255, (*case.size[::-1], 3), dtype=np.uint8))
         x, y = rng.random(2)
-        samples.append({"image": names, "conversations": [
-            {"from": "human", "value": "Where is the marked object in the second image? " * int(rng.integers(1, 6))},
-            {"from": "gpt", "value": f"[({x:.3f}, {y:.3f})]"},
-        ]})  # fmt: skip
+        samples.append(
+            {
+                "image": names,
+                "conversations": [
+                    {
+                        "from": "human",
+                        "value": "Where is the marked object in the second image? " * int(rng.integers(1, 6)),
+                    },
+                    {"from": "gpt", "value": f"[({x:.3f}, {y:.3f})]"},
+                ],
+            }
+        )
     (folder / "data.json").write_text(json.dumps(samples))
     plan = {
-        "model": "base", "output": "run", "data_path": "data.json", "image_folder": ".", "batch": case.micro_batch,
-        "micro_batch": case.micro_batch, "precision": case.precision, "lora": {} if case.lora else None,
-        "gradient_checkpointing": case.gradient_checkpointing, "report_to": [], "save_every": 10**6,
-        "log_every": 1, "image_aspect_ratio": "resize", "lr_schedule": "constant", "warmup_ratio": 0.0, "group": 1,
-        "stages": [{"name": "s", "until_step": case.warm + case.steps, "lr": 1e-5,
-                    "train": ["llm", "vision_tower", "mm_projector"]}],
-    }  # fmt: skip
+        "model": "base",
+        "output": "run",
+        "data_path": "data.json",
+        "image_folder": ".",
+        "batch": case.micro_batch,
+        "micro_batch": case.micro_batch,
+        "precision": case.precision,
+        "lora": {} if case.lora else None,
+        "gradient_checkpointing": case.gradient_checkpointing,
+        "report_to": [],
+        "save_every": 10**6,
+        "log_every": 1,
+        "image_aspect_ratio": "resize",
+        "lr_schedule": "constant",
+        "warmup_ratio": 0.0,
+        "group": 1,
+        "stages": [
+            {
+                "name": "s",
+                "until_step": case.warm + case.steps,
+                "lr": 1e-5,
+                "train": ["llm", "vision_tower", "mm_projector"],
+            }
+        ],
+    }
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
     return load_plan(folder / "plan.yaml")
 
@@ -188,10 +222,19 @@ def _stock(case: Case, plan: Plan, batches: Sequence[TrainBatch]) -> Speed:
     if case.gradient_checkpointing:
         network.checkpoint_activations(reentrant=False)
     arguments = TrainingArguments(
-        output_dir=str(plan.output), max_steps=case.warm + case.steps, learning_rate=1e-5, report_to=[],
-        lr_scheduler_type="constant", per_device_train_batch_size=1, bf16=case.precision == "bf16", logging_steps=1,
-        use_cpu=not torch.cuda.is_available(), disable_tqdm=True, remove_unused_columns=False, save_strategy="no",
-    )  # fmt: skip
+        output_dir=str(plan.output),
+        max_steps=case.warm + case.steps,
+        learning_rate=1e-5,
+        report_to=[],
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=1,
+        bf16=case.precision == "bf16",
+        logging_steps=1,
+        use_cpu=not torch.cuda.is_available(),
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        save_strategy="no",
+    )
     trainer = _StockTrainer(batches, model=_Stock(network), args=arguments, callbacks=[clock])
     trainer.train()
     return _speed("transformers' Trainer", trainer, clock, case, network, batches)

@@ -22,17 +22,17 @@ import cv2
 import numpy as np
 import tyro
 
+from offline.data_engine.building.scan import scan_scene
+from offline.data_engine.building.scene_build import SceneBuilder
 from offline.data_engine.config import SceneConfig
 from offline.data_engine.filters import FilterConfig, reject_object
-from offline.data_engine.frustum import candidates
-from offline.data_engine.overlap import overlap_matrix
-from offline.data_engine.point_counter import PointCounter
-from offline.data_engine.scan import scan_scene
-from offline.data_engine.scene_build import SceneBuilder
+from offline.data_engine.seeing.frustum import candidates
+from offline.data_engine.seeing.overlap import overlap_matrix
+from offline.data_engine.seeing.point_counter import PointCounter
+from offline.data_engine.seeing.surface import Surface
+from offline.data_engine.seeing.visibility import FrameVisibility
+from offline.data_engine.seeing.zbuffer import Projection
 from offline.data_engine.sources import Scene, open_scene
-from offline.data_engine.surface import Surface
-from offline.data_engine.visibility import FrameVisibility
-from offline.data_engine.zbuffer import Projection
 
 TARGET_FRAMES = 500_000
 SAMPLED = 12
@@ -212,9 +212,7 @@ def points(scene: Scene, surface: Surface, counter: PointCounter, some: list[int
 def exact(scene: Scene, surface: Surface, i: int) -> float:
     """The z-buffer and the verdicts from it, in one frame; returns the time of ray casting [ms]."""
     T, camera = scene.poses[i], scene.depth_camera
-    drawn, casting = measure(
-        lambda: Projection(surface, camera, T).render(), raycast(surface, scene, T), repeats=9
-    )
+    drawn, casting = measure(lambda: Projection(surface, camera, T).render(), raycast(surface, scene, T), repeats=9)
     row("exact z-buffer, 640x480", drawn, casting, "Open3D ray casting")
     frame = FrameVisibility(surface, camera, T, scene.depth(i), camera)
     objects = [int(k) for k in surface.object_ids if k]
@@ -250,12 +248,16 @@ def extrapolate(visibility: float, scanned: float, built: float, size: float) ->
 
 
 def simulate(config: DataEngineConfig, folder: Path) -> Path:
-    from sim.noise import DepthNoise
-    from sim.scannet_writer import write_scene
-    from sim.sim_source import CAMERA_640, CAMERA_1296, make_source
+    from sim.rooms.noise import DepthNoise
+    from sim.rooms.scannet_writer import write_scene
+    from sim.rooms.sim_source import CAMERA_640, CAMERA_1296, make_source
 
     source = make_source(
-        config.seed, config.frames, triangles=config.triangles, color_camera=CAMERA_1296, depth_camera=CAMERA_640,
+        config.seed,
+        config.frames,
+        triangles=config.triangles,
+        color_camera=CAMERA_1296,
+        depth_camera=CAMERA_640,
         depth_noise=DepthNoise(),
     )
     write_scene(source, folder)

@@ -24,14 +24,15 @@ import numpy as np
 import torch
 import tyro
 from PIL import Image
-from roboref_core import prompt
-from roboref_core.answer_text import Point, format_answer, parse
+from roboref_core.prompting import prompt
+from roboref_core.prompting.answer_text import Point, format_answer, parse
 
-from offline.data_engine.files import write_picture
-from offline.eval.predict import RunConfig, predict
-from offline.eval.predictions import digest, read_predictions
-from offline.eval.predictors import ModelConfig, load_predictor
-from offline.eval.samples import read_samples
+from offline.eval.asking.predict import RunConfig, predict
+from offline.eval.asking.predictor import ModelConfig
+from offline.eval.asking.predictors import load_predictor
+from offline.eval.records.predictions import digest, read_predictions
+from offline.eval.records.samples import read_samples
+from offline.files import write_picture
 
 TINY = Path(__file__).parents[1] / "ros2_ws/src/roboref_core/test/roborefer/fixtures/ckpt_rgbd_3x3"
 
@@ -80,19 +81,36 @@ def make_files(folder: Path, count: int, views: int, size: tuple[int, int], pict
         visible = (i // views + i) % 2 == 0
         answer = format_answer([points[view]] if visible else None)
         scene = stems[view].parent.parent.name
-        entries.append({
-            "id": f"t1_multi_{scene}_{i}", "task": "t1", "form": "multi", "scene_id": scene, "uid": view,
-            "image": [f"{stems[other]}_original.png", f"{stems[view]}_original.png"], "label": f"class {view % 30}",
-            "conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": answer}],
-            "query_original": f"{stems[view]}_original.png", "mask": f"{stems[view]}_mask.png" if visible else None,
-            "visibility": {"visible": visible, "baseline": float(rng.random() * 5)}
-            | ({} if visible else {"reason": "occluded"}),
-        })  # fmt: skip
-        lines.append({
-            "kind": "prediction", "id": entries[-1]["id"], "key": digest(i), "asked": digest(text), "run": "bench",
-            "text": answer, "points": [points[view]] if visible else [], "visible": visible,
-            "p_visible": float(np.clip(visible + rng.normal(0, 0.3), 0, 1)), "timings": {"generate": 0.1},
-        })  # fmt: skip
+        entries.append(
+            {
+                "id": f"t1_multi_{scene}_{i}",
+                "task": "t1",
+                "form": "multi",
+                "scene_id": scene,
+                "uid": view,
+                "image": [f"{stems[other]}_original.png", f"{stems[view]}_original.png"],
+                "label": f"class {view % 30}",
+                "conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": answer}],
+                "query_original": f"{stems[view]}_original.png",
+                "mask": f"{stems[view]}_mask.png" if visible else None,
+                "visibility": {"visible": visible, "baseline": float(rng.random() * 5)}
+                | ({} if visible else {"reason": "occluded"}),
+            }
+        )
+        lines.append(
+            {
+                "kind": "prediction",
+                "id": entries[-1]["id"],
+                "key": digest(i),
+                "asked": digest(text),
+                "run": "bench",
+                "text": answer,
+                "points": [points[view]] if visible else [],
+                "visible": visible,
+                "p_visible": float(np.clip(visible + rng.normal(0, 0.3), 0, 1)),
+                "timings": {"generate": 0.1},
+            }
+        )
     data, predictions = folder / "t1_val_multi.json", folder / "predictions.jsonl"
     data.write_text(json.dumps(entries))
     predictions.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -153,10 +171,13 @@ def bench_score(config: EvaluationConfig, folder: Path) -> None:
     if scored != share:
         raise SystemExit(f"Hit@Mask differs: {scored} and {share}")
     print(f"score, a mask opened per sample, Hit@Mask only   {naive:6.1f} s  {naive_cpu:6.1f} CPU s   (baseline)")
-    print(f"roboref eval score, everything                   {seconds:6.1f} s  {cpu:6.1f} CPU s   "
-          f"{naive / seconds:.2f}x")  # fmt: skip
-    print(f"   {config.predictions} predictions, {config.views} masks of {config.size[0]}x{config.size[1]}, "
-          f"{os.cpu_count()} cores")  # fmt: skip
+    print(
+        f"roboref eval score, everything                   {seconds:6.1f} s  {cpu:6.1f} CPU s   {naive / seconds:.2f}x"
+    )
+    print(
+        f"   {config.predictions} predictions, {config.views} masks of {config.size[0]}x{config.size[1]}, "
+        f"{os.cpu_count()} cores"
+    )
 
 
 def children_cpu() -> float:

@@ -24,12 +24,12 @@ from typing import TypeVar
 import numpy as np
 import torch
 import tyro
-from roboref_core.models.base import Prompt
 from roboref_core.models.roborefer import RoboReferBackend
-from roboref_core.models.roborefer.checkpoint import load_model, open_checkpoint
-from roboref_core.models.roborefer.random_checkpoint import SHAPES, write_random_checkpoint
-from roboref_core.models.roborefer.tiling import cut_tiles, to_picture
-from roboref_core.prompt import SUFFIX
+from roboref_core.models.roborefer.checkpoint.files import load_model, open_checkpoint
+from roboref_core.models.roborefer.checkpoint.random import SHAPES, write_random_checkpoint
+from roboref_core.models.roborefer.network.tiling import cut_tiles, to_picture
+from roboref_core.models.vision_language_model import Prompt
+from roboref_core.prompting.prompt import SUFFIX
 from tqdm import tqdm
 
 from benchmarks._stock_generate import StockGenerate
@@ -168,18 +168,20 @@ def main(config: Config) -> None:
                 print(lines[-1], flush=True)
         del model
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    table = "\n".join([
-        f"{where}, {config.dtype}, random weights, two pictures, median and 95th percentile of {config.questions} "
-        f"questions in ms ({config.baseline_questions} for generate); torch {torch.__version__}.",
-        "",
-        f"    python -m benchmarks.gpu_latency {shlex.join(sys.argv[1:])}".rstrip(),
-        "",
-        "| model | pictures | input | tiles | positions | tokens of generate | LLM passes of ours | ours, cold | "
-        "prepare + encode + decode | ours, reference seen | generate | faster, cold | faster, seen | "
-        "peak memory, ours / generate [GB] | equal |",
-        "|---" * 15 + "|",
-        *lines,
-    ])  # fmt: skip
+    table = "\n".join(
+        [
+            f"{where}, {config.dtype}, random weights, two pictures, median and 95th percentile of {config.questions} "
+            f"questions in ms ({config.baseline_questions} for generate); torch {torch.__version__}.",
+            "",
+            f"    python -m benchmarks.gpu_latency {shlex.join(sys.argv[1:])}".rstrip(),
+            "",
+            "| model | pictures | input | tiles | positions | tokens of generate | LLM passes of ours | ours, cold | "
+            "prepare + encode + decode | ours, reference seen | generate | faster, cold | faster, seen | "
+            "peak memory, ours / generate [GB] | equal |",
+            "|---" * 15 + "|",
+            *lines,
+        ]
+    )
     print(f"\n{table}")
     if config.output:
         output = Path(config.output)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import tyro
-from roboref_core.models.roborefer.random_checkpoint import SHAPES
+from roboref_core.models.roborefer.checkpoint.random import SHAPES
 
 from benchmarks._training import HEADER, Case, compare
 
@@ -43,9 +43,14 @@ def main(config: Config) -> None:
     figures = {}
     for name, lora in (("full SFT", False), ("LoRA", True)):
         case = Case(
-            SHAPES[config.shape], config.micro_batch, config.steps, precision="bf16", lora=lora,
-            gradient_checkpointing=config.gradient_checkpointing, peak_tflops=config.peak_tflops,
-        )  # fmt: skip
+            SHAPES[config.shape],
+            config.micro_batch,
+            config.steps,
+            precision="bf16",
+            lora=lora,
+            gradient_checkpointing=config.gradient_checkpointing,
+            peak_tflops=config.peak_tflops,
+        )
         stock, ours = compare(case)
         for side in (stock, ours):
             print(side.row(stock).replace("| ", f"| {name}: ", 1), flush=True)

@@ -22,10 +22,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import tyro
-from roboref_core.models.base import Prompt
-from roboref_core.models.encoding import png_base64
+from roboref_core.models.http.encoding import png_base64
 from roboref_core.models.registry import load_vlm
-from roboref_core.prompt import correspondence, referring
+from roboref_core.models.vision_language_model import Prompt
+from roboref_core.prompting.prompt import correspondence, referring
 
 TINY = Path(__file__).parents[1] / "ros2_ws/src/roboref_core/test/roborefer/fixtures/ckpt_rgbd_3x3"
 BAD_BODIES = {

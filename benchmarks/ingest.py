@@ -20,14 +20,14 @@ import rclpy
 import tyro
 from rclpy.executors import ExternalShutdownException
 from rclpy.qos import qos_profile_sensor_data
-from roboref_core.answer import Status
-from roboref_core.query import MarkedRegion, Query, RegionType
+from roboref_core.referring.answer import Status
+from roboref_core.referring.query import MarkedRegion, Query, RegionType
 from roboref_msgs.msg import ReferenceView
 from roboref_ros.clients import ReferClient
 from roboref_ros.conversions import stamp_ns
 
 from benchmarks import _rgbd_camera
-from offline.eval.replay.node_process import NodeProcess
+from offline.eval.replay.playing.node_process import NodeProcess
 
 TAKEN, BARE = "node", "bare subscriber"
 

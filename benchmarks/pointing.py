@@ -24,11 +24,11 @@ from typing import Literal
 import numpy as np
 import torch
 import tyro
-from roboref_core.models.base import Prompt
 from roboref_core.models.roborefer import RoboReferBackend
-from roboref_core.models.roborefer.checkpoint import load_model, open_checkpoint
-from roboref_core.models.roborefer.random_checkpoint import Shape, write_random_checkpoint
-from roboref_core.prompt import SUFFIX
+from roboref_core.models.roborefer.checkpoint.files import load_model, open_checkpoint
+from roboref_core.models.roborefer.checkpoint.random import Shape, write_random_checkpoint
+from roboref_core.models.vision_language_model import Prompt
+from roboref_core.prompting.prompt import SUFFIX
 from tqdm import tqdm
 
 from benchmarks._stock_generate import StockGenerate
@@ -128,13 +128,17 @@ def load() -> str:
 
 def main(config: Config) -> None:
     torch.set_num_threads(config.threads)
-    print(f"{config.threads} thread(s) of {os.cpu_count()} cores, load {load()} over 1/5/15 minutes at the start, "
-          f"two pictures of {config.size[0]}x{config.size[1]}, medians of {config.questions}")  # fmt: skip
+    print(
+        f"{config.threads} thread(s) of {os.cpu_count()} cores, load {load()} over 1/5/15 minutes at the start, "
+        f"two pictures of {config.size[0]}x{config.size[1]}, medians of {config.questions}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = write_random_checkpoint(folder, config.shape, seed=config.seed)
         print(f"{open_checkpoint(path).nbytes / 4e6:.0f} M parameters\n")
-        print("| numbers | cut | points | positions | tokens | equal answers | | time to answer [s] | faster, clock | "
-              "faster, processor time | LLM passes after the pictures |")  # fmt: skip
+        print(
+            "| numbers | cut | points | positions | tokens | equal answers | | time to answer [s] | faster, clock | "
+            "faster, processor time | LLM passes after the pictures |"
+        )
         print("|---|---|---|---|---|---|---|---|---|---|---|")
         for dtype in (getattr(torch, name) for name in config.dtypes):
             # The baseline gets a model of its own: ours keeps its weights in another layout on the CPU.

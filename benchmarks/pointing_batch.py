@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import tyro
-from roboref_core.models.base import Prompt
 from roboref_core.models.roborefer import RoboReferBackend
-from roboref_core.models.roborefer.checkpoint import open_checkpoint
-from roboref_core.models.roborefer.random_checkpoint import Shape, write_random_checkpoint
-from roboref_core.prompt import SUFFIX
+from roboref_core.models.roborefer.checkpoint.files import open_checkpoint
+from roboref_core.models.roborefer.checkpoint.random import Shape, write_random_checkpoint
+from roboref_core.models.vision_language_model import Prompt
+from roboref_core.prompting.prompt import SUFFIX
 from tqdm import tqdm
 
 from benchmarks.pointing import MID_SIZE, load
@@ -91,10 +91,14 @@ def row(config: Config, backend: RoboReferBackend, name: str, parameters: float,
 
 def main(config: Config) -> None:
     torch.set_num_threads(config.threads)
-    print(f"float32, batches of {config.batch}, {config.threads} thread(s) of {os.cpu_count()} cores, load {load()} "
-          f"over 1/5/15 minutes at the start, medians of {config.rounds} rounds\n")  # fmt: skip
-    print("| model | pictures | positions | LLM passes, one by one / batch | ms per question, one by one / batch | "
-          "faster, clock | faster, processor time |")  # fmt: skip
+    print(
+        f"float32, batches of {config.batch}, {config.threads} thread(s) of {os.cpu_count()} cores, load {load()} "
+        f"over 1/5/15 minutes at the start, medians of {config.rounds} rounds\n"
+    )
+    print(
+        "| model | pictures | positions | LLM passes, one by one / batch | ms per question, one by one / batch | "
+        "faster, clock | faster, processor time |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name in config.models:
         with tempfile.TemporaryDirectory() as folder:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import tyro
 
-from sim.recorder import RecordOptions, record
-from sim.sim_source import make_source
+from sim.bags.recorder import RecordOptions, record
+from sim.rooms.sim_source import make_source
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import tyro
 
-from sim.path import make_path
-from sim.renderer import Renderer
-from sim.rooms import make_scene
-from sim.sim_source import CAMERA_640
+from sim.rooms.path import make_path
+from sim.rooms.renderer import Renderer
+from sim.rooms.rooms import make_scene
+from sim.rooms.sim_source import CAMERA_640
 
 
 @dataclass(frozen=True)

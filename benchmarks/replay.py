@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from offline.eval.replay.live import LiveConfig, ask_live
-from offline.eval.replay.questions import Question, QuestionConfig, make_questions
-from offline.eval.replay.session import ReplaySession
-from offline.eval.replay.stepped import ask_stepped
-from sim.recorder import RecordOptions, bag_stamps, record
-from sim.sim_source import SimSource, make_source
+from offline.eval.replay.playing.live import LiveConfig, ask_live
+from offline.eval.replay.playing.session import ReplaySession
+from offline.eval.replay.playing.stepped import ask_stepped
+from offline.eval.replay.truth.questions import Question, QuestionConfig, make_questions
+from sim.bags.recorder import RecordOptions, bag_stamps, record
+from sim.rooms.sim_source import SimSource, make_source
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 import tyro
-from roboref_core.models.roborefer.random_checkpoint import Shape
+from roboref_core.models.roborefer.checkpoint.random import Shape
 
 from benchmarks._training import HEADER, Case, compare
 
@@ -28,10 +28,21 @@ class Config:
     seed: int = 0
     shape: Shape = field(
         default_factory=lambda: Shape(
-            hidden=192, intermediate=512, layers=4, heads=4, kv_heads=2, vocabulary=16000, tower_hidden=96,
-            tower_intermediate=384, tower_layers=4, tower_heads=4, image_size=112, aspect="resize", depth="none",
+            hidden=192,
+            intermediate=512,
+            layers=4,
+            heads=4,
+            kv_heads=2,
+            vocabulary=16000,
+            tower_hidden=96,
+            tower_intermediate=384,
+            tower_layers=4,
+            tower_heads=4,
+            image_size=112,
+            aspect="resize",
+            depth="none",
         )
-    )  # fmt: skip
+    )
 
 
 def main(config: Config) -> None:

@@ -1,0 +1,1 @@
+"""What runs away from the robot: training data, fine-tuning, evaluation."""

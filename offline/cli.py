@@ -6,7 +6,7 @@ from roboref_core.command_table import CommandTable
 
 COMMANDS = {
     "demo": ("offline.eval.demo", "scene, bag, node, questions and report, end to end"),
-    "sim": ("sim.cli", "make indoor scenes, record them as bags, play bags"),
+    "sim": ("offline.commands.sim", "make indoor scenes, record them as bags, play bags"),
     "data": ("offline.data_engine.cli", "turn posed RGB-D scenes into training examples"),
     "train": ("offline.train.cli", "fine-tune RoboRefer or LLaVA-OneVision on it, locally or on Slurm"),
     "eval": ("offline.eval.cli", "predict, score, compare and report; benchmarks; replay through the node"),

@@ -1,0 +1,1 @@
+"""Simulation: procedural rooms, and rosbags of them."""

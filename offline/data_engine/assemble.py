@@ -4,6 +4,7 @@
 ``referring_train.json``, the same with ``_grid``, and all of them for ``val``. Contains no dates and no
 machine: the same input and settings give the same bytes.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -16,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from offline.data_engine.config import FORMAT
-from offline.data_engine.files import read_json, write_json
 from offline.data_engine.five_frames import SPLITS
 from offline.data_engine.runner import Run
 from offline.data_engine.splits import check_leakage
 from offline.data_engine.task_build import task_name
+from offline.files import read_json, write_json
 
 _SHORT = {"train": "train", "validation": "val"}
 SET_ASIDE = {

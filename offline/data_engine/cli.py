@@ -1,4 +1,5 @@
 """``roboref data``: build, check, look at and validate training data."""
+
 from __future__ import annotations
 
 import json
@@ -10,86 +11,9 @@ from typing import Literal
 
 import tyro
 
-from offline.data_engine.config import SceneConfig, TaskConfig
-
-Phase = Literal["all", "scenes", "tasks", "assemble"]
-
-
-@dataclass(frozen=True)
-class Build:
-    """Turn a folder of scans into training data.
-
-    Phase "scenes" makes one folder of views per scan, "tasks" the samples of each, "assemble" joins them into
-    t1_train_multi.json and the others, with manifest.json. "all" does the three. Killed anywhere, the same command
-    goes on; the result does not depend on --workers or --shard. Exit status: 0, 1 if scans failed (see failed/),
-    3 if the disk is full.
-    """
-
-    scans: Path
-    """Folder with one subfolder or .sens file per scan, or one scan."""
-    out: Path
-    """Where the data goes."""
-    phase: Phase = "all"
-    """What to do now; "all" needs every scan in this run."""
-    workers: int = 1
-    """Scans at a time; each takes one core and up to about 1 GB."""
-    shard: str = "0/1"
-    """i/n: only this part of the scans, for job arrays (not with "assemble")."""
-    train_list: Path | None = None
-    """Official list of training scans, one id per line."""
-    validation_list: Path | None = None
-    """Official list of validation scans. With lists, scans in neither are left out."""
-    validation_share: float = 0.1
-    """Without lists: share of the places that is held out."""
-    label_table: Path | None = None
-    """scannetv2-labels.combined.tsv; by default the one beside the scans, if any."""
-    scene: SceneConfig = field(default_factory=SceneConfig)
-    task: TaskConfig = field(default_factory=TaskConfig)
-
-    def run(self):
-        """The Run that these settings describe. Raises ValueError naming what is wrong with them."""
-        from offline.data_engine.runner import Run, find_jobs
-        from offline.data_engine.splits import assign, read_list
-
-        train = read_list(self.train_list) if self.train_list else []
-        validation = read_list(self.validation_list) if self.validation_list else []
-        jobs = find_jobs(
-            self.scans,
-            lambda ids: assign(ids, train, validation, self.validation_share, self.scene.seed),
-        )
-        table = self.label_table
-        beside = (self.scans if self.scans.is_dir() else self.scans.parent) / "scannetv2-labels.combined.tsv"
-        if table is None and beside.is_file():
-            table = beside
-        return Run(jobs, self.out.absolute(), self.scene, self.task, table)
-
-    def shard_index(self) -> tuple[int, int]:
-        """(index, count). Raises ValueError unless it reads i/n."""
-        index, slash, count = self.shard.partition("/")
-        if not (slash and index.isdigit() and count.isdigit() and int(count) > 0):
-            raise ValueError(f"--shard must read i/n, for example 3/16, found {self.shard!r}")
-        return int(index), int(count)
-
-    def __call__(self) -> int:
-        from offline.data_engine.assemble import assemble
-        from offline.data_engine.runner import run_scenes, run_tasks
-
-        run, shard = self.run(), self.shard_index()
-        failed: list[str] = []
-        if self.phase in ("all", "scenes"):
-            failed += run_scenes(run, self.workers, shard)
-        if self.phase in ("all", "tasks"):
-            failed += run_tasks(run, self.workers, shard)
-        if self.phase in ("all", "assemble"):
-            manifest = assemble(run)
-            for name, facts in manifest["files"].items():
-                print(f"{facts['samples']:9d}  {run.layout.tasks / name}")
-            kinds = ("frames", "objects", "views")
-            removed = (f"{manifest['filtering'][kind]['removed_share']:.1%} of {kind}" for kind in kinds)
-            print(f"filters removed {', '.join(removed)}; roboref data stats --out {run.out} says why")
-        if failed:
-            print(f"{len(failed)} scans failed: {', '.join(failed[:10])}; see {run.out / 'failed'}", file=sys.stderr)
-        return 1 if failed else 0
+from offline.data_engine.build_command import Build
+from offline.data_engine.config import TaskConfig
+from offline.data_engine.slurm import Slurm
 
 
 @dataclass(frozen=True)
@@ -146,14 +70,12 @@ class Check:
     """fx fy cx cy [pixel] of depth, for folders without intrinsics."""
 
     def __call__(self) -> int:
-        from offline.data_engine.check import check_scene
-        from offline.data_engine.rectify import rectified
+        from offline.data_engine.building.rectify import rectified
+        from offline.data_engine.checking.check import check_scene
         from offline.data_engine.sources import open_scene
 
         path = self.scene if self.scene.exists() else self.scans / self.scene
-        scene = open_scene(
-            path, color_intrinsics=self.color_intrinsics, depth_intrinsics=self.depth_intrinsics
-        )
+        scene = open_scene(path, color_intrinsics=self.color_intrinsics, depth_intrinsics=self.depth_intrinsics)
         report = check_scene(rectified(scene), self.out, self.frames, self.min_good, self.annotations)
         print(json.dumps({key: value for key, value in report.items() if key != "frames"}, indent=1))
         return 0 if report["passed"] else 1
@@ -167,7 +89,7 @@ class Stats:
     """Folder that ``build`` wrote."""
 
     def __call__(self) -> int:
-        from offline.data_engine.stats import describe
+        from offline.data_engine.checking.stats import describe
 
         print(describe(self.out))
         return 0
@@ -189,7 +111,7 @@ class Show:
     """What relative picture paths start from."""
 
     def __call__(self) -> int:
-        from offline.data_engine.show import write_page
+        from offline.data_engine.checking.show import write_page
 
         print(write_page(self.json_file, self.html, self.samples, self.seed, self.image_root))
         return 0
@@ -212,8 +134,8 @@ class Validate:
     """Print at most this many findings of each kind."""
 
     def __call__(self) -> int:
-        from offline.data_engine.files import write_json
-        from offline.data_engine.validate import summarise, validate_files
+        from offline.data_engine.checking.validate import summarise, validate_files
+        from offline.files import write_json
 
         findings = validate_files(list(self.json_files), self.image_root)
         print(summarise(findings, self.limit))
@@ -261,45 +183,10 @@ class Convert:
     """to-grounding: of the points."""
 
     def __call__(self) -> int:
-        from offline.data_engine.convert import convert
+        from offline.data_engine.formats.convert import convert
 
         print(convert(self.how, self.source, self.target, self.image_root, self.split, self.seed))
         return 0
-
-
-@dataclass(frozen=True)
-class Slurm:
-    """Build on a cluster: one job array per phase, failed shards again, then the files are joined.
-
-    Waits until all is done. Exit status as of ``build``.
-    """
-
-    build: Build
-    """What to build; its --phase and --shard are set per job."""
-    shards: int = 16
-    """Jobs per array."""
-    executor: Literal["slurm", "local", "debug"] = "slurm"
-    """submitit's executor: a cluster, processes of this machine, or this process."""
-    partition: str | None = None
-    minutes: int = 240
-    cpus: int = 4
-    """Per job; as many scans at a time."""
-    memory_gb: int = 8
-    """Per job."""
-    retries: int = 2
-    """How often the shards that failed are submitted again."""
-    logs: Path = Path("out/slurm")
-    """Where submitit keeps scripts, logs and results."""
-    dry_run: bool = False
-    """Only print the batch script that does the same without submitit."""
-
-    def __call__(self) -> int:
-        from offline.data_engine.slurm import batch_script, run_on_slurm
-
-        if self.dry_run:
-            print(batch_script(self))
-            return 0
-        return run_on_slurm(self)
 
 
 COMMANDS: dict[str, Callable] = {

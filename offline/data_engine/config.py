@@ -1,4 +1,5 @@
 """All settings of a run, and the hash that names them."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -7,13 +8,13 @@ import json
 from dataclasses import dataclass, field
 from enum import Enum
 
+from offline.data_engine.building.scan import ScanConfig
+from offline.data_engine.building.selection import SelectionConfig
 from offline.data_engine.filters import FilterConfig
-from offline.data_engine.scan import ScanConfig
-from offline.data_engine.selection import SelectionConfig
+from offline.data_engine.seeing.visibility import VisibilityConfig
 from offline.data_engine.tasks.pairs import PairConfig
 from offline.data_engine.tasks.referring import ReferringConfig
 from offline.data_engine.tasks.samples import SampleConfig
-from offline.data_engine.visibility import VisibilityConfig
 
 FORMAT = 2
 """Of what is written; part of every hash, so that data of an older layout is not taken for this one."""

@@ -7,8 +7,8 @@ import pytest
 def built(tmp_path_factory):
     """A tree with the views of two synthetic scenes of different places, and the first scene's facts."""
     pytest.importorskip("open3d")
+    from offline.data_engine.building.scene_build import SceneBuilder
     from offline.data_engine.config import SceneConfig, config_hash
-    from offline.data_engine.scene_build import SceneBuilder
     from offline.data_engine.test.synthetic import SyntheticScene
 
     root = tmp_path_factory.mktemp("five_frames")
@@ -22,11 +22,11 @@ def built(tmp_path_factory):
 @pytest.fixture(scope="session")
 def scans(tmp_path_factory):
     """A folder of two small simulated scans in ScanNet's files."""
-    from roboref_core.camera import Camera
+    from roboref_core.geometry.camera import Camera
 
-    from sim.noise import DepthNoise
-    from sim.scannet_writer import write_scene
-    from sim.sim_source import make_source
+    from sim.rooms.noise import DepthNoise
+    from sim.rooms.scannet_writer import write_scene
+    from sim.rooms.sim_source import make_source
 
     folder = tmp_path_factory.mktemp("scans")
     color, depth = Camera(324, 242, 292.0, 292.0, 161.5, 120.5), Camera(160, 120, 144.0, 144.0, 79.5, 59.5)

@@ -2,17 +2,18 @@
 
 A rejected item is counted once, under the first reason that applies, so the counts add up.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from roboref_core.visibility import Visibility
+from roboref_core.views.visibility import Visibility
 
-from offline.data_engine.alignment import Alignment
+from offline.data_engine.seeing.alignment import Alignment
+from offline.data_engine.seeing.surface import Surface
+from offline.data_engine.seeing.visibility import STATES, ObjectView
 from offline.data_engine.sources.labels import LabelTable, normalise_label, structural_family
-from offline.data_engine.surface import Surface
-from offline.data_engine.visibility import STATES, ObjectView
 
 # Fixtures: not the building, but nobody carries them either. By noun, so that every raw spelling is met.
 _IMMOBILE_NOUNS = {

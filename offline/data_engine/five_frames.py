@@ -5,6 +5,7 @@
 both are read. Paths in the JSON that are written here are file names of the same folder, so a tree can move.
 Beside each picture lies its 8-bit depth picture, ``{stem}_depth.png``.
 """
+
 from __future__ import annotations
 
 import re
@@ -14,9 +15,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from roboref_core.camera import pixel_to_normalised
+from roboref_core.geometry.camera import pixel_to_normalised
 
-from offline.data_engine.files import read_json, read_mask, read_picture, write_json, write_picture
+from offline.files import read_json, read_mask, read_picture, write_json, write_picture
 
 SPLITS = ("train", "validation")
 _NAME = re.compile(r"(?P<view>\d\d)_(?P<frame>[^_]+)_original\.png")
@@ -103,9 +104,7 @@ def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
 def write_view(folder: Path, scene_id: str, uid: int, label: str, number: int, view: ViewPictures) -> dict:
     """Write the pictures of view ``number`` (1..5) of an object; returns its entry for ``write_entries``."""
     frame_id = f"{view.frame_id:06d}"
-    names = {
-        kind: f"{number:02d}_{frame_id}_{kind}.png" for kind in ("original", "inpainted", "mask", "mask_dialated")
-    }
+    names = {kind: f"{number:02d}_{frame_id}_{kind}.png" for kind in ("original", "inpainted", "mask", "mask_dialated")}
     write_picture(folder / names["original"], view.original)
     write_picture(folder / names["inpainted"], view.inpainted)
     write_picture(folder / names["mask"], view.mask.astype(np.uint8) * 255)
@@ -126,11 +125,22 @@ def _entry(scene_id: str, uid: int, label: str, frame_id: str, mask: np.ndarray,
     u0, v0, u1, v1 = mask_box(mask)
     cx, cy = pixel_to_normalised(np.array([(u0 + u1) / 2, (v0 + v1) / 2]), w, h)
     return {
-        "scene_id": scene_id, "uid": uid, "frame_id": frame_id, "label": label, "img_w": w, "img_h": h,
-        "x0": float(u0), "y0": float(v0), "x1": float(u1), "y1": float(v1),
-        "cx_norm": round(float(cx), 6), "cy_norm": round(float(cy), 6),
-        "original": names["original"], "inpainted": names["inpainted"], "mask": names["mask"],
-    }  # fmt: skip
+        "scene_id": scene_id,
+        "uid": uid,
+        "frame_id": frame_id,
+        "label": label,
+        "img_w": w,
+        "img_h": h,
+        "x0": float(u0),
+        "y0": float(v0),
+        "x1": float(u1),
+        "y1": float(v1),
+        "cx_norm": round(float(cx), 6),
+        "cy_norm": round(float(cy), 6),
+        "original": names["original"],
+        "inpainted": names["inpainted"],
+        "mask": names["mask"],
+    }
 
 
 def objects(root: Path, split: str, scene_id: str) -> list[int]:

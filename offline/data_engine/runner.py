@@ -3,6 +3,7 @@
 A scene's result is one folder, or one records file, that appears by renaming; a run that was killed anywhere is
 resumed by running it again. Nothing a worker does depends on the others or on their order.
 """
+
 from __future__ import annotations
 
 import errno
@@ -22,14 +23,14 @@ import cv2
 from tqdm import tqdm
 
 from offline.data_engine import five_frames
+from offline.data_engine.building.rectify import rectified
+from offline.data_engine.building.scene_build import SceneBuilder
 from offline.data_engine.config import SceneConfig, TaskConfig, config_hash
-from offline.data_engine.files import read_json, write_json
 from offline.data_engine.five_frames import SPLITS
-from offline.data_engine.rectify import rectified
-from offline.data_engine.scene_build import SceneBuilder
 from offline.data_engine.sources import open_scene
 from offline.data_engine.sources.labels import LabelTable
 from offline.data_engine.task_build import build_tasks
+from offline.files import read_json, write_json
 
 DISK_FULL = 28
 FAILED = 1
@@ -114,9 +115,7 @@ class Run:
     def finished(self, split: str | None = None) -> list[str]:
         """Scenes whose folder is complete, sorted."""
         return sorted(
-            job.scene_id
-            for job in self.jobs
-            if (split is None or job.split == split) and self.has_scene(job)
+            job.scene_id for job in self.jobs if (split is None or job.split == split) and self.has_scene(job)
         )
 
     def has_scene(self, job: SceneJob) -> bool:

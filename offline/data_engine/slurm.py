@@ -1,4 +1,5 @@
 """A build on a cluster: submitit job arrays, one task per shard, failed shards again."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -7,19 +8,51 @@ import shlex
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import submitit
-
-from offline.data_engine.assemble import assemble
-from offline.data_engine.runner import run_scenes, run_tasks
+from offline.data_engine.build_command import Build
 
 if TYPE_CHECKING:
-    from offline.data_engine.cli import Build, Slurm
+    import submitit
 
 _POLL = 2.0
 _GRACE = 20.0
 """A finished job's result may take this long to appear on a shared file system [s]."""
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Build on a cluster: one job array per phase, failed shards again, then the files are joined.
+
+    Waits until all is done. Exit status as of ``build``.
+    """
+
+    build: Build
+    """What to build; its --phase and --shard are set per job."""
+    shards: int = 16
+    """Jobs per array."""
+    executor: Literal["slurm", "local", "debug"] = "slurm"
+    """submitit's executor: a cluster, processes of this machine, or this process."""
+    partition: str | None = None
+    minutes: int = 240
+    cpus: int = 4
+    """Per job; as many scans at a time."""
+    memory_gb: int = 8
+    """Per job."""
+    retries: int = 2
+    """How often the shards that failed are submitted again."""
+    logs: Path = Path("out/slurm")
+    """Where submitit keeps scripts, logs and results."""
+    dry_run: bool = False
+    """Only print the batch script that does the same without submitit."""
+
+    def __call__(self) -> int:
+        if self.dry_run:
+            print(batch_script(self))
+            return 0
+        return run_on_slurm(self)
 
 
 class ShardFailed(RuntimeError):
@@ -28,6 +61,8 @@ class ShardFailed(RuntimeError):
 
 def run_shard(build: Build, phase: str, index: int, count: int) -> list[str]:
     """What one job of an array does; returns the scans that failed in it."""
+    from offline.data_engine.runner import run_scenes, run_tasks
+
     work = {"scenes": run_scenes, "tasks": run_tasks}[phase]
     return work(build.run(), build.workers, (index, count))
 
@@ -37,6 +72,8 @@ def run_on_slurm(settings: Slurm) -> int:
 
     Raises ValueError if a shard fails on every try.
     """
+    from offline.data_engine.assemble import assemble
+
     # Where there is no accounting it warns at every poll.
     logging.getLogger("submitit").setLevel(logging.ERROR)
     build = dataclasses.replace(settings.build, workers=settings.cpus)
@@ -53,6 +90,8 @@ def run_on_slurm(settings: Slurm) -> int:
 
 
 def _run_array(settings: Slurm, build: Build, phase: str) -> None:
+    import submitit
+
     executor = submitit.AutoExecutor(folder=settings.logs / phase, cluster=settings.executor)
     executor.update_parameters(
         name=f"roboref-{phase}",
@@ -85,6 +124,8 @@ def _run_array(settings: Slurm, build: Build, phase: str) -> None:
 
 def _wait(job: submitit.Job) -> str:
     """Wait for a job; returns what went wrong, or ""."""
+    import submitit
+
     missed = 0
     while not job.done():
         time.sleep(_POLL)

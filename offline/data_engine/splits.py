@@ -1,11 +1,12 @@
 """Splits by scene: official lists, or a hash of the place. Never by frame, never by scan of the same place."""
+
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from offline.data_engine.seeds import fraction_of
+from roboref_core.seeds import fraction_of
 
 _SCAN = re.compile(r"(scene\d{4})_\d{2}")
 

@@ -1,4 +1,5 @@
 """The samples of one scene, from its folder: the second phase, which needs other scenes' pictures for "absent"."""
+
 from __future__ import annotations
 
 import json
@@ -6,14 +7,15 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+from roboref_core.seeds import rng_of
+
 from offline.data_engine.config import TaskConfig
-from offline.data_engine.files import read_json, write_bytes, write_json
 from offline.data_engine.five_frames import objects, read_object
-from offline.data_engine.seeds import rng_of
 from offline.data_engine.splits import space_of
 from offline.data_engine.tasks.change import without_unseen_changes
 from offline.data_engine.tasks.pairs import SceneViews, pairs_of
 from offline.data_engine.tasks.samples import SampleMaker
+from offline.files import read_json, write_bytes, write_json
 
 
 def load_scene(tree: Path, split: str, scene_id: str) -> SceneViews:

@@ -1,13 +1,14 @@
 """Reading task files, ours or foreign: a JSON list of samples in LLaVA's form, or JSON lines."""
+
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from roboref_core.answer_text import Point, parse
+from roboref_core.prompting.answer_text import Point, parse
 
-from offline.data_engine.files import read_json
+from offline.files import read_json
 
 
 def read_samples(path: Path) -> Iterator[tuple[str, object]]:

@@ -1,0 +1,1 @@
+"""Evaluation: records -> asking -> scoring -> reporting, public benchmarks, replay through the node."""

@@ -16,16 +16,17 @@ from pathlib import Path
 
 import tyro
 
-from offline.data_engine.files import write_bytes, write_json
-from offline.eval.compare import compare
-from offline.eval.judge import Judged
-from offline.eval.metrics import FIGURES
-from offline.eval.predict import Gone, RunConfig
-from offline.eval.predictors import ModelConfig, Predictor, load_predictor
-from offline.eval.samples import SampleFile
-from offline.eval.show import ShowConfig
-from offline.eval.table import cell, markdown
+from offline.eval.asking.predict import Gone, RunConfig
+from offline.eval.asking.predictor import ModelConfig, Predictor
+from offline.eval.asking.predictors import load_predictor
+from offline.eval.asking.show import ShowConfig
+from offline.eval.records.samples import SampleFile
+from offline.eval.reporting.table import cell, markdown
+from offline.eval.scoring.compare import compare
+from offline.eval.scoring.judge import Judged
+from offline.eval.scoring.metrics import FIGURES
 from offline.eval.zeroshot import read_files, run
+from offline.files import write_bytes, write_json
 
 FORMS = ("t1_val_multi", "t1_val_concat")
 _FIGURES = ("correct", "hit_at_mask", "not_visible_accuracy", "l2", "success_at_0.05", "unparsable")

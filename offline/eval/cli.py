@@ -5,11 +5,14 @@ from __future__ import annotations
 from roboref_core.command_table import CommandTable
 
 COMMANDS = {
-    "predict": ("offline.eval.predict", "put a file of samples to a model, once; resumes where it was stopped"),
-    "score": ("offline.eval.score", "figures from predictions and data; no model, seconds"),
-    "compare": ("offline.eval.compare", "two models on the same samples: what differs, and what is noise"),
-    "report": ("offline.eval.report", "one HTML file with tables, plots and every kind of case to look at"),
-    "calibrate": ("offline.eval.calibrate", "make p_visible a probability, from predictions on a validation file"),
+    "predict": ("offline.eval.asking.predict", "put a file of samples to a model, once; resumes where it was stopped"),
+    "score": ("offline.eval.scoring.score", "figures from predictions and data; no model, seconds"),
+    "compare": ("offline.eval.scoring.compare", "two models on the same samples: what differs, and what is noise"),
+    "report": ("offline.eval.reporting.report", "one HTML file with tables, plots and every kind of case to look at"),
+    "calibrate": (
+        "offline.eval.scoring.calibrate",
+        "make p_visible a probability, from predictions on a validation file",
+    ),
     "zeroshot": ("offline.eval.zeroshot", "the four validation files, one model, one table"),
     "ablation": ("offline.eval.ablation", "grid on and off, two pictures or one, depth on and off"),
     "bench": ("offline.eval.benches.cli", "RefSpatial-Bench, Where2Place, CrossPoint-Bench"),

@@ -11,9 +11,9 @@ from pathlib import Path
 import tyro
 
 from offline.eval.replay.cli import ReplayConfig, print_table, procedural, replay_one
-from offline.eval.replay.perturbation import Perturbation
-from offline.eval.replay.record import digest
-from offline.eval.replay.report import Run, write_report
+from offline.eval.replay.playing.perturbation import Perturbation
+from offline.eval.replay.scoring.record import digest
+from offline.eval.replay.scoring.report import Run, write_report
 
 
 @dataclass(frozen=True)

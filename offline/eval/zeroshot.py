@@ -14,14 +14,15 @@ from pathlib import Path
 
 import tyro
 
-from offline.data_engine.files import write_bytes
-from offline.eval.predict import Gone, RunConfig, predict
-from offline.eval.predictions import read_predictions
-from offline.eval.predictors import ModelConfig, Predictor, load_predictor
-from offline.eval.report import Section, section, summary, write_report
-from offline.eval.samples import SampleFile, read_samples, select
-from offline.eval.show import ShowConfig
-from offline.eval.table import markdown
+from offline.eval.asking.predict import Gone, RunConfig, predict
+from offline.eval.asking.predictor import ModelConfig, Predictor
+from offline.eval.asking.predictors import load_predictor
+from offline.eval.asking.show import ShowConfig
+from offline.eval.records.predictions import read_predictions
+from offline.eval.records.samples import SampleFile, read_samples, select
+from offline.eval.reporting.report import Section, section, summary, write_report
+from offline.eval.reporting.table import markdown
+from offline.files import write_bytes
 
 FILES = ("t1_val_multi", "t1_val_concat", "t2a_val_multi", "t2b_val_multi")
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from roboref_core.models.roborefer.training import IGNORE
-from roboref_core.prompt import Convention
+from roboref_core.prompting.prompt import Convention
+from roboref_core.seeds import rng_of
 from torch import nn
 from tqdm import tqdm
 
-from offline.data_engine.seeds import rng_of
 from offline.data_engine.task_files import turns
 from offline.train.dataset import Item, TrainData, collator
 from offline.train.families.base import Reader
+from offline.train.families.roborefer.examples import IGNORE
 from offline.train.network import Network, load_network, merged
 from offline.train.plan import PARTS, Plan
 from offline.train.registry import Term, terms_of

@@ -13,7 +13,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from offline.data_engine.files import read_json, write_json
+from offline.files import read_json, write_json
 
 MANIFEST, POSITION, PLAN = "complete.json", "position.json", "plan.yaml"
 PARTIAL = ".partial"

@@ -144,11 +144,18 @@ class Slurm:
         from offline.train.slurm import Request, render, submit, write
 
         request = Request(
-            plan=self.plan, nodes=self.nodes, gpus_per_node=self.gpus_per_node,
+            plan=self.plan,
+            nodes=self.nodes,
+            gpus_per_node=self.gpus_per_node,
             processes_per_node=self.processes_per_node or max(1, self.gpus_per_node),
-            cpus_per_node=self.cpus_per_node, time=self.time, notice=self.notice, partition=self.partition,
-            account=self.account, setup=self.setup, extra=self.extra,
-        )  # fmt: skip
+            cpus_per_node=self.cpus_per_node,
+            time=self.time,
+            notice=self.notice,
+            partition=self.partition,
+            account=self.account,
+            setup=self.setup,
+            extra=self.extra,
+        )
         plan = load_plan(self.plan)
         script = write(render(request, plan), plan.output)
         print(script.read_text() if not self.submit else f"{script}\njob {submit(script, plan.output)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from offline.data_engine.files import write_picture
+from offline.files import write_picture
 
 _SIZE, _LEFT, _BOTTOM, _TOP, _RIGHT = (1000, 500), 80, 50, 30, 20
 _INK, _FAINT, _LINE, _MEAN = (40, 40, 40), (225, 225, 225), (170, 190, 225), (30, 80, 180)

@@ -13,8 +13,8 @@ from PIL import Image
 from roboref_core.models.roborefer.prompt_text import DEPTH, IMAGE
 from torch.utils.data import Dataset
 
-from offline.data_engine.files import read_picture
 from offline.data_engine.task_files import picture_path, pictures_of, read_samples
+from offline.files import read_picture
 from offline.train.families.base import Counts, Example, Reader
 from offline.train.order import Order, Source
 from offline.train.registry import Term

@@ -7,13 +7,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from offline.data_engine.files import read_json, write_json
-from offline.eval.metrics import FIGURES
-from offline.eval.predict import RunConfig, predict
-from offline.eval.predictions import read_predictions
-from offline.eval.predictors import ModelConfig, load_predictor
-from offline.eval.samples import read_samples, select
-from offline.eval.score import score_file
+from offline.eval.asking.predict import RunConfig, predict
+from offline.eval.asking.predictor import ModelConfig
+from offline.eval.asking.predictors import load_predictor
+from offline.eval.records.predictions import read_predictions
+from offline.eval.records.samples import read_samples, select
+from offline.eval.scoring.metrics import FIGURES
+from offline.eval.scoring.score import score_file
+from offline.files import read_json, write_json
 from offline.train.plan import Evaluation
 
 FOLDER, BEST = "eval", "best.json"
@@ -51,16 +52,21 @@ class Evaluator:
         chosen = type(data)(data.name, samples, data.problems, data.examples)
         scores = score_file(read_predictions(out), chosen, with_floor=False)
         write_json(out.with_suffix(".json"), scores)
-        found = {name: figure["value"] for name, figure in scores["overall"]["figures"].items()
-                 if isinstance(figure, dict) and isinstance(figure.get("value"), (int, float))}  # fmt: skip
+        found = {
+            name: figure["value"]
+            for name, figure in scores["overall"]["figures"].items()
+            if isinstance(figure, dict) and isinstance(figure.get("value"), (int, float))
+        }
         self._note_best(step, found)
         return {f"eval_{name}": float(value) for name, value in found.items()}
 
     def _note_best(self, step: int, found: dict[str, float]) -> None:
         value = found.get(self.config.metric)
         if value is None:
-            raise ValueError(f"{self.config.data}: {self.config.metric} cannot be told from its samples; there are "
-                             f"{', '.join(sorted(found))}")  # fmt: skip
+            raise ValueError(
+                f"{self.config.data}: {self.config.metric} cannot be told from its samples; there are "
+                f"{', '.join(sorted(found))}"
+            )
         best = read_json(self.run / BEST) if (self.run / BEST).is_file() else None
         if best is None or best["step"] == step or value > best["value"]:
             write_json(self.run / BEST, {"step": step, "metric": self.config.metric, "value": value})

@@ -39,8 +39,12 @@ def inspect_run(run: Path) -> Report:
     if (run / QUARANTINE).is_file():
         problems = [json.loads(line)["problem"] for line in (run / QUARANTINE).read_text().splitlines()]
         report.lines.append(f"{len(problems)} samples in quarantine, first: {problems[0]}")
-    trained = {part for stage, until in zip(plan.stages, (0, *position.until), strict=False)
-               if until < position.step for part in stage.train}  # fmt: skip
+    trained = {
+        part
+        for stage, until in zip(plan.stages, (0, *position.until), strict=False)
+        if until < position.step
+        for part in stage.train
+    }
     _inspect_model(whole[-1] / "model", plan, trained, report)
     if position.step >= end and not (run / "model").exists():
         report.errors.append(f"{run / 'model'} is missing: run it once more to write it")

@@ -28,9 +28,7 @@ class Network(nn.Module):
         seed: of the adapters.
     """
 
-    def __init__(
-        self, family: Family, model: nn.Module, parts: Iterable[str], lora: Lora | None = None, seed: int = 0
-    ):
+    def __init__(self, family: Family, model: nn.Module, parts: Iterable[str], lora: Lora | None = None, seed: int = 0):
         super().__init__()
         self.family, self.model = family, model
         unused = {id(parameter) for parameter in family.unused(model)}

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from offline.data_engine.seeds import rng_of
+from roboref_core.seeds import rng_of
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,9 @@ class Lora(_Strict):
 
 class Evaluation(_Strict):
     """Attributes:
-    data: samples of a task file, see ``offline.eval.samples``; of scenes that are not trained on.
+    data: samples of a task file, see ``offline.eval.records.samples``; of scenes that are not trained on.
     samples: only the first so many.
-    metric: a figure of ``offline.eval.metrics``, larger is better; the checkpoint where it is largest is kept.
+    metric: a figure of ``offline.eval.scoring.metrics``, larger is better; the checkpoint where it is largest is kept.
     """
 
     data: Path

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from roboref_core.prompt import Convention
+from roboref_core.prompting.prompt import Convention
 
-from offline.data_engine.refspatial import find_lists
+from offline.data_engine.formats.refspatial import find_lists
 from offline.train.plan import Plan, Stage, read_yaml
 
 _TERM = re.compile(r"(?P<name>[^\s+*@]+)(?:\*(?P<weight>\d+(?:\.\d*)?))?(?:@(?P<share>\d*\.?\d+))?")
@@ -104,8 +104,9 @@ def parse_mixture(text: str, registry: dict[str, Entry]) -> tuple[Term, ...]:
     for word in text.split("+"):
         match = _TERM.fullmatch(word.strip())
         if match is None:
-            raise ValueError(f"mixture {text!r}: expected name, name*weight, name@share or name*weight@share, "
-                             f"found {word!r}")  # fmt: skip
+            raise ValueError(
+                f"mixture {text!r}: expected name, name*weight, name@share or name*weight@share, found {word!r}"
+            )
         name = match["name"]
         if name not in registry:
             raise ValueError(f"mixture {text!r}: no data set {name!r}; there are {', '.join(sorted(registry))}")

@@ -24,10 +24,19 @@ def to_universal(checkpoint: Path) -> None:
     workers = str(min(_MOST_WORKERS, len(os.sched_getaffinity(0))))
     sharded = checkpoint / (checkpoint / _LATEST).read_text().strip()
     command = [
-        sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--input_folder", str(sharded), "--output_folder",
-        str(_universal(checkpoint)), "--inject_missing_state", "--num_extract_workers", workers, "--num_merge_workers",
+        sys.executable,
+        "-m",
+        "deepspeed.checkpoint.ds_to_universal",
+        "--input_folder",
+        str(sharded),
+        "--output_folder",
+        str(_universal(checkpoint)),
+        "--inject_missing_state",
+        "--num_extract_workers",
         workers,
-    ]  # fmt: skip
+        "--num_merge_workers",
+        workers,
+    ]
     # It is no rank of the run.
     environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

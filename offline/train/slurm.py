@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from offline.data_engine.files import write_bytes
+from offline.files import write_bytes
 from offline.train import checkpoints
 from offline.train.plan import Plan
 

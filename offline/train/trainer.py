@@ -164,7 +164,10 @@ class SegmentTrainer(Trainer):
     # Step.
 
     def compute_loss(
-        self, model: nn.Module, inputs: TrainBatch, return_outputs: bool = False,
+        self,
+        model: nn.Module,
+        inputs: TrainBatch,
+        return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         # Gradients are averaged over ranks, but the loss is a sum over the whole step.

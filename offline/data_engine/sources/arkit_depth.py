@@ -13,8 +13,7 @@ from pathlib import Path
 
 import lz4.block
 import numpy as np
-
-from offline.data_engine.sources.base import BadFrame
+from roboref_core.scene import BadFrame
 
 HEIGHT, WIDTH = 192, 256
 _U16_BYTES, _F32_BYTES = HEIGHT * WIDTH * 2, HEIGHT * WIDTH * 4

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from roboref_core.camera import Camera
-from roboref_core.pose import from_quaternion, inverse
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import from_quaternion, inverse
 
 # Model -> how its parameters become (fx, fy, cx, cy, distortion model, coefficients).
 _MODELS = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from offline.data_engine.sources.base import Scene
+from roboref_core.scene import Scene
+
 from offline.data_engine.sources.layouts import (
     Overrides,
     read_exported,

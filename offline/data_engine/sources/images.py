@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import simplejpeg
-from roboref_core.camera import Camera
-
-from offline.data_engine.sources.base import BadFrame, EncodedImage
+from roboref_core.geometry.camera import Camera
+from roboref_core.scene import BadFrame, EncodedImage
 
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"

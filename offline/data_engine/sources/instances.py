@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-
-from offline.data_engine.sources.base import Instances
+from roboref_core.scene import Instances
 
 # Share of an aggregation's segments that may be absent from the segmentation; more means it was made for another mesh.
 _MAX_ABSENT_SEGMENTS = 0.1

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
-from roboref_core.pose import from_quaternion, interpolate
+from roboref_core.geometry.pose import from_quaternion, interpolate
 
 from offline.data_engine.sources.posed_folder import PosedFolder, camera_for
 

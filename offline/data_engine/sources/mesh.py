@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from plyfile import PlyData, PlyParseError
-
-from offline.data_engine.sources.base import Mesh
+from roboref_core.scene import Mesh
 
 
 def read_ply(path: str | Path) -> Mesh:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from roboref_core.camera import Camera
+from roboref_core.geometry.camera import Camera
+from roboref_core.scene import BadFrame, EncodedImage
 
-from offline.data_engine.sources.base import BadFrame, EncodedImage
 from offline.data_engine.sources.images import check_size, decode_color, decode_depth, encoded_image
 from offline.data_engine.sources.poses import clean_poses
 

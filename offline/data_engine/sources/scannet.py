@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from roboref_core.pose import orthonormalise
+from roboref_core.geometry.pose import orthonormalise
+from roboref_core.scene import EncodedImage, Instances, Mesh, Scene
 
-from offline.data_engine.sources.base import EncodedImage, Instances, Mesh, Scene
 from offline.data_engine.sources.instances import read_instances
 from offline.data_engine.sources.labels import LABEL_FILE, LabelTable
 from offline.data_engine.sources.mesh import read_ply

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from roboref_core.camera import Camera
+from roboref_core.geometry.camera import Camera
+from roboref_core.scene import BadFrame, EncodedImage, Instances, Mesh
 
 from offline.data_engine.sources.arkit_depth import HEIGHT, WIDTH, ArkitDepth
-from offline.data_engine.sources.base import BadFrame, EncodedImage, Instances, Mesh
 from offline.data_engine.sources.colmap import read_cameras, read_images
 from offline.data_engine.sources.images import check_size, decode_color, encoded_image
 from offline.data_engine.sources.instances import read_instances

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from roboref_core.camera import Camera
+from roboref_core.geometry.camera import Camera
+from roboref_core.scene import BadFrame, EncodedImage
 
-from offline.data_engine.sources.base import BadFrame, EncodedImage
 from offline.data_engine.sources.images import check_size, decode_color, encoded_image
 from offline.data_engine.sources.poses import clean_poses
 from offline.data_engine.sources.sens_index import FRAME, SensIndex

@@ -1,13 +1,14 @@
 """Can one see that an object was painted out? A dark book on a dark seat leaves nothing to point to."""
+
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
 
-from offline.data_engine.files import read_mask, read_picture
 from offline.data_engine.five_frames import ViewFiles
 from offline.data_engine.tasks.pairs import SceneViews
+from offline.files import read_mask, read_picture
 
 _VISIBLE_STEP = 25
 """A pixel has changed if one of its channels has by more than this, of 255."""

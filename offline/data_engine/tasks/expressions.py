@@ -4,6 +4,7 @@ Whatever a phrase names is checked against every object of the scene that could 
 that people use for the same thing. If one of those may be in the picture but cannot be judged, or a relation
 is neither clearly true nor clearly false for it, there is no expression.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence

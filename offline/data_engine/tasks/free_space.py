@@ -1,9 +1,10 @@
 """Vacant places on a support: where something could be put down."""
+
 from __future__ import annotations
 
 import cv2
 import numpy as np
-from roboref_core.camera import Camera
+from roboref_core.geometry.camera import Camera
 
 _LEVEL = 0.95
 """Cosine of the steepest slope that still is level (18 degrees)."""

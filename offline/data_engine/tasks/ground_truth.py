@@ -3,14 +3,15 @@
 The middle of the mask's tight box if it lies in the mask, else one of the mask's pixels, drawn uniformly
 and seeded by (seed, scene, uid, frame).
 """
+
 from __future__ import annotations
 
 import cv2
 import numpy as np
-from roboref_core.camera import pixel_to_normalised
+from roboref_core.geometry.camera import pixel_to_normalised
+from roboref_core.seeds import rng_of
 
 from offline.data_engine.five_frames import mask_box
-from offline.data_engine.seeds import rng_of
 
 
 def ground_truth_pixel(mask: np.ndarray, *seed: str | int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 A view in which visibility cannot be decided is neither: only ``certainly_hidden`` views become negatives.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from roboref_core.visibility import Visibility
+from roboref_core.seeds import rng_of
+from roboref_core.views.visibility import Visibility
 
 from offline.data_engine.five_frames import ViewFiles
-from offline.data_engine.seeds import rng_of
 from offline.data_engine.tasks.expressions import could_be_meant
 
 REASONS = ("out_of_frustum", "occluded", "absent", "same_class_elsewhere", "inpainted")
@@ -39,7 +40,11 @@ class PairConfig:
     negatives: float = 1.0
     mix: Mapping[str, float] = field(
         default_factory=lambda: {
-            "out_of_frustum": 0.25, "occluded": 0.25, "absent": 0.15, "same_class_elsewhere": 0.25, "inpainted": 0.1
+            "out_of_frustum": 0.25,
+            "occluded": 0.25,
+            "absent": 0.15,
+            "same_class_elsewhere": 0.25,
+            "inpainted": 0.1,
         }
     )
     tiers: str = "AB"

@@ -1,22 +1,23 @@
 """Referring facts of one frame: phrases with their points and masks, ready to become training samples."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from roboref_core.pose import transform
-from roboref_core.visibility import Visibility
+from roboref_core.geometry.pose import transform
+from roboref_core.seeds import rng_of
+from roboref_core.views.visibility import Visibility
 
 from offline.data_engine.filters import is_named
 from offline.data_engine.five_frames import mask_box
-from offline.data_engine.seeds import rng_of
-from offline.data_engine.surface import Surface
+from offline.data_engine.seeing.surface import Surface
+from offline.data_engine.seeing.visibility import FrameVisibility, ObjectView
 from offline.data_engine.tasks import expressions as ex
 from offline.data_engine.tasks import relations
 from offline.data_engine.tasks.free_space import level_pixels, vacant
 from offline.data_engine.tasks.ground_truth import innermost_pixel, reliable_pixel
 from offline.data_engine.tasks.relations import SeenObject
-from offline.data_engine.visibility import FrameVisibility, ObjectView
 
 _SAMPLED = 1500
 """Surface points per object that relations are computed from."""

@@ -4,6 +4,7 @@ Each test answers True, False or None. None is the zone in which people disagree
 anywhere among its candidates is ambiguous and no expression is made of it.
 Left, right, in front of and behind are the camera's; on, under, between and near are those of the world.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ def between(a: SeenObject, b: SeenObject, c: SeenObject) -> bool | None:
 
 def distance(a: SeenObject, b: SeenObject) -> float:
     """Between the surfaces' nearest sampled points [m]."""
-    d = a.points[:: _THINNED, None] - b.points[None, ::_THINNED]
+    d = a.points[::_THINNED, None] - b.points[None, ::_THINNED]
     return float(np.sqrt((d * d).sum(axis=2).min()))
 
 

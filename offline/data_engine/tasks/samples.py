@@ -4,6 +4,7 @@ A sample is ``{"id", "image", "conversations": [{"from": "human"}, {"from": "gpt
 list of paths, ``depth`` the same for the depth pictures. Prompts hold no ``<image>``: whoever loads the sample
 puts exactly one per picture in front.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -11,17 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from roboref_core import prompt
-from roboref_core.answer_text import format_answer
-from roboref_core.concat import SideBySide
-from roboref_core.grid import Grid
-from roboref_core.marker import Marker
-from roboref_core.prompt import DrawnMark, Form
+from roboref_core.prompting import prompt
+from roboref_core.prompting.answer_text import format_answer
+from roboref_core.prompting.grid import Grid
+from roboref_core.prompting.marker import Marker
+from roboref_core.prompting.prompt import DrawnMark, Form
+from roboref_core.prompting.side_by_side import SideBySide
 
-from offline.data_engine.files import read_mask, read_picture, write_picture
 from offline.data_engine.five_frames import ViewFiles, depth_path
 from offline.data_engine.tasks.ground_truth import normalised, reliable_pixel
 from offline.data_engine.tasks.pairs import TIERS, Pair, SceneViews, can_be_removed
+from offline.files import read_mask, read_picture, write_picture
 
 TASKS = ("t1", "t2a", "t2b", "referring")
 

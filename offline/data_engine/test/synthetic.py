@@ -1,20 +1,32 @@
 """A small room as a Scene: colour and depth by Open3D's ray casting, which owes nothing to our renderer."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from roboref_core.camera import Camera
-from roboref_core.pose import look_at
-
-from offline.data_engine.sources.base import EncodedImage, Instances, Mesh
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import look_at
+from roboref_core.scene import EncodedImage, Instances, Mesh
 
 COLOR = Camera(324, 242, 292.5, 292.5, 161.3, 120.2)
 DEPTH = Camera(160, 120, 144.4, 144.9, 79.6, 59.4)
 BOX_FACES = np.array(
-    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4],
-     [1, 5, 7], [1, 7, 3]]
+    [
+        [0, 1, 3],
+        [0, 3, 2],
+        [4, 6, 7],
+        [4, 7, 5],
+        [0, 4, 5],
+        [0, 5, 1],
+        [2, 3, 7],
+        [2, 7, 6],
+        [0, 2, 6],
+        [0, 6, 4],
+        [1, 5, 7],
+        [1, 7, 3],
+    ]
 )
 
 

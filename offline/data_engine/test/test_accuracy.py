@@ -2,6 +2,7 @@
 
 Sensor depth is noisy and has holes; with ``pose_noise`` the poses are off as well, as real ones are.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -9,20 +10,20 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from roboref_core.answer_text import NOT_VISIBLE
-from roboref_core.camera import Camera
-from roboref_core.pose import from_quaternion
-from roboref_core.visibility import Visibility
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import from_quaternion
+from roboref_core.prompting.answer_text import NOT_VISIBLE
+from roboref_core.views.visibility import Visibility
 
+from offline.data_engine.building.scene_build import SceneBuilder
 from offline.data_engine.config import SceneConfig, TaskConfig
 from offline.data_engine.filters import FilterConfig
-from offline.data_engine.scene_build import SceneBuilder
+from offline.data_engine.seeing.surface import Surface
+from offline.data_engine.seeing.visibility import FrameVisibility
 from offline.data_engine.sources import open_scene
 from offline.data_engine.sources.labels import structural_family
-from offline.data_engine.surface import Surface
 from offline.data_engine.task_build import build_tasks
 from offline.data_engine.task_files import answer_points, read_samples
-from offline.data_engine.visibility import FrameVisibility
 
 o3d = pytest.importorskip("open3d")
 CLEARLY_VISIBLE = 1.5e-4
@@ -136,8 +137,8 @@ def test_on_a_small_noisy_scan(scans, tmp_path):
 @pytest.mark.parametrize("pose_noise", [0.0, 1.0])
 @pytest.mark.parametrize("seed", [11, 12, 13])
 def test_on_noisy_scenes(seed, pose_noise, tmp_path):
-    from sim.noise import DepthNoise
-    from sim.sim_source import make_source
+    from sim.rooms.noise import DepthNoise
+    from sim.rooms.sim_source import make_source
 
     color = Camera(648, 484, 585.0, 582.7, 323.2, 241.2)
     scene = make_source(seed, 150, triangles=120_000, color_camera=color, depth_noise=DepthNoise())

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from roboref_core.visibility import Visibility
+from roboref_core.scene import Instances
+from roboref_core.views.visibility import Visibility
 
-from offline.data_engine.alignment import Alignment
 from offline.data_engine.filters import (
     FilterConfig,
     category,
@@ -15,11 +15,11 @@ from offline.data_engine.filters import (
     reject_object,
     reject_view,
 )
-from offline.data_engine.sources.base import Instances
+from offline.data_engine.seeing.alignment import Alignment
+from offline.data_engine.seeing.surface import Surface
+from offline.data_engine.seeing.visibility import STATES, ObjectView
 from offline.data_engine.sources.labels import LabelTable, structural_family
-from offline.data_engine.surface import Surface
 from offline.data_engine.test.synthetic import box, merge
-from offline.data_engine.visibility import STATES, ObjectView
 
 TABLE = Path(__file__).parents[4] / "shared/data/scannet_labels/scannetv2-labels.combined.tsv"
 
@@ -60,10 +60,20 @@ def view(**changes) -> ObjectView:
     for name, n in changes.pop("counts", {}).items():
         counts[STATES.index(Visibility[name])] = n
     values = {
-        "object_id": 1, "state": Visibility.VISIBLE, "counts": counts, "fraction": 0.9, "area": 1000,
-        "box": (5, 5, 40, 40), "border_distance": 5, "distance": 2.0, "direction": np.array([0.0, 0, 1]),
-        "elevation": 0.3, "certainly_hidden": False, "hole_share": 0.1, "residual": 0.01,
-    } | changes  # fmt: skip
+        "object_id": 1,
+        "state": Visibility.VISIBLE,
+        "counts": counts,
+        "fraction": 0.9,
+        "area": 1000,
+        "box": (5, 5, 40, 40),
+        "border_distance": 5,
+        "distance": 2.0,
+        "direction": np.array([0.0, 0, 1]),
+        "elevation": 0.3,
+        "certainly_hidden": False,
+        "hole_share": 0.1,
+        "residual": 0.01,
+    } | changes
     return ObjectView(**values)
 
 

@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 
-from offline.data_engine.files import read_json, read_mask, read_picture, write_json
 from offline.data_engine.five_frames import (
     ViewPictures,
     depth_path,
@@ -18,6 +17,7 @@ from offline.data_engine.five_frames import (
     write_entries,
     write_view,
 )
+from offline.files import read_json, read_mask, read_picture, write_json
 
 SCENE, UID = "scene0000_00", 12
 
@@ -40,8 +40,14 @@ def tree(tmp_path):
 def test_written_as_the_published_layout(tree):
     folder = tree / "train" / SCENE / f"uid_{UID}"
     names = {path.name for path in folder.iterdir()}
-    assert {"01_008710_original.png", "01_008710_inpainted.png", "01_008710_mask.png", "01_008710_mask_dialated.png",
-            "01_008710_original_depth.png", f"{SCENE}_uid_{UID}_five_frames.json"} <= names  # fmt: skip
+    assert {
+        "01_008710_original.png",
+        "01_008710_inpainted.png",
+        "01_008710_mask.png",
+        "01_008710_mask_dialated.png",
+        "01_008710_original_depth.png",
+        f"{SCENE}_uid_{UID}_five_frames.json",
+    } <= names
     entry = read_json(folder / f"{SCENE}_uid_{UID}_five_frames.json")[0]
     published = "scene_id uid frame_id label img_w img_h x0 y0 x1 y1 cx_norm cy_norm original inpainted mask"
     assert list(entry) == sorted(published.split())

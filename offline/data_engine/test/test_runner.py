@@ -1,4 +1,5 @@
 """A run over real files: the same bytes whatever the workers, shards and kills."""
+
 from __future__ import annotations
 
 import contextlib
@@ -15,18 +16,20 @@ from pathlib import Path
 
 import pytest
 
-from offline.data_engine import files, runner
+from offline import files
+from offline.data_engine import runner
 from offline.data_engine.assemble import assemble
-from offline.data_engine.cli import Build, Slurm, main
+from offline.data_engine.build_command import Build
+from offline.data_engine.building.scene_build import SceneBuilder
+from offline.data_engine.checking.validate import validate_files
+from offline.data_engine.cli import main
 from offline.data_engine.config import SceneConfig
-from offline.data_engine.files import read_json
 from offline.data_engine.filters import FilterConfig
 from offline.data_engine.runner import Run, SceneJob, find_jobs, run_scenes, run_tasks, shard_of, tree_jobs
-from offline.data_engine.scene_build import SceneBuilder
-from offline.data_engine.slurm import batch_script
+from offline.data_engine.slurm import Slurm, batch_script
 from offline.data_engine.sources import open_scene
 from offline.data_engine.splits import assign
-from offline.data_engine.validate import validate_files
+from offline.files import read_json
 
 SCENE_CONFIG = SceneConfig(filters=FilterConfig(keep_immobile=True))
 
@@ -59,8 +62,14 @@ def test_a_run_has_everything_and_the_validator_agrees(reference):
     try:
         manifest = read_json(run.out / "manifest.json")
         assert manifest["scenes"] == {"train": ["scene0001_00", "scene0002_00"], "validation": []}
-        assert {"t1_train_multi.json", "t1_train_concat.json", "t2a_train_multi.json", "t2b_train_multi.json",
-                "referring_train.json", "t1_train_multi_grid.json"} <= set(manifest["files"])  # fmt: skip
+        assert {
+            "t1_train_multi.json",
+            "t1_train_concat.json",
+            "t2a_train_multi.json",
+            "t2b_train_multi.json",
+            "referring_train.json",
+            "t1_train_multi_grid.json",
+        } <= set(manifest["files"])
         paths = [run.layout.tasks / name for name in manifest["files"]]
         assert validate_files(paths) == []
         assert not [name for name in result if ".part" in name]

@@ -1,4 +1,5 @@
 """The job arrays: on this machine, and on a real Slurm of two nodes where one is installed."""
+
 from __future__ import annotations
 
 import os
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from offline.data_engine.cli import main
-from offline.data_engine.files import read_json
 from offline.data_engine.test.test_runner import digest
+from offline.files import read_json
 
 CLUSTER = Path(__file__).parents[2] / "train/test/slurm_cluster.sh"
 

@@ -16,21 +16,22 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from roboref_core.answer_text import format_answer
-from roboref_core.prompt import Convention
+from roboref_core.prompting.answer_text import format_answer
+from roboref_core.prompting.prompt import Convention
 from tyro.conf import Positional
 
-from offline.data_engine.files import write_json
-from offline.eval.baselines import Baseline, ImageCentre, NeverVisible, RandomInSizePrior, sizes_of
+from offline.eval.asking.baselines import Baseline, ImageCentre, NeverVisible, RandomInSizePrior, sizes_of
+from offline.eval.asking.predict import Gone, RunConfig, predict
+from offline.eval.asking.predictor import ModelConfig
+from offline.eval.asking.predictors import load_predictor
+from offline.eval.asking.show import ShowConfig
 from offline.eval.benches.families import FAMILIES, Family
 from offline.eval.benches.items import BENCHMARKS, Item
 from offline.eval.benches.published import NOTICE, rows
 from offline.eval.benches.score import score
-from offline.eval.predict import Gone, RunConfig, predict
-from offline.eval.predictions import Predictions, collect, read_predictions
-from offline.eval.predictors import ModelConfig, load_predictor
-from offline.eval.show import ShowConfig
-from offline.eval.table import markdown
+from offline.eval.records.predictions import Predictions, collect, read_predictions
+from offline.eval.reporting.table import markdown
+from offline.files import write_json
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,15 @@ def _answers(baseline: Baseline, items: Sequence[Item]) -> Predictions:
     for item in items:
         point = baseline.point(item.sample)
         points = [] if point is None else [list(point)]
-        lines.append({"kind": "prediction", "id": item.sample.id, "text": format_answer(points or None),
-                      "points": points, "visible": point is not None})  # fmt: skip
+        lines.append(
+            {
+                "kind": "prediction",
+                "id": item.sample.id,
+                "text": format_answer(points or None),
+                "points": points,
+                "visible": point is not None,
+            }
+        )
     return collect(lines, baseline.name)
 
 
@@ -124,8 +132,10 @@ def main(argv: list[str]) -> int:
     config = tyro.cli(Config, args=argv, prog="roboref eval bench", description=__doc__)
     benchmark, family = BENCHMARKS[config.benchmark], _family(config)
     if not config.root.is_dir():
-        print(f"{config.root}: no such folder. Get the data with:\n  {benchmark.fetch.format(root=config.root)}",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"{config.root}: no such folder. Get the data with:\n  {benchmark.fetch.format(root=config.root)}",
+            file=sys.stderr,
+        )
         return 1
     try:
         items = benchmark.read(config.root, family)[: config.run.limit]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from roboref_core.prompt import SUFFIX, Convention
+from roboref_core.prompting.prompt import SUFFIX, Convention
 
 from offline.eval.benches import official
 from offline.eval.benches.official import Target

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from roboref_core.prompt import Form
+from roboref_core.prompting.prompt import Form
 
-from offline.data_engine.files import read_json, read_mask
 from offline.eval.benches import official
 from offline.eval.benches.families import Family
 from offline.eval.benches.official import Target
-from offline.eval.samples import Sample
+from offline.eval.records.samples import Sample
+from offline.files import read_json, read_mask
 
 REFSPATIAL_TASKS = ("Location", "Placement", "Unseen")
 _CROSSPOINT_POINTING = ("Fine-grained Grounding", "Correspondence-Pointing")

@@ -10,8 +10,8 @@ import numpy as np
 from offline.eval.benches import official, strict
 from offline.eval.benches.families import Family
 from offline.eval.benches.items import Item
-from offline.eval.intervals import ClusterBootstrap, wilson
-from offline.eval.predictions import Predictions
+from offline.eval.records.predictions import Predictions
+from offline.eval.scoring.intervals import ClusterBootstrap, wilson
 
 _LETTER = re.compile(r"(?<![A-Za-z])\(?([A-D])\)?(?![A-Za-z])")
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 
 import numpy as np
-from roboref_core.prompt import Convention
+from roboref_core.prompting.prompt import Convention
 
 from offline.eval.benches.families import Family
 

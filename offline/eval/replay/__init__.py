@@ -1,0 +1,1 @@
+"""Bags through the node: playing, truth, scoring, and the closed loop over a recording."""

@@ -12,28 +12,29 @@ import tyro
 from tqdm import tqdm
 
 from offline.data_engine.sources import open_scene
-from offline.eval.replay import closed_loop_cli, compare
-from offline.eval.replay.annotated import AnnotatedScene
-from offline.eval.replay.live import LiveConfig
-from offline.eval.replay.live_score import live_figures
-from offline.eval.replay.perturbation import Perturbation
-from offline.eval.replay.progress import follow
-from offline.eval.replay.questions import QuestionConfig, make_questions
-from offline.eval.replay.record import digest
-from offline.eval.replay.recorded import RecordedScene
-from offline.eval.replay.report import Run, table, write_report
-from offline.eval.replay.run import replay
-from offline.eval.replay.score import score
-from offline.eval.replay.session import NodeConfig
-from offline.eval.replay.truth import GroundTruthScene
-from offline.eval.replay.words import make_word_questions
-from sim.changes import make_change
-from sim.noise import DepthNoise
-from sim.path import make_path
-from sim.recorder import on_time, record
-from sim.renderer import Renderer
-from sim.rooms import make_scene
-from sim.sim_source import CAMERA_640, SimSource
+from offline.eval.replay.closed_loop import cli as closed_loop_cli
+from offline.eval.replay.playing.live import LiveConfig
+from offline.eval.replay.playing.perturbation import Perturbation
+from offline.eval.replay.playing.progress import follow
+from offline.eval.replay.playing.run import replay
+from offline.eval.replay.playing.session import NodeConfig
+from offline.eval.replay.scoring import compare
+from offline.eval.replay.scoring.live_score import live_figures
+from offline.eval.replay.scoring.record import digest
+from offline.eval.replay.scoring.report import Run, table, write_report
+from offline.eval.replay.scoring.score import score
+from offline.eval.replay.truth.annotated import AnnotatedScene
+from offline.eval.replay.truth.questions import QuestionConfig, make_questions
+from offline.eval.replay.truth.recorded import RecordedScene
+from offline.eval.replay.truth.truth import GroundTruthScene
+from offline.eval.replay.truth.words import make_word_questions
+from sim.bags.recorder import on_time, record
+from sim.rooms.changes import make_change
+from sim.rooms.noise import DepthNoise
+from sim.rooms.path import make_path
+from sim.rooms.renderer import Renderer
+from sim.rooms.rooms import make_scene
+from sim.rooms.sim_source import CAMERA_640, SimSource
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from roboref_core import prompt
-from roboref_core.answer_text import format_answer
-from roboref_core.concat import SideBySide
-from roboref_core.prompt import DrawnMark, Form
+from roboref_core.prompting import prompt
+from roboref_core.prompting.answer_text import format_answer
+from roboref_core.prompting.prompt import DrawnMark, Form
+from roboref_core.prompting.side_by_side import SideBySide
 
-from offline.data_engine.files import write_picture
 from offline.data_engine.tasks.ground_truth import ground_truth_pixel, normalised
+from offline.files import write_picture
 
 REASONS = ("out_of_frustum", "occluded", "absent", "same_class_elsewhere")
 FILES = ("t1_val_multi", "t1_val_concat", "t2a_val_multi", "t2b_val_multi")
@@ -103,5 +103,12 @@ class SmallData:
 
 def answer_line(sample_id: str, text: str, **changes) -> dict:
     """A prediction as a text-only backend would leave it."""
-    return {"kind": "prediction", "id": sample_id, "key": sample_id, "text": text, "points": None,
-            "visible": None, "p_visible": None} | changes  # fmt: skip
+    return {
+        "kind": "prediction",
+        "id": sample_id,
+        "key": sample_id,
+        "text": text,
+        "points": None,
+        "visible": None,
+        "p_visible": None,
+    } | changes

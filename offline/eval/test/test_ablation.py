@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from offline.eval.ablation import FORMS, differences, main, variants
-from offline.eval.judge import judge
-from offline.eval.predictions import collect
-from offline.eval.samples import read_samples
-from offline.eval.show import ShowConfig
+from offline.eval.asking.show import ShowConfig
+from offline.eval.records.predictions import collect
+from offline.eval.records.samples import read_samples
+from offline.eval.scoring.judge import judge
 from offline.eval.test.model_server import serving
 from offline.eval.test.small_data import SmallData, answer_line
 
@@ -47,8 +47,20 @@ def test_command(tmp_path, capsys):
     for name in FORMS:
         small.write(name)
     with serving() as server:
-        arguments = ["--tasks-dir", str(tmp_path / "data"), "--model", "openai", "--url", server.url, "--options",
-                     "model=m", "convention=normalised", "--out", str(tmp_path / "out"), "--no-progress"]  # fmt: skip
+        arguments = [
+            "--tasks-dir",
+            str(tmp_path / "data"),
+            "--model",
+            "openai",
+            "--url",
+            server.url,
+            "--options",
+            "model=m",
+            "convention=normalised",
+            "--out",
+            str(tmp_path / "out"),
+            "--no-progress",
+        ]
         assert main(arguments) == 0
         assert len(server.asked) == 4 * 12, "the grid changes pictures and words"
     assert "adding" in capsys.readouterr().out

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import yaml
 
-from offline.data_engine.files import write_bytes, write_json
 from offline.eval import ablation
-from offline.eval.compare import compare
-from offline.eval.judge import Judged, judge
-from offline.eval.metrics import FIGURES
-from offline.eval.predictors import ModelConfig, load_predictor
-from offline.eval.samples import SampleFile, read_samples
-from offline.eval.score import score
-from offline.eval.table import cell, markdown
+from offline.eval.asking.predictor import ModelConfig
+from offline.eval.asking.predictors import load_predictor
+from offline.eval.records.samples import SampleFile, read_samples
+from offline.eval.reporting.table import cell, markdown
+from offline.eval.scoring.compare import compare
+from offline.eval.scoring.judge import Judged, judge
+from offline.eval.scoring.metrics import FIGURES
+from offline.eval.scoring.score import score
+from offline.files import write_bytes, write_json
 from offline.train.demo.chain import COLOUR, answer, fine_tune
 from offline.train.demo.config import AblationConfig
 from offline.train.demo.demo import mixture, prepare

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 import yaml
 
-from offline.data_engine.files import read_json, write_bytes
-from offline.eval.predict import predict
-from offline.eval.predictions import Predictions, read_predictions
-from offline.eval.predictors import ModelConfig, load_predictor
+from offline.eval.asking.predict import predict
+from offline.eval.asking.predictor import ModelConfig
+from offline.eval.asking.predictors import load_predictor
+from offline.eval.asking.show import ShowConfig
+from offline.eval.records.predictions import Predictions, read_predictions
+from offline.eval.records.samples import SampleFile
 from offline.eval.replay.cli import ReplayConfig, run_replay
-from offline.eval.replay.record import read_jsonl
-from offline.eval.replay.report import Run
-from offline.eval.samples import SampleFile
-from offline.eval.show import ShowConfig
+from offline.eval.replay.scoring.record import read_jsonl
+from offline.eval.replay.scoring.report import Run
+from offline.files import read_json, write_bytes
 from offline.train.check import check
 from offline.train.demo.config import TuningConfig
 from offline.train.inspection import inspect_run
@@ -52,11 +53,20 @@ def fine_tune(plan_file: Path, tuning: TuningConfig, data: Mapping[str, Any], st
     if "mixture" in data:
         stage["mixture"] = data.pop("mixture")
     keys = {
-        "model": str(tuning.base.absolute()), "output": f"{plan_file.stem}_run", **data, "batch": tuning.batch,
-        "micro_batch": tuning.batch, "precision": "fp32", "prompt_form": _FORM, "warmup_ratio": 0.05,
-        "save_every": max(1, steps // 4), "keep": 1, "log_every": max(1, steps // 100), "report_to": [],
+        "model": str(tuning.base.absolute()),
+        "output": f"{plan_file.stem}_run",
+        **data,
+        "batch": tuning.batch,
+        "micro_batch": tuning.batch,
+        "precision": "fp32",
+        "prompt_form": _FORM,
+        "warmup_ratio": 0.05,
+        "save_every": max(1, steps // 4),
+        "keep": 1,
+        "log_every": max(1, steps // 100),
+        "report_to": [],
         "stages": [stage],
-    }  # fmt: skip
+    }
     write_bytes(plan_file, yaml.safe_dump(keys, sort_keys=False).encode())
     torch.set_num_threads(tuning.threads)
     plan = load_plan(plan_file)
@@ -90,10 +100,14 @@ def answer(model: Path, name: str, data: SampleFile, out: Path, show: ShowConfig
 def replayed(model: Path, name: str, folder: Path, seeds: Sequence[int], frames: int, questions: int) -> Run:
     """What came of asking the node, with this checkpoint, about rooms played from bags. A finished one is read back."""
     config = ReplayConfig(
-        folder / name, seeds=tuple(seeds), frames=frames, questions=questions, depth="sensor",
+        folder / name,
+        seeds=tuple(seeds),
+        frames=frames,
+        questions=questions,
+        depth="sensor",
         # In colour alone, too.
         model={"backend": "nano", "path": str(model.absolute())},
-    )  # fmt: skip
+    )
     figures = config.out / "report.json"
     if not figures.exists():
         return run_replay(config)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from offline.data_engine.files import write_bytes, write_json
-from offline.eval.judge import judge
-from offline.eval.replay.report import Run
-from offline.eval.report import Section, section
-from offline.eval.samples import SampleFile, read_samples
+from offline.eval.records.samples import SampleFile, read_samples
+from offline.eval.replay.scoring.report import Run
+from offline.eval.reporting.report import Section, section
+from offline.eval.scoring.judge import judge
+from offline.files import write_bytes, write_json
 from offline.train.demo.chain import answer, fine_tune, replayed
 from offline.train.demo.config import DemoConfig, RoomsConfig, TuningConfig
 from offline.train.demo.page import AFTER, BEFORE, tables, write_page
@@ -55,8 +55,13 @@ def demo(config: DemoConfig) -> list[Section]:
     started, tuning, out = time.monotonic(), config.tuning, config.out
     built, questions = prepare(out, config.data, tuning)
     write_by_heart(built, questions, config.data.by_heart, partial(solved, config))
-    heart = fine_tune(out / "by_heart.yaml", tuning, {"data_path": str((questions / f"{BY_HEART}.json").absolute())},
-                      config.by_heart_steps, config.by_heart_lr)  # fmt: skip
+    heart = fine_tune(
+        out / "by_heart.yaml",
+        tuning,
+        {"data_path": str((questions / f"{BY_HEART}.json").absolute())},
+        config.by_heart_steps,
+        config.by_heart_lr,
+    )
     by_heart = judged(config, BY_HEART, heart)
     learned = {"registry": str((questions / "registry.yaml").absolute()), "mixture": mixture()}
     tuned = fine_tune(out / "tuned.yaml", tuning, learned, tuning.steps, tuning.lr)
@@ -73,10 +78,14 @@ def demo(config: DemoConfig) -> list[Section]:
     }
     curves = {"learned by heart": out / "by_heart_run" / CURVE, "fine-tuned": out / "tuned_run" / CURVE}
     write_bytes(out / "table.md", f"{text}\n".encode())
-    write_json(out / "figures.json", {
-        "held_out": {part.data.name: part.scores for part in held_out}, "by_heart": by_heart.scores,
-        "replays": {run.name: run.scores for run in replays},
-    })  # fmt: skip
+    write_json(
+        out / "figures.json",
+        {
+            "held_out": {part.data.name: part.scores for part in held_out},
+            "by_heart": by_heart.scores,
+            "replays": {run.name: run.scores for run in replays},
+        },
+    )
     write_page(out / "report.html", facts, curves, by_heart, held_out, replays)
     print(f"{text}\n\nreport   {out / 'report.html'}\ntables   {out / 'table.md'}\nmodel    {tuned}")
     return [by_heart, *held_out]

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import jinja2
 
-from offline.data_engine.files import write_bytes
-from offline.eval import plots
-from offline.eval.compare import compare
-from offline.eval.metrics import FIGURES
-from offline.eval.replay.report import Run
-from offline.eval.replay.report import table as replay_table
-from offline.eval.report import Section
-from offline.eval.table import cell, interval, markdown
+from offline.eval.replay.scoring.report import Run
+from offline.eval.replay.scoring.report import table as replay_table
+from offline.eval.reporting import plots
+from offline.eval.reporting.report import Section
+from offline.eval.reporting.table import cell, interval, markdown
+from offline.eval.scoring.compare import compare
+from offline.eval.scoring.metrics import FIGURES
+from offline.files import write_bytes
 
 BEFORE, AFTER = "before", "after"
 BY_HEART_TITLE = "Learned by heart: questions that the base model answered wrong, then others"

@@ -9,17 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from roboref_core.answer_text import NotVisible, Point, parse
-from roboref_core.models.roborefer.config import checkpoint_root
+from roboref_core.models.roborefer.checkpoint.config import checkpoint_root
 from roboref_core.models.roborefer.prompt_text import load_tokenizer
+from roboref_core.prompting.answer_text import NotVisible, Point, parse
+from roboref_core.seeds import rng_of
 
-from offline.data_engine.files import read_json, write_json
-from offline.data_engine.seeds import rng_of
 from offline.data_engine.task_files import turns
-from offline.eval.answers import Answer, Answers
-from offline.eval.judge import Judged, judge
-from offline.eval.samples import Sample, SampleFile, read_samples
-from offline.nano.vocabulary import respelled, spelled_coordinates
+from offline.eval.records.answers import Answer, Answers
+from offline.eval.records.samples import Sample, SampleFile, read_samples
+from offline.eval.scoring.judge import Judged, judge
+from offline.files import read_json, write_json
+from offline.train.nano.vocabulary import respelled, spelled_coordinates
 
 TASKS = ("t1_{}_multi", "t2a_{}_multi", "t2b_{}_multi", "referring_{}")
 """Task files without grid; {} is the split."""
@@ -81,8 +81,10 @@ def write_by_heart(
         good = solvable(data.samples, [turns(entries[sample.id], "gpt")[0] for sample in data.samples])
         usable = np.flatnonzero(good)
         if len(usable) < wanted:
-            raise ValueError(f"{source / name}.json: expected {wanted} questions to learn by heart, found "
-                             f"{len(usable)}: more rooms or frames have more")  # fmt: skip
+            raise ValueError(
+                f"{source / name}.json: expected {wanted} questions to learn by heart, found "
+                f"{len(usable)}: more rooms or frames have more"
+            )
         chosen = rng_of("train-demo", seed, "by heart", name).permutation(usable)[: wanted * _ASKED_PER_LEARNED]
         asked = replace(data, samples=tuple(data.samples[index] for index in chosen))
         first = np.argsort(solved(asked), kind="stable")[:wanted]

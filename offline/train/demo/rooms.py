@@ -11,16 +11,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from offline.data_engine.cli import Build
+from offline.data_engine.build_command import Build
 from offline.data_engine.config import SceneConfig
-from offline.data_engine.files import read_json, write_bytes, write_json
+from offline.files import read_json, write_bytes, write_json
 from offline.train.demo.config import RoomsConfig
-from sim.noise import DepthNoise
-from sim.path import make_path
-from sim.renderer import Renderer
-from sim.rooms import make_scene
-from sim.scannet_writer import write_scene
-from sim.sim_source import SimSource
+from sim.rooms.noise import DepthNoise
+from sim.rooms.path import make_path
+from sim.rooms.renderer import Renderer
+from sim.rooms.rooms import make_scene
+from sim.rooms.scannet_writer import write_scene
+from sim.rooms.sim_source import SimSource
 
 # Few frames that differ much: the data engine leaves out those that show nothing new.
 _RATE_HZ = 6.0
@@ -41,9 +41,13 @@ def build(folder: Path, config: RoomsConfig, workers: int) -> Path:
     for split, members in lists.items():
         write_bytes(folder / f"{split}.txt", "".join(f"{name}\n" for name in members).encode())
     failed = Build(
-        scans=folder / "scans", out=folder / "data", workers=workers, scene=_SCENE,
-        train_list=folder / "train.txt", validation_list=folder / "validation.txt",
-    )()  # fmt: skip
+        scans=folder / "scans",
+        out=folder / "data",
+        workers=workers,
+        scene=_SCENE,
+        train_list=folder / "train.txt",
+        validation_list=folder / "validation.txt",
+    )()
     if failed:
         raise ValueError(f"{folder / 'data'}: some rooms could not be built, see {folder / 'data' / 'failed'}")
     return folder / "data" / "tasks"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from roboref_core.models.roborefer.config import checkpoint_root
+from roboref_core.models.roborefer.checkpoint.config import checkpoint_root
 
-from offline.data_engine.files import read_json
+from offline.files import read_json
 from offline.train.families.base import Family
 from offline.train.families.llava_onevision import LlavaOnevision
-from offline.train.families.roborefer import RoboRefer
+from offline.train.families.roborefer.family import RoboRefer
 
 FAMILIES: dict[str, type[Family]] = {"llava_llama": RoboRefer, "llava_onevision": LlavaOnevision}
 

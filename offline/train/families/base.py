@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
-from roboref_core.models.roborefer.weights import StoredTensor
-from roboref_core.prompt import Convention
+from roboref_core.models.roborefer.checkpoint.weights import StoredTensor
+from roboref_core.prompting.prompt import Convention
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 

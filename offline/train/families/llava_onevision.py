@@ -19,11 +19,10 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from PIL import Image
 from roboref_core.models.hugging_face import load_processor, turn
-from roboref_core.models.roborefer.config import checkpoint_root
+from roboref_core.models.roborefer.checkpoint.config import checkpoint_root
+from roboref_core.models.roborefer.checkpoint.weights import StoredTensor, list_tensors, read_tensors
 from roboref_core.models.roborefer.prompt_text import training_content
-from roboref_core.models.roborefer.training import IGNORE, ROLES
-from roboref_core.models.roborefer.weights import StoredTensor, list_tensors, read_tensors
-from roboref_core.prompt import Convention
+from roboref_core.prompting.prompt import Convention
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
@@ -35,9 +34,10 @@ from transformers import (
     ProcessorMixin,
 )
 
-from offline.data_engine.files import read_json, write_json
+from offline.files import read_json, write_json
 from offline.train.checkpoints import sync_tree
 from offline.train.families.base import Cost, Counts, Family, Reader
+from offline.train.families.roborefer.examples import IGNORE, ROLES
 from offline.train.plan import Plan
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".index.json")

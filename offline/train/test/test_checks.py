@@ -46,13 +46,25 @@ class TestCheck:
         for wanted in ("steps 5 to 7", "RGB-D", "learns: ", "<|im_end|>", "M learn", "GB in all", "limit 512"):
             assert wanted in said
 
-    @pytest.mark.parametrize(("change", "message"), [
-        (lambda samples: samples[0]["conversations"][1].update(value="[(1.5, 0.2)]"), "(1.5, 0.2) lies outside [0, 1]"),
-        (lambda samples: samples[0].update(image="gone.png"), "gone.png: cannot be read"),
-        (lambda samples: samples[0]["conversations"][0].update(value="word " * 2000), "no answer within 512"),
-        (lambda samples: samples[0]["conversations"][1].update(value="word " * 2000), "label tokens lie beyond 512"),
-        (lambda samples: samples[0]["conversations"][0].update(value="<image>\n<image>\n"), "2 <image> for 1 pictures"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (
+                lambda samples: samples[0]["conversations"][1].update(value="[(1.5, 0.2)]"),
+                "(1.5, 0.2) lies outside [0, 1]",
+            ),
+            (lambda samples: samples[0].update(image="gone.png"), "gone.png: cannot be read"),
+            (lambda samples: samples[0]["conversations"][0].update(value="word " * 2000), "no answer within 512"),
+            (
+                lambda samples: samples[0]["conversations"][1].update(value="word " * 2000),
+                "label tokens lie beyond 512",
+            ),
+            (
+                lambda samples: samples[0]["conversations"][0].update(value="<image>\n<image>\n"),
+                "2 <image> for 1 pictures",
+            ),
+        ],
+    )
     def test_bad_data(self, project, change, message):
         edit(project.parent / "a" / "data.json", change)
         report = check(load_plan(project), with_model=False)

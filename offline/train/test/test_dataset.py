@@ -13,12 +13,12 @@ import PIL
 import pytest
 import torch
 import yaml
-from roboref_core.models.roborefer.loss import embed_batch
-from roboref_core.models.roborefer.tiling import cut_tiles, to_picture
+from roboref_core.models.roborefer.network.tiling import cut_tiles, to_picture
 
-from offline.data_engine.files import read_picture, write_picture
+from offline.files import read_picture, write_picture
 from offline.train.dataset import TrainData, collator
 from offline.train.families import family_of
+from offline.train.families.roborefer.loss import embed_batch
 from offline.train.network import Network, load_network
 from offline.train.plan import PARTS, load_plan, plan_of
 from offline.train.registry import Entry, Term, terms_of
@@ -42,11 +42,20 @@ class TestAgainstTheReference:
         (folder / "depth").mkdir()
         for name in "abc":
             shutil.copy(RECORDINGS / "scenes" / f"{name}_d.png", folder / "depth" / f"{name}.png")
-        return plan_of({
-            "model": str(BASE), "output": "o", "data_path": str(RECORDINGS / "train_samples.json"), "batch": 3,
-            "image_folder": str(RECORDINGS / "scenes"), "depth_folder": "depth", "precision": "fp32",
-            "stages": [{"name": "s", "until_step": 1}],
-        }, folder, folder)  # fmt: skip
+        return plan_of(
+            {
+                "model": str(BASE),
+                "output": "o",
+                "data_path": str(RECORDINGS / "train_samples.json"),
+                "batch": 3,
+                "image_folder": str(RECORDINGS / "scenes"),
+                "depth_folder": "depth",
+                "precision": "fp32",
+                "stages": [{"name": "s", "until_step": 1}],
+            },
+            folder,
+            folder,
+        )
 
     @pytest.fixture(scope="class")
     def data(self, plan):

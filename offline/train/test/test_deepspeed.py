@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from roboref_core.models.roborefer.checkpoint import load_model
+from roboref_core.models.roborefer.checkpoint.files import load_model
 from safetensors.torch import load_file
 
 from offline.train import checkpoints
@@ -126,8 +126,11 @@ def test_resumes_with_another_number_of_ranks(project, reference, zero, before, 
 
 
 @pytest.mark.parametrize("zero", [2, 3])
-@pytest.mark.parametrize("changes", [{"offload": True}, {"gradient_checkpointing": True}, {"lora": {"r": 4}}],
-                         ids=["offload", "recompute", "lora"])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [{"offload": True}, {"gradient_checkpointing": True}, {"lora": {"r": 4}}],
+    ids=["offload", "recompute", "lora"],
+)
 def test_bf16(project, zero, changes):
     """Weights in bfloat16, with and without offload: it runs, learns, saves whole and finite, and the model loads."""
     name = f"bf16_{zero}_{next(iter(changes))}"
@@ -143,11 +146,15 @@ def test_bf16(project, zero, changes):
     load_model(project.parent / name / "model")
 
 
-@pytest.mark.parametrize("changes", [
-    {"zero": 2},
-    {"zero": 3, "gradient_checkpointing": True},
-    {"zero": 3, "gradient_checkpointing": True, "lora": {"r": 4}},
-], ids=["zero2", "zero3", "lora"])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"zero": 2},
+        {"zero": 3, "gradient_checkpointing": True},
+        {"zero": 3, "gradient_checkpointing": True, "lora": {"r": 4}},
+    ],
+    ids=["zero2", "zero3", "lora"],
+)
 def test_llava_onevision_equals_one_process(tmp_path, changes):
     """A rank sees text alone while the other sees pictures; with adapters, nothing else of the LLM learns."""
     plan = tiny_onevision.write_project(tmp_path)

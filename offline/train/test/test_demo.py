@@ -8,17 +8,17 @@ import re
 
 import numpy as np
 import pytest
-from roboref_core.answer_text import NOT_VISIBLE
 from roboref_core.models.nano import CHECKPOINT
+from roboref_core.prompting.answer_text import NOT_VISIBLE
 
 from offline.data_engine.task_files import turns
 from offline.eval.ablation import Variant
-from offline.eval.predictions import Predictions
-from offline.eval.replay.report import Run
-from offline.eval.report import section
-from offline.eval.samples import SampleFile, read_samples
-from offline.eval.score import score
-from offline.eval.show import ShowConfig
+from offline.eval.asking.show import ShowConfig
+from offline.eval.records.predictions import Predictions
+from offline.eval.records.samples import SampleFile, read_samples
+from offline.eval.replay.scoring.report import Run
+from offline.eval.reporting.report import section
+from offline.eval.scoring.score import score
 from offline.eval.test.small_data import SmallData
 from offline.train.demo import ablations
 from offline.train.demo.config import DemoConfig, RoomsConfig, TuningConfig
@@ -148,11 +148,18 @@ def replay_scores(decided: int) -> dict:
     share = {"value": decided / 10, "hits": decided, "total": 10, "low": 0.0, "high": 1.0}
     three = {"median": 0.1, "p90": 0.2, "below_5cm": share, "below_10cm": share, "inside_95": share}
     return {
-        "questions": 10, "decidable": 10, "error_3d": three, "error_2d": {"median": 1.0, "p90": 2.0},
-        "hit_at_mask": share, "not_visible": {"accuracy": share, "recall": share, "false_refusals": share},
-        "no_depth": {"count": 0, "wrong_position": 0}, "error_codes": {}, "pairs": {"dropped": 0, "played": 10},
-        "latency": {"p50": 0.01, "p95": 0.02}, "fates": {},
-    }  # fmt: skip
+        "questions": 10,
+        "decidable": 10,
+        "error_3d": three,
+        "error_2d": {"median": 1.0, "p90": 2.0},
+        "hit_at_mask": share,
+        "not_visible": {"accuracy": share, "recall": share, "false_refusals": share},
+        "no_depth": {"count": 0, "wrong_position": 0},
+        "error_codes": {},
+        "pairs": {"dropped": 0, "played": 10},
+        "latency": {"p50": 0.01, "p95": 0.02},
+        "fates": {},
+    }
 
 
 @pytest.fixture
@@ -220,8 +227,11 @@ def test_a_model_learns_and_the_node_answers_with_it(tmp_path, capsys):
         out=tmp_path / "demo",
         data=RoomsConfig(rooms=3, held_out=2, frames=30, questions=12, by_heart=8),
         tuning=TuningConfig(steps=12, batch=8, threads=1),
-        by_heart_steps=60, replays=1, replay_frames=40, replay_questions=8,
-    )  # fmt: skip
+        by_heart_steps=60,
+        replays=1,
+        replay_frames=40,
+        replay_questions=8,
+    )
     by_heart, *held_out = demo(config)
     figures = {name: one["overall"]["figures"] for name, one in by_heart.scores.items()}
     assert figures[AFTER]["correct"]["value"] >= 0.8 > figures[BEFORE]["correct"]["value"]

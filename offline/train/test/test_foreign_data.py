@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from roboref_core.models.roborefer.random_checkpoint import write_random_checkpoint
+from roboref_core.models.roborefer.checkpoint.random import write_random_checkpoint
 
-from offline.data_engine.files import write_json, write_picture
+from offline.files import write_json, write_picture
 from offline.train.cli import main
 from offline.train.plan import load_plan
 from offline.train.registry import load_registry
@@ -37,10 +37,13 @@ def refspatial(tmp_path):
     root = tmp_path / "RefSpatial"
     one = picture(root / "2D" / "image" / "a.png")
     picture(root / "2D" / "depth" / "a.png", 1)
-    write_json(root / "2D" / "choice_qa.json", [
-        entry("<image>\nWhich is nearer? (A) cup (B) bowl", "(A)", image=one),
-        entry("<image>\nPoint to the cup.", "[(0.250, 0.500), (0.300, 0.510)]", image=[one]),
-    ])  # fmt: skip
+    write_json(
+        root / "2D" / "choice_qa.json",
+        [
+            entry("<image>\nWhich is nearer? (A) cup (B) bowl", "(A)", image=one),
+            entry("<image>\nPoint to the cup.", "[(0.250, 0.500), (0.300, 0.510)]", image=[one]),
+        ],
+    )
     names = [picture(root / "3D" / "image_multi_view" / f"{n}.jpg") for n in range(2)]
     depths = [picture(root / "3D" / "depth_multi_view" / f"{n}.png", 1) for n in range(2)]
     turns = entry("<image>\n<image>\nWhere is it?", "It is at [(0.1, 0.2)].", image=names, depth=depths)
@@ -48,17 +51,27 @@ def refspatial(tmp_path):
     write_json(root / "3D" / "multi_view_qa.json", [turns])
     seen = picture(root / "Simulator" / "image" / "s.png")
     picture(root / "Simulator" / "depth" / "s_depth.png", 1)
-    write_json(root / "Simulator" / "metadata.json", [
-        entry("<image>\nFree space?", "[(0.7, 0.8)]", image=seen, depth="s_depth.png"),
-    ])  # fmt: skip
+    write_json(
+        root / "Simulator" / "metadata.json",
+        [
+            entry("<image>\nFree space?", "[(0.7, 0.8)]", image=seen, depth="s_depth.png"),
+        ],
+    )
     return root
 
 
 def write_plan(folder: Path, registry: str, mixture: str, parts: list[str]) -> Path:
     (folder / "datasets.yaml").write_text(registry)
-    plan = {"model": "base", "registry": "datasets.yaml", "output": "run", "batch": 4, "micro_batch": 2,
-            "precision": "fp32", "report_to": [], "stages": [
-                {"name": "s", "mixture": mixture, "until_step": 2, "train": parts, "lr": 1e-3}]}  # fmt: skip
+    plan = {
+        "model": "base",
+        "registry": "datasets.yaml",
+        "output": "run",
+        "batch": 4,
+        "micro_batch": 2,
+        "precision": "fp32",
+        "report_to": [],
+        "stages": [{"name": "s", "mixture": mixture, "until_step": 2, "train": parts, "lr": 1e-3}],
+    }
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
     return folder / "plan.yaml"
 
@@ -70,9 +83,13 @@ def test_refspatial(refspatial, tmp_path, capsys):
     write_random_checkpoint(tmp_path / "base", SHAPE, scale=0.1)
     plan = write_plan(tmp_path, registry, mixture, ["llm", "mm_projector", "depth_projector"])
     assert set(load_registry(tmp_path / "datasets.yaml")) == {
-        "2D_choice_qa", "3D_multi_view_qa", "Simulator_metadata",
-        "2D_choice_qa_RGB", "3D_multi_view_qa_RGB", "Simulator_metadata_RGB",
-    }  # fmt: skip
+        "2D_choice_qa",
+        "3D_multi_view_qa",
+        "Simulator_metadata",
+        "2D_choice_qa_RGB",
+        "3D_multi_view_qa_RGB",
+        "Simulator_metadata_RGB",
+    }
     assert main(["check", str(plan)]) == 0
     said = capsys.readouterr().out
     assert "  3D_multi_view_qa: 1 samples, RGB-D" in said and "2 to 2 pictures" in said

@@ -8,16 +8,16 @@ import shutil
 import pytest
 import torch
 import yaml
-from roboref_core.models.base import Prompt
 from roboref_core.models.registry import load_vlm
-from roboref_core.models.roborefer.training import IGNORE
+from roboref_core.models.vision_language_model import Prompt
 from safetensors.torch import load_file, save_file
 from transformers import LlavaOnevisionForConditionalGeneration
 
-from offline.data_engine.files import read_picture
+from offline.files import read_picture
 from offline.train.cli import main
 from offline.train.dataset import TrainData, collator
 from offline.train.families import family_of
+from offline.train.families.roborefer.examples import IGNORE
 from offline.train.inspection import inspect_run
 from offline.train.network import load_network
 from offline.train.plan import PARTS, load_plan
@@ -46,9 +46,10 @@ def dialogue(plan, tmp_path):
     """A sample made by hand, as an example."""
 
     def make(turns, names=(), **changes):
-        sample = {"image": list(names), "conversations": [
-            {"from": "gpt" if i % 2 else "human", "value": text} for i, text in enumerate(turns)
-        ]}  # fmt: skip
+        sample = {
+            "image": list(names),
+            "conversations": [{"from": "gpt" if i % 2 else "human", "value": text} for i, text in enumerate(turns)],
+        }
         (tmp_path / "data.json").write_text(json.dumps([sample]))
         entry = Entry(json=tmp_path / "data.json", image_root=plan.model.parent / "a" / "image")
         reader = family_of(plan.model).reader(plan.model_copy(update=changes))
@@ -102,8 +103,11 @@ def test_refused(dialogue, turns, changes, message):
 
 
 def test_depth_is_refused(data, plan):
-    entry = Entry(json=plan.model.parent / "a" / "data.json", image_root=plan.model.parent / "a" / "image",
-                  depth_root=plan.model.parent / "a" / "depth")  # fmt: skip
+    entry = Entry(
+        json=plan.model.parent / "a" / "data.json",
+        image_root=plan.model.parent / "a" / "image",
+        depth_root=plan.model.parent / "a" / "depth",
+    )
     deep = TrainData([Term("a", entry)], data.reader, 0, "s", 8, 2)
     with pytest.raises(ValueError, match="takes no depth pictures"):
         deep.item(("a", 0))
@@ -122,10 +126,15 @@ def test_loss_is_that_of_transformers(data, plan, keys):
     total = 0.0
     for item in items:
         example = item.example
-        shown = {} if example.pixels is None else {
-            "pixel_values": example.pixels, "image_sizes": example.sizes,
-            "batch_num_images": torch.tensor([len(example.sizes)]),
-        }  # fmt: skip
+        shown = (
+            {}
+            if example.pixels is None
+            else {
+                "pixel_values": example.pixels,
+                "image_sizes": example.sizes,
+                "batch_num_images": torch.tensor([len(example.sizes)]),
+            }
+        )
         out = own(input_ids=example.input_ids[None], labels=example.labels[None], **shown)
         total += out.loss * item.counts.supervised
     assert loss.item() == pytest.approx(total.item() / batch.supervised, rel=1e-5)
@@ -141,8 +150,10 @@ def trained(project):
 
 def test_a_run(trained, plan):
     assert inspect_run(trained).errors == []
-    before, middle, after = (load_file(folder / "model.safetensors") for folder in
-                             (plan.model, trained / "checkpoint-2" / "model", trained / "model"))  # fmt: skip
+    before, middle, after = (
+        load_file(folder / "model.safetensors")
+        for folder in (plan.model, trained / "checkpoint-2" / "model", trained / "model")
+    )
     assert list(before) == list(after)
     learned = {name for name in before if not torch.equal(before[name], middle[name])}
     assert learned == {name for name in before if name.startswith(("multi_modal_projector", "image_newline"))}
@@ -207,18 +218,25 @@ def test_it_learns_and_the_backend_answers(project, tmp_path):
     samples = json.loads((project.parent / "a" / "data.json").read_text())[:4]
     (tmp_path / "four.json").write_text(json.dumps(samples))
     raw = yaml.safe_load(project.read_text()) | {
-        "model": str(project.parent / "base"), "data_path": "four.json", "output": "run", "log_every": 50,
-        "image_folder": str(project.parent / "a" / "image"), "lr_schedule": "constant", "micro_batch": 4,
+        "model": str(project.parent / "base"),
+        "data_path": "four.json",
+        "output": "run",
+        "log_every": 50,
+        "image_folder": str(project.parent / "a" / "image"),
+        "lr_schedule": "constant",
+        "micro_batch": 4,
         "stages": [{"name": "s", "until_step": 100, "train": ["llm", "vision_tower", "mm_projector"], "lr": 1e-2}],
-    }  # fmt: skip
+    }
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(raw))
     run(load_plan(tmp_path / "plan.yaml"))
     vlm = load_vlm("llava_onevision", str(tmp_path / "run" / "model"), device="cpu", max_new_tokens=20)
     for sample in samples:
         question, answer = (turn["value"] for turn in sample["conversations"])
         names = sample.get("image", [])
-        images = [read_picture(project.parent / "a" / "image" / name)
-                  for name in ([names] if isinstance(names, str) else names)]  # fmt: skip
+        images = [
+            read_picture(project.parent / "a" / "image" / name)
+            for name in ([names] if isinstance(names, str) else names)
+        ]
         assert vlm.generate(Prompt(question.strip(), tuple(images))).text == answer
 
 

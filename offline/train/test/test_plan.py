@@ -24,8 +24,9 @@ from offline.train.registry import load_registry, parse_mixture, terms_of
 
 
 def plan(**changes) -> Plan:
-    return Plan(**({"model": "m", "output": "o", "data_path": "d.json", "stages": [Stage(name="s", until_step=10)]}
-                   | changes))  # fmt: skip
+    return Plan(
+        **({"model": "m", "output": "o", "data_path": "d.json", "stages": [Stage(name="s", until_step=10)]} | changes)
+    )
 
 
 def three_stages(**changes) -> Schedule:
@@ -45,22 +46,26 @@ class TestPlan:
         assert load_plan(file) == first
 
     def test_relative_to_the_plan(self, tmp_path):
-        (tmp_path / "plan.yaml").write_text("model: m\noutput: /o\ndata_path: d.json\n"
-                                            "stages: [{name: s, until_step: 1}]\n")  # fmt: skip
+        (tmp_path / "plan.yaml").write_text(
+            "model: m\noutput: /o\ndata_path: d.json\nstages: [{name: s, until_step: 1}]\n"
+        )
         found = load_plan(tmp_path / "plan.yaml")
         assert found.model == tmp_path / "m" and str(found.output) == "/o"
 
-    @pytest.mark.parametrize(("changes", "message"), [
-        ({"stagess": []}, "stagess: Extra inputs"),
-        ({"stages": []}, "stages: .*at least 1"),
-        ({"stages": [{"name": "s", "until_step": 1, "train": ["depth"]}]}, "stages.0.train.0"),
-        ({"stages": [{"name": "s", "until_step": 1, "epochs": 1}]}, "either until_step or epochs"),
-        ({"stages": [{"name": "s", "until_step": 1, "lr": {"llm": 1}}]}, "lr lacks depth_projector"),
-        ({"stages": [{"name": n, "until_step": 5} for n in "ab"]}, "must grow"),
-        ({"data_path": None}, "no mixture, and the plan no data_path"),
-        ({"offload": True}, "offload needs zero"),
-        ({"preset": "x3"}, "no preset 'x3'; there are curriculum"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"stagess": []}, "stagess: Extra inputs"),
+            ({"stages": []}, "stages: .*at least 1"),
+            ({"stages": [{"name": "s", "until_step": 1, "train": ["depth"]}]}, "stages.0.train.0"),
+            ({"stages": [{"name": "s", "until_step": 1, "epochs": 1}]}, "either until_step or epochs"),
+            ({"stages": [{"name": "s", "until_step": 1, "lr": {"llm": 1}}]}, "lr lacks depth_projector"),
+            ({"stages": [{"name": n, "until_step": 5} for n in "ab"]}, "must grow"),
+            ({"data_path": None}, "no mixture, and the plan no data_path"),
+            ({"offload": True}, "offload needs zero"),
+            ({"preset": "x3"}, "no preset 'x3'; there are curriculum"),
+        ],
+    )
     def test_refused(self, tmp_path, changes, message):
         raw = yaml.safe_load(dump_plan(plan())) | changes
         with pytest.raises(ValueError, match=message):
@@ -122,11 +127,15 @@ class TestRegistry:
     @pytest.fixture
     def registry(self, tmp_path):
         file = tmp_path / "datasets.yaml"
-        file.write_text(yaml.safe_dump({
-            "a": {"json": "a.json"},
-            "3D_choice_qa": {"json": "/b.json", "depth_root": "depth", "weight": 0.5},
-            "thousand": {"json": "c.json", "convention": "thousand"},
-        }))  # fmt: skip
+        file.write_text(
+            yaml.safe_dump(
+                {
+                    "a": {"json": "a.json"},
+                    "3D_choice_qa": {"json": "/b.json", "depth_root": "depth", "weight": 0.5},
+                    "thousand": {"json": "c.json", "convention": "thousand"},
+                }
+            )
+        )
         return file
 
     def test_mixture(self, registry, tmp_path):
@@ -135,14 +144,17 @@ class TestRegistry:
         assert terms[0].entry.depth_root == tmp_path / "depth" and terms[1].entry.depth_root is None
         assert terms == parse_mixture("a+3D_choice_qa*4@0.25", load_registry(registry))
 
-    @pytest.mark.parametrize(("mixture", "message"), [
-        ("a+x", "no data set 'x'; there are 3D_choice_qa, a"),
-        ("a+a", "named twice; write a\\*2"),
-        ("a*0", "weight above 0"),
-        ("a@1.5", "share in"),
-        ("a+", "expected name"),
-        ("a@0.5*2", "expected name"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("mixture", "message"),
+        [
+            ("a+x", "no data set 'x'; there are 3D_choice_qa, a"),
+            ("a+a", "named twice; write a\\*2"),
+            ("a*0", "weight above 0"),
+            ("a@1.5", "share in"),
+            ("a+", "expected name"),
+            ("a@0.5*2", "expected name"),
+        ],
+    )
     def test_wrong_mixtures(self, registry, mixture, message):
         with pytest.raises(ValueError, match=message):
             parse_mixture(mixture, load_registry(registry))

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from roboref_core.models.roborefer.checkpoint import load_model
+from roboref_core.models.roborefer.checkpoint.files import load_model
 
 from offline.train import checkpoints
-from offline.train.families.roborefer import RoboRefer
+from offline.train.families.roborefer.family import RoboRefer
 from offline.train.plan import load_plan
 from offline.train.test.tiny import write_project
 
@@ -207,8 +207,12 @@ def test_another_world_size(project, reference, tmp_path):
     plan = tmp_path / "plan.yaml"
     output = tmp_path / "run"
     raw = yaml.safe_load(project.read_text())
-    raw |= {"output": str(output), "model": str(project.parent / "base"), "save_every": 1,
-            "registry": str(project.parent / "datasets.yaml")}  # fmt: skip
+    raw |= {
+        "output": str(output),
+        "model": str(project.parent / "base"),
+        "save_every": 1,
+        "registry": str(project.parent / "datasets.yaml"),
+    }
     plan.write_text(yaml.safe_dump(raw))
     assert child(plan, None, 3) == -signal.SIGKILL
     shutil.copytree(output, tmp_path / "before")
@@ -223,8 +227,17 @@ def test_another_world_size(project, reference, tmp_path):
 
 def torchrun(plan: Path, processes: int) -> None:
     """``roboref train run`` in several processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m",
-               "offline.train.cli", "run", str(plan)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+        "-m",
+        "offline.train.cli",
+        "run",
+        str(plan),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr[-3000:]

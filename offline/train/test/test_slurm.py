@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from roboref_core.models.roborefer.checkpoint import load_model
-from roboref_core.models.roborefer.random_checkpoint import write_random_checkpoint
+from roboref_core.models.roborefer.checkpoint.files import load_model
+from roboref_core.models.roborefer.checkpoint.random import write_random_checkpoint
 
 from offline.train.plan import load_plan
 from offline.train.slurm import Request, cancel, render, status, submit, write
@@ -109,8 +109,11 @@ def batch(folder: Path, command: str, *options: str) -> None:
     """Submits one shell line and waits for it."""
     done = subprocess.run(
         ["sbatch", "--wait", f"--output={folder}/%A_%a.log", *options, f"--wrap={command}"],
-        capture_output=True, text=True, timeout=500, cwd=Path(__file__).parents[3],
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=500,
+        cwd=Path(__file__).parents[3],
+    )
     logs = "".join(file.read_text()[-1000:] for file in folder.glob("*_*.log"))
     assert done.returncode == 0, f"{done.stderr}\n{logs}"
 
@@ -129,11 +132,23 @@ def test_array_build_training_preemption_completion(cluster):
 
     write_random_checkpoint(cluster / "base", SHAPE, scale=0.1)
     plan_file, run = cluster / "plan.yaml", cluster / "run"
-    plan_file.write_text(yaml.safe_dump({
-        "model": "base", "output": "run", "data_path": str(samples), "batch": 4, "micro_batch": 1,
-        "precision": "fp32", "save_every": 5, "report_to": [], "keep": 20, "image_aspect_ratio": "resize",
-        "stages": [{"name": "sft", "until_step": STEPS, "lr": 1e-3}],
-    }))  # fmt: skip
+    plan_file.write_text(
+        yaml.safe_dump(
+            {
+                "model": "base",
+                "output": "run",
+                "data_path": str(samples),
+                "batch": 4,
+                "micro_batch": 1,
+                "precision": "fp32",
+                "save_every": 5,
+                "report_to": [],
+                "keep": 20,
+                "image_aspect_ratio": "resize",
+                "stages": [{"name": "sft", "until_step": STEPS, "lr": 1e-3}],
+            }
+        )
+    )
     plan = load_plan(plan_file)
     request = Request(plan_file, nodes=2, gpus_per_node=0, processes_per_node=1, time="30:00", notice=60)
     job = submit(write(render(request, plan), run), run)

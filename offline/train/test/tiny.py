@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from roboref_core.models.roborefer.random_checkpoint import Shape, write_random_checkpoint
+from roboref_core.models.roborefer.checkpoint.random import Shape, write_random_checkpoint
 
-from offline.data_engine.files import write_picture
+from offline.files import write_picture
 
 SHAPE = Shape(
     hidden=32, intermediate=48, layers=2, heads=2, kv_heads=1, vocabulary=420, tower_hidden=24, tower_intermediate=32,
@@ -72,12 +72,21 @@ def write_project(folder: Path, shape: Shape = SHAPE, counts: tuple[int, ...] = 
         "warmup_ratio": 0.2,
         "stages": [
             {"name": "align", "mixture": "a", "until_step": 2, "train": ["depth_projector"], "lr": 1e-2},
-            {"name": "easy", "mixture": "a+b*2@0.5", "until_step": 4,
-             "lr": {"llm": 3e-3, "vision_tower": 1e-3, "mm_projector": 5e-3, "depth_tower": 1e-3,
-                    "depth_projector": 5e-3}},
+            {
+                "name": "easy",
+                "mixture": "a+b*2@0.5",
+                "until_step": 4,
+                "lr": {
+                    "llm": 3e-3,
+                    "vision_tower": 1e-3,
+                    "mm_projector": 5e-3,
+                    "depth_tower": 1e-3,
+                    "depth_projector": 5e-3,
+                },
+            },
             {"name": "hard", "mixture": "a+b+c*1.5", "until_step": 7, "lr": 3e-3},
         ],
-    }  # fmt: skip
+    }
     path = folder / "plan.yaml"
     path.write_text(yaml.safe_dump(plan, sort_keys=False))
     return path

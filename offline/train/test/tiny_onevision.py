@@ -30,25 +30,40 @@ def write_checkpoint(folder: Path, tied: bool = False) -> Path:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+        tokenizer_object=core,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
         additional_special_tokens=["<|im_start|>", "<image>", "<video>"],
-    )  # fmt: skip
+    )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     config = transformers.LlavaOnevisionConfig(
         text_config=transformers.Qwen2Config(
-            vocab_size=256 + len(SPECIAL) + 3, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=tied,
+            vocab_size=256 + len(SPECIAL) + 3,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            tie_word_embeddings=tied,
         ),
         vision_config=transformers.SiglipVisionConfig(
-            hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE,
-            patch_size=PATCH, vision_use_head=False,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=SIDE,
+            patch_size=PATCH,
+            vision_use_head=False,
         ),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
-        image_grid_pinpoints=[[28, 28], [28, 56], [56, 28], [56, 56]], vision_feature_layer=-1,
-        vision_aspect_ratio="anyres_max_4", tie_word_embeddings=tied,
-    )  # fmt: skip
+        image_grid_pinpoints=[[28, 28], [28, 56], [56, 28], [56, 56]],
+        vision_feature_layer=-1,
+        vision_aspect_ratio="anyres_max_4",
+        tie_word_embeddings=tied,
+    )
     torch.manual_seed(0)
     model = transformers.LlavaOnevisionForConditionalGeneration(config)
     for parameter in model.parameters():
@@ -62,10 +77,16 @@ def write_checkpoint(folder: Path, tied: bool = False) -> Path:
     LlavaOnevisionImageProcessorPil(
         size={"height": SIDE, "width": SIDE}, image_grid_pinpoints=config.image_grid_pinpoints
     ).save_pretrained(folder)
-    (folder / "processor_config.json").write_text(json.dumps({
-        "processor_class": "LlavaOnevisionProcessor", "num_image_tokens": (SIDE // PATCH) ** 2,
-        "vision_feature_select_strategy": "full", "vision_aspect_ratio": "anyres_max_4",
-    }))  # fmt: skip
+    (folder / "processor_config.json").write_text(
+        json.dumps(
+            {
+                "processor_class": "LlavaOnevisionProcessor",
+                "num_image_tokens": (SIDE // PATCH) ** 2,
+                "vision_feature_select_strategy": "full",
+                "vision_aspect_ratio": "anyres_max_4",
+            }
+        )
+    )
     return folder
 
 
@@ -78,14 +99,27 @@ def write_project(folder: Path, tied: bool = False) -> Path:
         registry[name] = {"json": f"{name}/data.json", "image_root": f"{name}/image", "convention": "normalised"}
     (folder / "datasets.yaml").write_text(yaml.safe_dump(registry))
     plan = {
-        "model": "base", "registry": "datasets.yaml", "output": "run", "batch": 4, "micro_batch": 2,
-        "precision": "fp32", "save_every": 100, "report_to": [], "window": 8, "group": 2,
+        "model": "base",
+        "registry": "datasets.yaml",
+        "output": "run",
+        "batch": 4,
+        "micro_batch": 2,
+        "precision": "fp32",
+        "save_every": 100,
+        "report_to": [],
+        "window": 8,
+        "group": 2,
         "stages": [
             {"name": "projector", "mixture": "a", "until_step": 2, "train": ["mm_projector"], "lr": 1e-2},
-            {"name": "all", "mixture": "a+c", "until_step": 5, "train": ["llm", "vision_tower", "mm_projector"],
-             "lr": {"llm": 3e-3, "vision_tower": 1e-3, "mm_projector": 5e-3}},
+            {
+                "name": "all",
+                "mixture": "a+c",
+                "until_step": 5,
+                "train": ["llm", "vision_tower", "mm_projector"],
+                "lr": {"llm": 3e-3, "vision_tower": 1e-3, "mm_projector": 5e-3},
+            },
         ],
-    }  # fmt: skip
+    }
     path = folder / "plan.yaml"
     path.write_text(yaml.safe_dump(plan, sort_keys=False))
     return path

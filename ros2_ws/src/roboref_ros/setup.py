@@ -7,7 +7,7 @@ setup(
     version="0.1.0",
     description="RoboRef as a ROS 2 node: metric 3D positions for referring expressions, from RGB-D topics.",
     license="Apache-2.0",
-    packages=find_packages(include=["roboref_ros"]),
+    packages=find_packages(include=["roboref_ros", "roboref_ros.*"]),
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/roboref_ros"]),
         ("share/roboref_ros", ["package.xml"]),

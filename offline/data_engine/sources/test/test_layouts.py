@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from roboref_core.pose import from_quaternion, inverse, rotation_angle, to_quaternion
+from roboref_core.geometry.pose import from_quaternion, inverse, rotation_angle, to_quaternion
 
 from offline.data_engine.sources import BadFrame, Scene, open_scene
 from offline.data_engine.sources.test import sens_bytes as raw

@@ -8,7 +8,7 @@ import cv2
 import lz4.block
 import numpy as np
 import pytest
-from roboref_core.pose import from_quaternion, inverse, to_quaternion
+from roboref_core.geometry.pose import from_quaternion, inverse, to_quaternion
 
 from offline.data_engine.sources import BadFrame, Scene, open_scene
 from offline.data_engine.sources.arkit_depth import ArkitDepth

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from roboref_core.pose import from_quaternion
+from roboref_core.geometry.pose import from_quaternion
 
 from offline.data_engine.sources import BadFrame, Scene, sens_index
 from offline.data_engine.sources.sens import SensScene

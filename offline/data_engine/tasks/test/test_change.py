@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from offline.data_engine.files import read_mask, read_picture, write_picture
 from offline.data_engine.task_build import load_scene
 from offline.data_engine.tasks.change import changed_share, without_unseen_changes
+from offline.files import read_mask, read_picture, write_picture
 
 SCENE = "scene0000_00"
 

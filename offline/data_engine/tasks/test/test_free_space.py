@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
-from roboref_core.camera import Camera
+from roboref_core.geometry.camera import Camera
+from roboref_core.scene import Instances, Mesh
 
-from offline.data_engine.sources.base import Instances, Mesh
-from offline.data_engine.surface import Surface
+from offline.data_engine.seeing.surface import Surface
+from offline.data_engine.seeing.zbuffer import Projection
 from offline.data_engine.tasks.free_space import level_pixels, vacant
-from offline.data_engine.zbuffer import Projection
 
 CAMERA = Camera(160, 120, 120.0, 120.0, 79.5, 59.5)
 

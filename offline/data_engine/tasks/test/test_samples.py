@@ -1,4 +1,5 @@
 """Samples made from a built tree, checked against the tree's own masks and facts."""
+
 from __future__ import annotations
 
 import json
@@ -8,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from roboref_core.answer_text import NOT_VISIBLE
-from roboref_core.concat import SideBySide
+from roboref_core.prompting.answer_text import NOT_VISIBLE
+from roboref_core.prompting.side_by_side import SideBySide
 
+from offline.data_engine.checking.validate import check_sample
 from offline.data_engine.config import TaskConfig
-from offline.data_engine.files import read_mask, read_picture
 from offline.data_engine.task_build import build_tasks, choose_donors, load_scene
 from offline.data_engine.task_files import answer_points, pictures_of
 from offline.data_engine.tasks.pairs import REASONS, TIERS, PairConfig, pairs_of
-from offline.data_engine.validate import check_sample
+from offline.files import read_mask, read_picture
 
 SCENE = "scene0000_00"
 

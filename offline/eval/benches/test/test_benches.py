@@ -9,14 +9,14 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from roboref_core.prompt import SUFFIX
+from roboref_core.prompting.prompt import SUFFIX
 
 from offline.eval.benches.cli import main
 from offline.eval.benches.families import FAMILIES
 from offline.eval.benches.items import BENCHMARKS, REFSPATIAL_TASKS, read_crosspoint, read_refspatial, read_where2place
 from offline.eval.benches.published import NOTICE, PUBLISHED
 from offline.eval.benches.score import score
-from offline.eval.predictions import collect
+from offline.eval.records.predictions import collect
 from offline.eval.test.model_server import serving
 from offline.eval.test.small_data import answer_line
 
@@ -44,9 +44,17 @@ def refspatial(tmp_path):
             mask.parent.mkdir(exist_ok=True)
             cv2.imwrite(str(mask), box_mask())
             questions.append(
-                {"id": k, "object": "the red mug", "prompt": "Point out the red mug.", "suffix": SUFFIX,
-                 "rgb_path": f"image/{k}.png", "mask_path": f"mask/{k}.png", "category": task, "step": 1 + k}
-            )  # fmt: skip
+                {
+                    "id": k,
+                    "object": "the red mug",
+                    "prompt": "Point out the red mug.",
+                    "suffix": SUFFIX,
+                    "rgb_path": f"image/{k}.png",
+                    "mask_path": f"mask/{k}.png",
+                    "category": task,
+                    "step": 1 + k,
+                }
+            )
         (root / task / "question.json").write_text(json.dumps(questions))
     return root
 
@@ -112,15 +120,35 @@ def test_where2place(tmp_path):
 def test_crosspoint(tmp_path):
     png = base64.b64encode(cv2.imencode(".png", box_mask())[1].tobytes()).decode()
     questions = [
-        {"idx": 0, "type": "Fine-grained Grounding", "images": ["origin_image/a.jpg"], "question": "Where?",
-         "answer": png},
-        {"idx": 1, "type": "Correspondence-Pointing", "images": ["origin_image/a.jpg", "origin_image/b.jpg"],
-         "question": "The same point?", "answer": png},
-        {"idx": 2, "type": "Visibility Reasoning", "images": ["origin_image/a.jpg"], "question": "A.Yes B.No",
-         "answer": "A"},
-        {"idx": 3, "type": "Correspondence-Judgement", "images": ["origin_image/a.jpg"], "question": "Which?",
-         "answer": "(C)"},
-    ]  # fmt: skip
+        {
+            "idx": 0,
+            "type": "Fine-grained Grounding",
+            "images": ["origin_image/a.jpg"],
+            "question": "Where?",
+            "answer": png,
+        },
+        {
+            "idx": 1,
+            "type": "Correspondence-Pointing",
+            "images": ["origin_image/a.jpg", "origin_image/b.jpg"],
+            "question": "The same point?",
+            "answer": png,
+        },
+        {
+            "idx": 2,
+            "type": "Visibility Reasoning",
+            "images": ["origin_image/a.jpg"],
+            "question": "A.Yes B.No",
+            "answer": "A",
+        },
+        {
+            "idx": 3,
+            "type": "Correspondence-Judgement",
+            "images": ["origin_image/a.jpg"],
+            "question": "Which?",
+            "answer": "(C)",
+        },
+    ]
     for name in "ab":
         picture(tmp_path / "image" / "origin_image" / f"{name}.jpg")
     path = tmp_path / "CrossPoint-Bench.jsonl"
@@ -162,9 +190,23 @@ def test_damaged_layouts_are_named(refspatial):
 
 def test_command_asks_scores_and_shows_what_others_published(refspatial, tmp_path, capsys):
     with serving() as server:
-        arguments = ["refspatial", "--root", str(refspatial), "--family", "roborefer", "--model", "openai", "--url",
-                     server.url, "--options", "model=m", "convention=normalised", "--out", str(tmp_path / "out"),
-                     "--no-progress"]  # fmt: skip
+        arguments = [
+            "refspatial",
+            "--root",
+            str(refspatial),
+            "--family",
+            "roborefer",
+            "--model",
+            "openai",
+            "--url",
+            server.url,
+            "--options",
+            "model=m",
+            "convention=normalised",
+            "--out",
+            str(tmp_path / "out"),
+            "--no-progress",
+        ]
         assert main(arguments) == 0
         assert len(server.asked) == 9
     out = capsys.readouterr().out
@@ -176,8 +218,11 @@ def test_command_asks_scores_and_shows_what_others_published(refspatial, tmp_pat
 
 
 def test_without_data_it_says_how_to_get_them(tmp_path, capsys):
-    for name, repository in (("refspatial", "BAAI/RefSpatial-Bench"), ("where2place", "wentao-yuan/where2place"),
-                             ("crosspoint", "WangYipu2002/CrossPoint-Bench")):  # fmt: skip
+    for name, repository in (
+        ("refspatial", "BAAI/RefSpatial-Bench"),
+        ("where2place", "wentao-yuan/where2place"),
+        ("crosspoint", "WangYipu2002/CrossPoint-Bench"),
+    ):
         assert main([name, "--root", str(tmp_path / "none"), "--family", "qwen"]) == 1
         assert f"hf download {repository}" in capsys.readouterr().err
 

@@ -68,8 +68,12 @@ def test_accuracy_and_its_last_line():
     assert summary(found) == METRIC["printed"].splitlines()[-1]
 
 
-@given(st.lists(st.one_of(
-    st.tuples(st.floats(-0.2, 1.2), st.floats(-0.2, 1.2)), st.tuples(*[st.floats(-0.2, 1.2)] * 4)), max_size=4))
+@given(
+    st.lists(
+        st.one_of(st.tuples(st.floats(-0.2, 1.2), st.floats(-0.2, 1.2)), st.tuples(*[st.floats(-0.2, 1.2)] * 4)),
+        max_size=4,
+    )
+)
 def test_boxes_count_as_their_pixels(numbers):
     text = ", ".join("(" + ", ".join(f"{n:.3f}" for n in group) + ")" for group in numbers)
     mask = np.random.default_rng(0).random((24, 32)).round()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from roboref_core.prompt import Convention
+from roboref_core.prompting.prompt import Convention
 
 from offline.eval.benches.families import FAMILIES
 from offline.eval.benches.score import choice
@@ -98,7 +98,7 @@ def test_a_box_counts_the_share_of_the_pixels_it_touches(numbers):
     assert accuracy([(x0, y0, x1, y1)], mask) == pytest.approx(np.mean(touched))
 
 
-@given(st.text(alphabet="()[]0123456789., -+eE\n\"xy=<>", max_size=200), st.sampled_from(sorted(FAMILIES)))
+@given(st.text(alphabet='()[]0123456789., -+eE\n"xy=<>', max_size=200), st.sampled_from(sorted(FAMILIES)))
 def test_anything_can_be_read(text, family):
     targets = read(text, FAMILIES[family], SIZE)
     assert targets is None or all(0 <= value <= 1 for target in targets for value in target)

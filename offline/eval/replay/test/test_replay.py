@@ -10,18 +10,18 @@ import pytest
 pytest.importorskip("rclpy", reason="no ROS in this environment")
 pytest.importorskip("roboref_ros", reason="ros2_ws is not built")
 
-from roboref_core.answer import Status
+from roboref_core.referring.answer import Status
 
 from offline.eval import demo
 from offline.eval.replay.cli import ReplayConfig, main, run_replay
-from offline.eval.replay.perturbation import Perturbation
-from offline.eval.replay.record import digest
-from sim.noise import DepthNoise
-from sim.path import make_path
-from sim.renderer import Renderer
-from sim.rooms import make_scene
-from sim.scannet_writer import write_scene
-from sim.sim_source import SimSource
+from offline.eval.replay.playing.perturbation import Perturbation
+from offline.eval.replay.scoring.record import digest
+from sim.rooms.noise import DepthNoise
+from sim.rooms.path import make_path
+from sim.rooms.renderer import Renderer
+from sim.rooms.rooms import make_scene
+from sim.rooms.scannet_writer import write_scene
+from sim.rooms.sim_source import SimSource
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from roboref_core.camera import Camera
-from roboref_core.pose import look_at, transform
-from roboref_core.view import View
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import look_at, transform
+from roboref_core.views.view import View
 
 # On a robot the learned models' packages may be absent: their tests are left out, and the header says so.
 NEEDED = {"backends": "transformers", "roborefer": "transformers", "serve": "uvicorn"}

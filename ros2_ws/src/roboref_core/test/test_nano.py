@@ -7,9 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from roboref_core import prompt  # noqa: E402
-from roboref_core.models.base import Prompt  # noqa: E402
 from roboref_core.models.registry import load_model, load_vlm  # noqa: E402
+from roboref_core.models.vision_language_model import Prompt  # noqa: E402
+from roboref_core.prompting import prompt  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import time
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from roboref_core.query import Query
+from roboref_core.referring.query import Query
 from roboref_msgs.msg import ReferAnswer, ReferQuery
 from roboref_msgs.srv import ReferPoint
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
-from roboref_core.answer import Agreement, Answer, GeometricCheck, LastKnown, Target
-from roboref_core.camera import Camera
-from roboref_core.pose import to_quaternion
-from roboref_core.query import MarkedRegion, Query, RegionType
-from roboref_core.view import View, valid_depth
-from roboref_core.visibility import Visibility
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import to_quaternion
+from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Target
+from roboref_core.referring.query import MarkedRegion, Query, RegionType
+from roboref_core.views.view import View, valid_depth
+from roboref_core.views.visibility import Visibility
 from roboref_msgs import msg
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header

@@ -12,22 +12,22 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from roboref_core.answer import ReferError
+from roboref_core.errors import ReferError
 from roboref_core.models.registry import load_model, parse_options
-from roboref_core.view import View
-from roboref_core.view_buffer import SECOND, ViewBuffer
+from roboref_core.views.view import View
+from roboref_core.views.view_buffer import SECOND, ViewBuffer
 from roboref_msgs.msg import ReferenceView
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from roboref_ros import parameters
 from roboref_ros.conversions import view_to_message
 from roboref_ros.ending import spin, unless_ending
-from roboref_ros.futures import Deadlines
-from roboref_ros.intake import Intake, StreamTopics
-from roboref_ros.pairing import COLOR, DEPTH, StampPairer
-from roboref_ros.pose_source import make_pose_source
-from roboref_ros.questions import Questions
-from roboref_ros.view_services import ViewServices
+from roboref_ros.intake.intake import Intake, StreamTopics
+from roboref_ros.intake.pairing import COLOR, DEPTH, StampPairer
+from roboref_ros.poses.choose import make_pose_source
+from roboref_ros.services.futures import Deadlines
+from roboref_ros.services.questions import Questions
+from roboref_ros.services.view_services import ViewServices
 
 # The same trouble is named this often [s].
 _REPEAT = 5.0

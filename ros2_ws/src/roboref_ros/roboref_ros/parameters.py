@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
-from roboref_core.locate import LocateConfig
 from roboref_core.models.registry import BACKENDS
-from roboref_core.refer import ReferConfig
-from roboref_core.view_buffer import ViewBufferConfig
-from roboref_core.visibility import DepthTolerance
+from roboref_core.referring.refer import ReferConfig
+from roboref_core.views.locate import LocateConfig
+from roboref_core.views.view_buffer import ViewBufferConfig
+from roboref_core.views.visibility import DepthTolerance
 
-from roboref_ros.pose_source import PoseConfig
+from roboref_ros.poses.base import PoseConfig
 
 _BUFFER, _REFER, _LOCATE, _TOLERANCE = ViewBufferConfig(), ReferConfig(), LocateConfig(), DepthTolerance()
 

@@ -15,8 +15,8 @@ from ament_index_python.packages import get_package_prefix
 from geometry_msgs.msg import PoseStamped
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import QoSProfile
-from roboref_core.camera import Camera
-from roboref_core.pose import look_at, transform
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import look_at, transform
 from roboref_msgs.msg import ReferenceView
 from roboref_msgs.srv import GetView
 from roboref_ros.clients import ReferClient

@@ -11,21 +11,14 @@ pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 
 from builtin_interfaces.msg import Duration
 from rclpy.serialization import deserialize_message, serialize_message
-from roboref_core.answer import (
-    Agreement,
-    Answer,
-    DepthSource,
-    ErrorCode,
-    GeometricCheck,
-    LastKnown,
-    Status,
-    Target,
-)
-from roboref_core.camera import Camera
-from roboref_core.pose import from_quaternion
-from roboref_core.query import MarkedRegion, Query, RegionType
-from roboref_core.view import View
-from roboref_core.visibility import Visibility
+from roboref_core.errors import ErrorCode
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import from_quaternion
+from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target
+from roboref_core.referring.query import MarkedRegion, Query, RegionType
+from roboref_core.views.locate import DepthSource
+from roboref_core.views.view import View
+from roboref_core.views.visibility import Visibility
 from roboref_msgs.msg import ReferAnswer, ReferQuery
 from roboref_ros.conversions import (
     answer_to_message,
@@ -39,7 +32,7 @@ from roboref_ros.conversions import (
     to_time,
     view_to_message,
 )
-from roboref_ros.pose_source import pose_matrix
+from roboref_ros.poses.topics import pose_matrix
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
@@ -181,7 +174,7 @@ def test_an_error():
 
 
 def test_a_view_whose_depth_cannot_be_read_still_answers():
-    from roboref_core.view import LazyImage
+    from roboref_core.views.view import LazyImage
 
     def broken():
         raise ValueError("not a picture")

@@ -11,12 +11,12 @@ import pytest
 pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 
 from fake_rgbd import AHEAD, CAMERA, OPTICAL, color_message, depth_message, render
-from roboref_core.answer import ErrorCode
+from roboref_core.errors import ErrorCode
 from roboref_ros.conversions import camera_to_info, to_time
-from roboref_ros.intake import Intake, StreamTopics
-from roboref_ros.pairing import COLOR, DEPTH, StampPairer
-from roboref_ros.pose_history import PoseHistory
-from roboref_ros.pose_source import CameraPose
+from roboref_ros.intake.intake import Intake, StreamTopics
+from roboref_ros.intake.pairing import COLOR, DEPTH, StampPairer
+from roboref_ros.poses.base import CameraPose
+from roboref_ros.poses.history import PoseHistory
 from std_msgs.msg import Header
 
 SECOND = 1_000_000_000

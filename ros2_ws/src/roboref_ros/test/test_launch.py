@@ -17,9 +17,10 @@ from geometry_msgs.msg import TransformStamped, Vector3
 from launch import LaunchDescription
 from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from roboref_core.answer import ErrorCode, Status
-from roboref_core.pose import inverse, transform
-from roboref_core.query import MarkedRegion, Query, RegionType
+from roboref_core.errors import ErrorCode
+from roboref_core.geometry.pose import inverse, transform
+from roboref_core.referring.answer import Status
+from roboref_core.referring.query import MarkedRegion, Query, RegionType
 from roboref_ros.conversions import pose_to_message
 from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage

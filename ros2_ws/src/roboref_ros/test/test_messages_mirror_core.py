@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from roboref_core import answer, query
-from roboref_core.visibility import Visibility
+from roboref_core.referring import answer, query
+from roboref_core.views.visibility import Visibility
 
 msg = pytest.importorskip("roboref_msgs.msg", reason="ros2_ws is not built: make setup")
 

@@ -22,9 +22,10 @@ from fake_rgbd import (
     pixel_of,
 )
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from roboref_core.answer import ErrorCode, Status
-from roboref_core.camera import Camera
-from roboref_core.query import MarkedRegion, Query, RegionType
+from roboref_core.errors import ErrorCode
+from roboref_core.geometry.camera import Camera
+from roboref_core.referring.answer import Status
+from roboref_core.referring.query import MarkedRegion, Query, RegionType
 from roboref_msgs.msg import ReferAnswer
 from roboref_msgs.srv import CaptureView, GetView, ListViews, ReleaseViews
 from roboref_ros.conversions import stamp_ns

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from roboref_ros.pairing import COLOR, DEPTH, StampPairer
+from roboref_ros.intake.pairing import COLOR, DEPTH, StampPairer
 
 PERIOD = 33_000_000
 SECOND = 1_000_000_000

@@ -12,8 +12,8 @@ pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 import rclpy
 import yaml
 from rclpy.parameter import Parameter
-from roboref_core.refer import ReferConfig
-from roboref_core.view_buffer import ViewBufferConfig
+from roboref_core.referring.refer import ReferConfig
+from roboref_core.views.view_buffer import ViewBufferConfig
 from roboref_ros import parameters
 
 YAML = Path(__file__).parents[1] / "config" / "roboref.yaml"

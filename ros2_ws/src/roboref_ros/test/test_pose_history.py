@@ -7,7 +7,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from roboref_ros.pose_history import PoseHistory
+from roboref_ros.poses.history import PoseHistory
 
 MS = 1_000_000
 

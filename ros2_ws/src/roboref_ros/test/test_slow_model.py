@@ -17,9 +17,10 @@ from fake_rgbd import AHEAD, WALL_POINT, FakeCamera, pixel_of
 from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
-from roboref_core.answer import ErrorCode, Status
-from roboref_core.models.base import Prediction
-from roboref_core.query import Query
+from roboref_core.errors import ErrorCode
+from roboref_core.models.pointing_model import Prediction
+from roboref_core.referring.answer import Status
+from roboref_core.referring.query import Query
 from roboref_msgs.srv import ListViews
 from roboref_ros.clients import ReferClient
 from sensor_msgs.msg import Image

@@ -15,10 +15,11 @@ import rclpy
 from geometry_msgs.msg import TransformStamped, Vector3
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from roboref_core.answer import ErrorCode, ReferError
-from roboref_core.pose import from_quaternion, inverse, pose
+from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.geometry.pose import from_quaternion, inverse, pose
 from roboref_ros.conversions import pose_to_message, to_time
-from roboref_ros.pose_source import PoseConfig, make_pose_source
+from roboref_ros.poses.base import PoseConfig
+from roboref_ros.poses.choose import make_pose_source
 from tf2_msgs.msg import TFMessage
 
 SECOND = 1_000_000_000

@@ -13,9 +13,10 @@ pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 
 from fake_rgbd import AHEAD, BESIDE, CAMERA, OPTICAL, WALL_POINT, pixel_of, render
 from nav_msgs.msg import Odometry
-from roboref_core.answer import ErrorCode, Status
-from roboref_core.pose import from_quaternion, inverse
-from roboref_core.query import MarkedRegion, Query, RegionType
+from roboref_core.errors import ErrorCode
+from roboref_core.geometry.pose import from_quaternion, inverse
+from roboref_core.referring.answer import Status
+from roboref_core.referring.query import MarkedRegion, Query, RegionType
 from roboref_msgs.srv import ListViews
 from roboref_ros.conversions import camera_to_info, pose_to_message, to_time
 from rosgraph_msgs.msg import Clock

@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not in the environment: source setup/env.sh")
 
-from roboref_ros.futures import Deadlines, complete
-from roboref_ros.worker import Worker
+from roboref_ros.services.futures import Deadlines, complete
+from roboref_ros.services.worker import Worker
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Pointing models and the registry that makes them by name."""

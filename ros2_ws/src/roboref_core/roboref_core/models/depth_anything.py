@@ -3,6 +3,7 @@
 Preprocessing as in the published RoboRefer server: both sides at least 518 pixels and a multiple of 14, cubic,
 ImageNet mean and deviation; the output is brought back to the image's size bilinearly.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 import torch
 from transformers import AutoConfig, DepthAnythingForDepthEstimation
 
-from roboref_core.depth_picture import relative_to_picture
 from roboref_core.models.device import resolve_device
+from roboref_core.views.depth_picture import relative_to_picture
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -1,4 +1,5 @@
 """Names of devices and number formats, as parameters give them, to torch's."""
+
 from __future__ import annotations
 
 import torch
@@ -7,7 +8,7 @@ _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch
 
 
 def resolve_device(device: str) -> torch.device:
-    """"auto" is the first CUDA device if there is one, else the CPU. ValueError for a device that is not there."""
+    """ "auto" is the first CUDA device if there is one, else the CPU. ValueError for a device that is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -20,7 +21,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """"auto" is bfloat16 on CUDA and float32 on the CPU."""
+    """ "auto" is bfloat16 on CUDA and float32 on the CPU."""
     if dtype == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if dtype not in _DTYPES:

@@ -1,4 +1,5 @@
 """Image-text-to-text models that transformers itself knows: LLaVA-OneVision, Qwen-VL and their like."""
+
 from __future__ import annotations
 
 import time
@@ -10,11 +11,11 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from roboref_core.answer import ErrorCode, ReferError
-from roboref_core.models.base import Generation, Prompt
-from roboref_core.models.convention import read_answer
+from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.models.device import resolve_device, resolve_dtype
-from roboref_core.prompt import Convention, restate
+from roboref_core.models.vision_language_model import Generation, Prompt
+from roboref_core.prompting.prompt import Convention, restate
+from roboref_core.prompting.read_answer import read_answer
 
 
 class HuggingFaceModel:
@@ -54,7 +55,10 @@ class HuggingFaceModel:
             )
         self._device = resolve_device(device)
         self._model = AutoModelForImageTextToText.from_pretrained(
-            self.path, config=config, dtype=resolve_dtype(dtype, self._device), local_files_only=True,
+            self.path,
+            config=config,
+            dtype=resolve_dtype(dtype, self._device),
+            local_files_only=True,
             use_safetensors=True,
         )
         self._model.to(self._device).eval()
@@ -115,7 +119,10 @@ class HuggingFaceModel:
     def _decode(self, inputs, length: int) -> list[str]:
         try:
             tokens = self._model.generate(
-                **inputs, do_sample=False, num_beams=1, max_new_tokens=self.max_new_tokens,
+                **inputs,
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=self.max_new_tokens,
                 pad_token_id=self.processor.tokenizer.pad_token_id,
             )
         except torch.OutOfMemoryError as error:

@@ -1,12 +1,14 @@
 """Model backends by name. Each is imported when it is asked for, so that nobody installs what they do not use."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from roboref_core.models.base import PointingModel, VisionLanguageModel
 from roboref_core.models.nano import CHECKPOINT as NANO
+from roboref_core.models.pointing_model import PointingModel
+from roboref_core.models.vision_language_model import VisionLanguageModel
 
 # What each vision-language model is loaded from; nano is bundled.
 _SOURCE = {
@@ -46,13 +48,11 @@ def load_model(
         from roboref_core.models.reprojection import ReprojectionModel
 
         return ReprojectionModel()
-    from roboref_core.grid import Grid
-    from roboref_core.models.prompted import PromptedModel
-    from roboref_core.prompt import Form
+    from roboref_core.prompting.grid import Grid
+    from roboref_core.prompting.prompt import Form
+    from roboref_core.prompting.prompted import PromptedModel
 
-    prompting = {
-        name: options.pop(name) for name in ("form", "grid", "marker", "may_be_absent") if name in options
-    }
+    prompting = {name: options.pop(name) for name in ("form", "grid", "marker", "may_be_absent") if name in options}
     prompting["form"] = Form(prompting.get("form", Form.MULTI))
     if isinstance(prompting.get("grid"), bool):
         prompting["grid"] = Grid() if prompting["grid"] else None
@@ -139,13 +139,13 @@ def _builder(backend: str) -> Callable[..., VisionLanguageModel]:
 
         return hugging_face
     if backend == "openai":
-        from roboref_core.models.openai import OpenAICompatible
+        from roboref_core.models.http.openai_compatible import OpenAICompatible
 
         return OpenAICompatible
     if backend == "roborefer_http":
-        from roboref_core.models.roborefer_http import RoboReferHTTP
+        from roboref_core.models.http.roborefer_http import RoboReferHTTP
 
         return RoboReferHTTP
-    from roboref_core.serve.client import RoboRefClient
+    from roboref_core.models.http.roboref_http import RoboRefClient
 
     return RoboRefClient

@@ -10,14 +10,14 @@ import time
 
 import numpy as np
 
-from roboref_core.answer import ErrorCode, ReferError
-from roboref_core.answer_text import format_answer
-from roboref_core.camera import pixel_to_normalised
-from roboref_core.locate import LocateConfig, surface_in_box
-from roboref_core.models.base import Mark, PointingRequest, Prediction
-from roboref_core.pose import inverse, transform
-from roboref_core.view import View
-from roboref_core.visibility import Visibility, point_visibility
+from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.geometry.camera import pixel_to_normalised
+from roboref_core.geometry.pose import inverse, transform
+from roboref_core.models.pointing_model import Mark, PointingRequest, Prediction
+from roboref_core.prompting.answer_text import format_answer
+from roboref_core.views.locate import LocateConfig, surface_in_box
+from roboref_core.views.view import View
+from roboref_core.views.visibility import Visibility, point_visibility
 
 # With several reasons at hand for a box, the one that most of its points have is given; ties in this order.
 _HIDDEN = (Visibility.OCCLUDED, Visibility.OUT_OF_FRUSTUM, Visibility.CONFLICT)

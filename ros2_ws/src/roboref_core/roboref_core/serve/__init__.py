@@ -1,0 +1,1 @@
+"""A pointing model behind HTTP."""

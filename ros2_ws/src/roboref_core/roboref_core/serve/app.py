@@ -1,4 +1,5 @@
 """The HTTP server: RoboRefer's published API, the typed one, health and metrics. No authentication: see ``cli``."""
+
 from __future__ import annotations
 
 import asyncio
@@ -15,13 +16,13 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from roboref_core.answer import ErrorCode, ReferError
-from roboref_core.answer_text import NotVisible, Point, parse
-from roboref_core.models.base import Generation, Prompt, VisionLanguageModel
+from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.models.http.schema import ErrorReply, HealthReply, QueryReply, QueryRequest, ReferReply, ReferRequest
+from roboref_core.models.vision_language_model import Generation, Prompt, VisionLanguageModel
+from roboref_core.prompting.answer_text import NotVisible, Point, parse
 from roboref_core.serve.batcher import Batcher
 from roboref_core.serve.images import ImageRefused, decode_images
 from roboref_core.serve.metrics import Metrics
-from roboref_core.serve.schema import ErrorReply, HealthReply, QueryReply, QueryRequest, ReferReply, ReferRequest
 
 _STATUS = {ErrorCode.INVALID_QUERY: 422, ErrorCode.BUSY: 503, ErrorCode.OUT_OF_MEMORY: 503, ErrorCode.TIMEOUT: 504}
 _ERRORS = {status: {"model": ErrorReply} for status in (400, 408, 413, 422, 500, 503, 504)}

@@ -1,4 +1,5 @@
 """One thread owns the models; questions that are waiting together are answered together."""
+
 from __future__ import annotations
 
 import queue
@@ -8,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from roboref_core.models.base import Generation, Prompt, VisionLanguageModel
+from roboref_core.models.vision_language_model import Generation, Prompt, VisionLanguageModel
 
 
 @dataclass(frozen=True)

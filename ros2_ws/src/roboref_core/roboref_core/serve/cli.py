@@ -1,4 +1,5 @@
 """``roboref serve``: answers over HTTP."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -10,8 +11,8 @@ from typing import Literal
 import tyro
 import uvicorn
 
-from roboref_core.models.base import VisionLanguageModel
 from roboref_core.models.registry import load_vlm
+from roboref_core.models.vision_language_model import VisionLanguageModel
 from roboref_core.serve.app import Limits, create_app
 
 _log = logging.getLogger("roboref.serve")

@@ -1,4 +1,5 @@
 """Image files from strangers: what is decoded is bounded before it is decoded."""
+
 from __future__ import annotations
 
 import base64

@@ -13,12 +13,24 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 SPECIAL = [
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>",
-    "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<image>",
+    "<video>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
 ]
 TEXT = dict(
-    vocab_size=256 + len(SPECIAL), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=4096,
+    vocab_size=256 + len(SPECIAL),
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=4096,
 )
 TURN = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
 TURN += "{% if c['type'] == 'image' %}IMAGE{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
@@ -47,13 +59,19 @@ def llava_onevision(tmp_path_factory):
     config = transformers.LlavaOnevisionConfig(
         text_config=transformers.Qwen2Config(**TEXT),
         vision_config=transformers.SiglipVisionConfig(
-            hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=side,
-            patch_size=patch, vision_use_head=False,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=side,
+            patch_size=patch,
+            vision_use_head=False,
         ),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         image_grid_pinpoints=[[28, 28], [28, 56], [56, 28], [56, 56]],
-        vision_feature_layer=-1, vision_aspect_ratio="anyres_max_4",
+        vision_feature_layer=-1,
+        vision_aspect_ratio="anyres_max_4",
     )
     torch.manual_seed(0)
     transformers.LlavaOnevisionForConditionalGeneration(config).save_pretrained(folder)
@@ -64,8 +82,10 @@ def llava_onevision(tmp_path_factory):
     (folder / "processor_config.json").write_text(
         json.dumps(
             {
-                "processor_class": "LlavaOnevisionProcessor", "num_image_tokens": (side // patch) ** 2,
-                "vision_feature_select_strategy": "full", "vision_aspect_ratio": "anyres_max_4",
+                "processor_class": "LlavaOnevisionProcessor",
+                "num_image_tokens": (side // patch) ** 2,
+                "vision_feature_select_strategy": "full",
+                "vision_aspect_ratio": "anyres_max_4",
             }
         )
     )
@@ -79,8 +99,16 @@ def qwen_vl(tmp_path_factory):
     config = transformers.Qwen2_5_VLConfig(
         text_config=dict(TEXT, rope_parameters={"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}),
         vision_config=dict(
-            depth=2, hidden_size=32, intermediate_size=48, num_heads=2, out_hidden_size=32, patch_size=14,
-            spatial_merge_size=2, temporal_patch_size=2, window_size=56, fullatt_block_indexes=[1],
+            depth=2,
+            hidden_size=32,
+            intermediate_size=48,
+            num_heads=2,
+            out_hidden_size=32,
+            patch_size=14,
+            spatial_merge_size=2,
+            temporal_patch_size=2,
+            window_size=56,
+            fullatt_block_indexes=[1],
         ),
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
         video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
@@ -99,10 +127,19 @@ def depth_anything(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny-depth-anything")
     config = transformers.DepthAnythingConfig(
         backbone_config=transformers.Dinov2Config(
-            hidden_size=32, num_hidden_layers=4, num_attention_heads=2, image_size=70, patch_size=14,
-            out_features=["stage1", "stage2", "stage3", "stage4"], reshape_hidden_states=False, apply_layernorm=True,
+            hidden_size=32,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            image_size=70,
+            patch_size=14,
+            out_features=["stage1", "stage2", "stage3", "stage4"],
+            reshape_hidden_states=False,
+            apply_layernorm=True,
         ),
-        reassemble_hidden_size=32, neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=8, head_hidden_size=8,
+        reassemble_hidden_size=32,
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
     )
     torch.manual_seed(0)
     transformers.DepthAnythingForDepthEstimation(config).save_pretrained(folder)

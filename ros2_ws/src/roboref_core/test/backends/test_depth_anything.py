@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from roboref_core.depth_picture import relative_to_picture
 from roboref_core.models.depth_anything import DepthAnything, network_input, network_size
+from roboref_core.views.depth_picture import relative_to_picture
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -5,10 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-from roboref_core.answer import ErrorCode, ReferError
-from roboref_core.models.base import Prompt, VisionLanguageModel
+from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.models.hugging_face import HuggingFaceModel
-from roboref_core.prompt import Convention, correspondence
+from roboref_core.models.vision_language_model import Prompt, VisionLanguageModel
+from roboref_core.prompting.prompt import Convention, correspondence
 
 CONVENTION = {"llava_onevision": Convention.NORMALISED, "qwen_vl": Convention.PIXELS}
 
@@ -93,8 +93,11 @@ def test_prompts_beyond_the_context_are_refused_and_the_model_stays_usable(model
 
 @pytest.mark.parametrize(
     ("missing", "message"),
-    [("config.json", "config.json"), ("preprocessor_config.json", "image processor|preprocessor"),
-     ("chat_template.jinja", "chat template")],
+    [
+        ("config.json", "config.json"),
+        ("preprocessor_config.json", "image processor|preprocessor"),
+        ("chat_template.jinja", "chat template"),
+    ],
 )
 def test_incomplete_checkpoints_are_named(llava_onevision, tmp_path, missing, message):
     folder = tmp_path / "copy"

@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cv2
 import numpy as np
 import pytest
-from roboref_core.answer import ErrorCode, ReferError
-from roboref_core.models.base import Prompt
-from roboref_core.models.openai import OpenAICompatible
-from roboref_core.prompt import Convention, correspondence, referring
+from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.models.http.openai_compatible import OpenAICompatible
+from roboref_core.models.vision_language_model import Prompt
+from roboref_core.prompting.prompt import Convention, correspondence, referring
 
 
 class ChatServer(ThreadingHTTPServer):

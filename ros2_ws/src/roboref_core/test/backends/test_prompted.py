@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from roboref_core.answer import ErrorCode, ReferError
-from roboref_core.answer_text import format_answer
-from roboref_core.camera import Camera
-from roboref_core.concat import SideBySide
-from roboref_core.depth_picture import metric_to_picture
-from roboref_core.grid import Grid
-from roboref_core.marker import Marker
-from roboref_core.models.base import Generation, Mark, PointingModel, PointingRequest
-from roboref_core.models.prompted import PromptedModel
-from roboref_core.prompt import DrawnMark, Form, correspondence, pointing
-from roboref_core.view import View
+from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.geometry.camera import Camera
+from roboref_core.models.pointing_model import Mark, PointingModel, PointingRequest
+from roboref_core.models.vision_language_model import Generation
+from roboref_core.prompting.answer_text import format_answer
+from roboref_core.prompting.grid import Grid
+from roboref_core.prompting.marker import Marker
+from roboref_core.prompting.prompt import DrawnMark, Form, correspondence, pointing
+from roboref_core.prompting.prompted import PromptedModel
+from roboref_core.prompting.side_by_side import SideBySide
+from roboref_core.views.depth_picture import metric_to_picture
+from roboref_core.views.view import View
 
 A = Camera(60, 40, 50.0, 50.0, 29.5, 19.5)
 B = Camera(80, 64, 70.0, 70.0, 39.5, 31.5)
@@ -104,8 +105,14 @@ def test_unparsable_answers_stay_undecided(text):
 def test_points_and_uncertainty_of_the_model_become_pixels():
     covariance = np.array([[[1e-4, 3e-5], [3e-5, 4e-4]], [[1.0, 0.0], [0.0, 1.0]]])
     generation = Generation(
-        text="x", points=np.array([[0.5, 0.25], [0.1, 0.2]]), visible=True, point_covariance=covariance,
-        scores=np.array([0.9, 0.1]), p_visible=0.8, p_visible_calibrated=True, timings={"prefill": 1.0},
+        text="x",
+        points=np.array([[0.5, 0.25], [0.1, 0.2]]),
+        visible=True,
+        point_covariance=covariance,
+        scores=np.array([0.9, 0.1]),
+        p_visible=0.8,
+        p_visible_calibrated=True,
+        timings={"prefill": 1.0},
     )
     prediction = PromptedModel(Scripted(generation)).predict(request("the mug"))
     np.testing.assert_allclose(prediction.points, [[39.5, 15.5]])

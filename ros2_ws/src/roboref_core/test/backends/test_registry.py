@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 import pytest
-from roboref_core.grid import Grid
-from roboref_core.models.base import PointingModel
-from roboref_core.models.prompted import PromptedModel
+from roboref_core.models.pointing_model import PointingModel
 from roboref_core.models.registry import BACKENDS, load_model, load_vlm, parse_options
-from roboref_core.prompt import Form
+from roboref_core.prompting.grid import Grid
+from roboref_core.prompting.prompt import Form
+from roboref_core.prompting.prompted import PromptedModel
 
 
 def test_every_backend_without_weights_loads():
@@ -23,7 +23,11 @@ def test_options_may_come_as_text():
     texts = ["model=Qwen/Qwen2.5-VL=x", "convention=pixels", "multiple_of=28", "timeout=2.5", "grid=true"]
     options = parse_options(texts)
     assert options == {
-        "model": "Qwen/Qwen2.5-VL=x", "convention": "pixels", "multiple_of": 28, "timeout": 2.5, "grid": True
+        "model": "Qwen/Qwen2.5-VL=x",
+        "convention": "pixels",
+        "multiple_of": 28,
+        "timeout": 2.5,
+        "grid": True,
     }
     model = load_model("openai", url="http://127.0.0.1:9", **options)
     assert model.grid == Grid() and model.vlm.multiple_of == 28

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import regex
 import torch
-from roboref_core.answer_text import NOT_VISIBLE
-from roboref_core.models.base import Prompt
 from roboref_core.models.roborefer import RoboReferBackend
-from roboref_core.models.roborefer.checkpoint import load_model, save_checkpoint
-from roboref_core.models.roborefer.random_checkpoint import Shape, write_random_checkpoint
-from roboref_core.models.roborefer.training import build_example, collate
+from roboref_core.models.roborefer.checkpoint.files import load_model, save_checkpoint
+from roboref_core.models.roborefer.checkpoint.random import Shape, write_random_checkpoint
+from roboref_core.models.vision_language_model import Prompt
+from roboref_core.prompting.answer_text import NOT_VISIBLE
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CASES = sorted(file.stem.removeprefix("infer_") for file in FIXTURES.glob("infer_*.npz"))
@@ -148,14 +147,20 @@ def _teach(source: Path, path: Path) -> list[tuple[Prompt, str]]:
     answers = ("[(0.123, 0.456)]", NOT_VISIBLE, "[(0.250, 0.031), (0.975, 0.602)]", "[(0.999, 0.000)]")
     lessons = [(Prompt("Where is the cup?", (picture(i), picture(i + 10))), a) for i, a in enumerate(answers)]
     torch.manual_seed(0)
-    model = load_model(source, for_training=True)
+    training = pytest.importorskip("offline.train.families.roborefer.loss", reason="training runs from a checkout")
+    from offline.train.families.roborefer.examples import build_example, collate
+
+    model = load_model(source, for_training=True, network=training.TrainableRoboRefer)
     examples = [
         build_example(
             [{"from": "human", "value": prompt.text}, {"from": "gpt", "value": answer}],
-            prompt.images, (), model.config, model.tokenizer,
+            prompt.images,
+            (),
+            model.config,
+            model.tokenizer,
         )
         for prompt, answer in lessons
-    ]  # fmt: skip
+    ]
     batch = collate(examples, model.tokenizer)
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for _ in range(200):

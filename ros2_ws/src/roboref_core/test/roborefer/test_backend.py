@@ -7,18 +7,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from roboref_core.answer import ErrorCode, ReferError
-from roboref_core.models.base import Generation, Prompt, VisionLanguageModel
+from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.models.roborefer import RoboReferBackend, calibration
-from roboref_core.models.roborefer.cache import ByteBoundedCache
+from roboref_core.models.roborefer.decoding.cache import ByteBoundedCache
+from roboref_core.models.roborefer.decoding.generate import greedy
+from roboref_core.models.roborefer.decoding.tree import TokenTree, decode
 from roboref_core.models.roborefer.errors import (
     CheckpointError,
     DeviceOutOfMemoryError,
     NonFiniteLogitsError,
     PromptTooLongError,
 )
-from roboref_core.models.roborefer.generate import greedy
-from roboref_core.models.roborefer.tree import TokenTree, decode
+from roboref_core.models.vision_language_model import Generation, Prompt, VisionLanguageModel
 
 S2 = {
     "projector": "mlp_downsample", "image_size": 56, "aspect": "dynamic_s2", "scales": (56, 112, 168), "tied": False,

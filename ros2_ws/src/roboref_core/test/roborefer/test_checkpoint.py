@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from roboref_core.models.base import Prompt
 from roboref_core.models.roborefer import RoboReferBackend
-from roboref_core.models.roborefer.checkpoint import load_model, open_checkpoint, save_checkpoint
-from roboref_core.models.roborefer.config import read_config
+from roboref_core.models.roborefer.checkpoint.config import read_config
+from roboref_core.models.roborefer.checkpoint.files import load_model, open_checkpoint, save_checkpoint
 from roboref_core.models.roborefer.errors import CheckpointError
 from roboref_core.models.roborefer.prompt_text import placeholder_ids
+from roboref_core.models.vision_language_model import Prompt
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
@@ -171,7 +171,7 @@ class TestDamage:
         def read(*_):
             raise AssertionError("weights were read")
 
-        monkeypatch.setattr("roboref_core.models.roborefer.checkpoint.read_tensors", read)
+        monkeypatch.setattr("roboref_core.models.roborefer.checkpoint.files.read_tensors", read)
 
     def refused(self, path, part, file) -> str:
         with pytest.raises(CheckpointError) as error:
@@ -273,8 +273,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
-FILES = ("config.json", "llm/config.json", "vision_tower/config.json", "mm_projector/config.json",
-         "depth_tower/config.json", "vision_tower/preprocessor_config.json")  # fmt: skip
+FILES = (
+    "config.json",
+    "llm/config.json",
+    "vision_tower/config.json",
+    "mm_projector/config.json",
+    "depth_tower/config.json",
+    "vision_tower/preprocessor_config.json",
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

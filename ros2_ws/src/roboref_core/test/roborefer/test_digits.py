@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from roboref_core.models.roborefer.digits import Leaf, Number
+from roboref_core.models.roborefer.decoding.digits import Leaf, Number
 
 
 class TestNumber:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from roboref_core.answer_text import NOT_VISIBLE, parse
-from roboref_core.models.roborefer.grammar import END, START, TokenGrammar, forced_text, walk
-from roboref_core.models.roborefer.pointing import PointingDecoder
-from roboref_core.models.roborefer.tree import Node
+from roboref_core.models.roborefer.decoding.grammar import END, START, TokenGrammar, forced_text, walk
+from roboref_core.models.roborefer.decoding.pointing import PointingDecoder
+from roboref_core.models.roborefer.decoding.tree import Node
+from roboref_core.prompting.answer_text import NOT_VISIBLE, parse
 
 SINGLE = {"numbers": "single"}
 KINDS = (SINGLE, {"numbers": "merged"}, {"numbers": "whole", "vocabulary": 1600}, {"numbers": "crossing"})
@@ -176,9 +176,7 @@ DIGITS_ALONE = ("[(0.", ", 0.", ")]", "NOT_VISIBLE", *"0123456789")
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    st.lists(st.tuples(st.floats(0, 1), st.floats(0.002, 0.3), st.floats(0.05, 1)), min_size=1, max_size=3)
-)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.002, 0.3), st.floats(0.05, 1)), min_size=1, max_size=3))
 def test_spread_of_a_number_from_few_of_its_branches(parts):
     """Mixtures of Gaussians over the numbers, of which the branches that matter alone are asked."""
     numbers = np.arange(1000) / 1000

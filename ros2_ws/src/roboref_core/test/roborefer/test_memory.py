@@ -7,8 +7,8 @@ import sys
 
 import pytest
 import torch
-from roboref_core.models.roborefer.checkpoint import open_checkpoint
-from roboref_core.models.roborefer.random_checkpoint import Shape, write_random_checkpoint
+from roboref_core.models.roborefer.checkpoint.files import open_checkpoint
+from roboref_core.models.roborefer.checkpoint.random import Shape, write_random_checkpoint
 
 # 16 bit, 300 MB; tied, so that the embedding is the largest tensor by far.
 SHAPE = Shape(
@@ -17,7 +17,7 @@ SHAPE = Shape(
 )  # fmt: skip
 LOAD = """
 import resource, sys, torch
-from roboref_core.models.roborefer.checkpoint import load_model
+from roboref_core.models.roborefer.checkpoint.files import load_model
 import transformers.models.qwen2.modeling_qwen2, transformers.models.siglip.modeling_siglip
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -36,7 +36,9 @@ def test_loading_takes_little_more_than_the_weights(tmp_path, random_checkpoint,
     # A tiny model is loaded first, so that what libraries take is not counted.
     output = subprocess.run(
         [sys.executable, "-c", LOAD, str(path), str(random_checkpoint()), dtype],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     peak, weights = map(int, output.stdout.split())
     assert peak < 1.15 * weights + 70e6, f"{peak / 1e6:.0f} MB for {weights / 1e6:.0f} MB of weights"

@@ -6,12 +6,13 @@ import numpy as np
 import PIL
 import pytest
 import torch
-from roboref_core.models.roborefer import RoboReferBackend, media
-from roboref_core.models.roborefer.generate import greedy
-from roboref_core.models.roborefer.prefill import Prefiller
+from roboref_core.models.roborefer import RoboReferBackend
+from roboref_core.models.roborefer.decoding.generate import greedy
+from roboref_core.models.roborefer.decoding.prefill import Prefiller
+from roboref_core.models.roborefer.decoding.tree import TokenTree, decode
+from roboref_core.models.roborefer.network import media
+from roboref_core.models.roborefer.network.tiling import Tiles, cut_tiles, to_picture
 from roboref_core.models.roborefer.prompt_text import stop_ids
-from roboref_core.models.roborefer.tiling import Tiles, cut_tiles, to_picture
-from roboref_core.models.roborefer.tree import TokenTree, decode
 from torch import nn
 
 OLD_PILLOW = int(PIL.__version__.split(".")[0]) < 13
@@ -98,9 +99,7 @@ def test_prompt_and_greedy_tokens_from_raw_pictures(recording, models):
 
 
 def test_free_answer(recording):
-    backend = RoboReferBackend.load(
-        recording.checkpoint, decoding="free", aspect=recording.aspect, max_new_tokens=16
-    )
+    backend = RoboReferBackend.load(recording.checkpoint, decoding="free", aspect=recording.aspect, max_new_tokens=16)
     generation = backend.generate(recording.prompt)
     assert generation.text == str(recording.data["response"])
     assert generation.points is None and generation.p_visible is None

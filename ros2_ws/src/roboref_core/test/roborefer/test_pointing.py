@@ -10,12 +10,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from roboref_core.answer_text import NOT_VISIBLE, parse
-from roboref_core.models.base import Prompt
 from roboref_core.models.roborefer import RoboReferBackend
-from roboref_core.models.roborefer.pointing import PointingDecoder
-from roboref_core.models.roborefer.tiling import cut_tiles, to_picture
-from roboref_core.models.roborefer.tree import TokenTree, decode
+from roboref_core.models.roborefer.decoding.pointing import PointingDecoder
+from roboref_core.models.roborefer.decoding.tree import TokenTree, decode
+from roboref_core.models.roborefer.network.tiling import cut_tiles, to_picture
+from roboref_core.models.vision_language_model import Prompt
+from roboref_core.prompting.answer_text import NOT_VISIBLE, parse
 
 SINGLE, MERGED, CROSSING = {"numbers": "single"}, {"numbers": "merged"}, {"numbers": "crossing"}
 WHOLE = {"numbers": "whole", "vocabulary": 1600}
@@ -36,9 +36,7 @@ class Plain:
                 media[kind] = [tokens for features in self.model.encode(tiles, kind) for tokens in features]
         self.prompt, _ = self.model.insert_media(plan.ids, media)
         special = set(tokenizer.all_special_ids)
-        self.texts = {
-            token: tokenizer.decode([token]) for token in range(len(tokenizer)) if token not in special
-        }
+        self.texts = {token: tokenizer.decode([token]) for token in range(len(tokenizer)) if token not in special}
 
     def log_probabilities(self, tokens: list[int]) -> torch.Tensor:
         embeddings = torch.cat([self.prompt, self.model.embed_ids(torch.tensor(tokens, dtype=torch.long))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from roboref_core.models.roborefer.projectors import Projector, SpaceToDepth
+from roboref_core.models.roborefer.network.projectors import Projector, SpaceToDepth
 
 C, H = 12, 20
 WIDTHS = {

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from roboref_core.models.roborefer.config import read_config
-from roboref_core.models.roborefer.tiling import choose_grid, count_placeholders, cut_tiles, to_picture
+from roboref_core.models.roborefer.checkpoint.config import read_config
+from roboref_core.models.roborefer.network.tiling import choose_grid, count_placeholders, cut_tiles, to_picture
 
 ASPECTS = ("dynamic", "dynamic_s2", "resize", "pad", "anything else")
 

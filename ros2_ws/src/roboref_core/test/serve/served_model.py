@@ -10,9 +10,9 @@ import threading
 import time
 
 import numpy as np
-from roboref_core.answer import ErrorCode, ReferError
-from roboref_core.answer_text import format_answer
-from roboref_core.models.base import Generation
+from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.models.vision_language_model import Generation
+from roboref_core.prompting.answer_text import format_answer
 
 
 class BrightestPixel:

@@ -26,9 +26,7 @@ def encoded(image, format="PNG"):
 def published_client(url, prompt, images, enable_depth=0, depths=None):
     """What the published query_server does: JSON to /query, the answer of a 200, nothing otherwise."""
     payload = {"image_url": images, "depth_url": depths or [], "enable_depth": enable_depth, "text": prompt}
-    request = urllib.request.Request(
-        url + "/query", json.dumps(payload).encode(), {"Content-Type": "application/json"}
-    )
+    request = urllib.request.Request(url + "/query", json.dumps(payload).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as reply:
         assert reply.status == 200
         return json.loads(reply.read())

@@ -3,8 +3,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from roboref_core.answer import ReferError
-from roboref_core.models.base import Prompt
+from roboref_core.errors import ReferError
+from roboref_core.models.vision_language_model import Prompt
 from roboref_core.serve.batcher import Batcher
 
 

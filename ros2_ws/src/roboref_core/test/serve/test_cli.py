@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from roboref_core.answer import ReferError
-from roboref_core.models.base import Prompt
+from roboref_core.errors import ReferError
+from roboref_core.models.http.roboref_http import RoboRefClient
+from roboref_core.models.http.roborefer_http import RoboReferHTTP
 from roboref_core.models.roborefer import load
-from roboref_core.models.roborefer_http import RoboReferHTTP
-from roboref_core.prompt import correspondence
-from roboref_core.serve.client import RoboRefClient
+from roboref_core.models.vision_language_model import Prompt
+from roboref_core.prompting.prompt import correspondence
 
 CHECKPOINT = Path(__file__).parents[1] / "roborefer/fixtures/ckpt_rgbd_3x3"
 COMMAND = [sys.executable, "-c", "import sys; from roboref_core.serve.cli import main; sys.exit(main(sys.argv[1:]))"]
@@ -24,8 +24,19 @@ COMMAND = [sys.executable, "-c", "import sys; from roboref_core.serve.cli import
 @pytest.fixture
 def url(free_port):
     process = subprocess.Popen(
-        [*COMMAND, "--path", str(CHECKPOINT), "--device", "cpu", "--dtype", "float32", "--port", str(free_port),
-         "--max-new-tokens", "12"]
+        [
+            *COMMAND,
+            "--path",
+            str(CHECKPOINT),
+            "--device",
+            "cpu",
+            "--dtype",
+            "float32",
+            "--port",
+            str(free_port),
+            "--max-new-tokens",
+            "12",
+        ]
     )
     url = f"http://127.0.0.1:{free_port}"
     deadline = time.monotonic() + 120

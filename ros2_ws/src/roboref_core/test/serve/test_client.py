@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from roboref_core.answer import ErrorCode, ReferError
-from roboref_core.models.base import Prompt, VisionLanguageModel
-from roboref_core.models.remote import Patience, RemoteServer
-from roboref_core.models.roborefer_http import RoboReferHTTP
+from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.models.http.remote import Patience, RemoteServer
+from roboref_core.models.http.roboref_http import RoboRefClient
+from roboref_core.models.http.roborefer_http import RoboReferHTTP
+from roboref_core.models.vision_language_model import Prompt, VisionLanguageModel
 from roboref_core.serve.app import create_app
-from roboref_core.serve.client import RoboRefClient
 
 PROGRAM = Path(__file__).with_name("served_model.py")
 

@@ -2,6 +2,7 @@
 
 ``load`` gives a ``VisionLanguageModel``; ``checkpoint`` and ``training`` are what fine-tuning builds on.
 """
+
 from roboref_core.models.roborefer.backend import RoboReferBackend
 
 load = RoboReferBackend.load

@@ -1,4 +1,5 @@
 """A RoboRefer checkpoint as a VisionLanguageModel: prompts in, answers with points and probabilities out."""
+
 from __future__ import annotations
 
 import time
@@ -8,19 +9,19 @@ from typing import Literal
 
 import torch
 
-from roboref_core.models.base import Generation, Prompt
 from roboref_core.models.roborefer import calibration
-from roboref_core.models.roborefer.checkpoint import materialise, open_checkpoint
-from roboref_core.models.roborefer.config import checkpoint_root
-from roboref_core.models.roborefer.cpu_linear import can_pack, pack_linears
+from roboref_core.models.roborefer.checkpoint.config import checkpoint_root
+from roboref_core.models.roborefer.checkpoint.files import materialise, open_checkpoint
+from roboref_core.models.roborefer.decoding.generate import greedy
+from roboref_core.models.roborefer.decoding.grammar import TokenGrammar
+from roboref_core.models.roborefer.decoding.pointing import PointingAnswer, PointingDecoder
+from roboref_core.models.roborefer.decoding.prefill import PlannedPrompt, Prefiller
+from roboref_core.models.roborefer.decoding.tree import Decoder, Node, TokenTree, decode
 from roboref_core.models.roborefer.errors import DeviceOutOfMemoryError, PromptTooLongError, report_out_of_memory
-from roboref_core.models.roborefer.generate import greedy
-from roboref_core.models.roborefer.grammar import TokenGrammar
-from roboref_core.models.roborefer.model import RoboReferModel
-from roboref_core.models.roborefer.pointing import PointingAnswer, PointingDecoder
-from roboref_core.models.roborefer.prefill import PlannedPrompt, Prefiller
+from roboref_core.models.roborefer.network.cpu_linear import can_pack, pack_linears
+from roboref_core.models.roborefer.network.model import RoboReferModel
 from roboref_core.models.roborefer.prompt_text import stop_ids
-from roboref_core.models.roborefer.tree import Decoder, Node, TokenTree, decode
+from roboref_core.models.vision_language_model import Generation, Prompt
 
 # No tuple takes more tokens than it has characters, nor does NOT_VISIBLE.
 _TUPLE_LENGTH = len("(0.123, 0.456), ")

@@ -1,4 +1,5 @@
 """Calibration of p_visible: a temperature and a bias on its log-odds (Platt 1999; Guo et al. 2017)."""
+
 from __future__ import annotations
 
 import json
@@ -9,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from roboref_core.models.roborefer.config import checkpoint_root, read_json
+from roboref_core.models.roborefer.checkpoint.config import checkpoint_root, read_json
 from roboref_core.models.roborefer.errors import CheckpointError
 
 FILE_NAME = "pointing_calibration.json"

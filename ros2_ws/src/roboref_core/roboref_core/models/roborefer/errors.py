@@ -1,4 +1,5 @@
 """What can go wrong with this model, each with a class of its own. The model stays usable after all of them."""
+
 from __future__ import annotations
 
 import traceback
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from roboref_core.answer import ErrorCode, ReferError
+from roboref_core.errors import ErrorCode, ReferError
 
 
 class CheckpointError(ValueError):

@@ -1,4 +1,5 @@
 """The words of a prompt: media placeholders, chat template, special tokens."""
+
 from __future__ import annotations
 
 import re
@@ -8,9 +9,9 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-from roboref_core.models.roborefer.config_schema import LanguageConfig
+from roboref_core.models.roborefer.checkpoint.config_schema import LanguageConfig
 from roboref_core.models.roborefer.errors import CheckpointError
-from roboref_core.models.roborefer.tiling import Kind
+from roboref_core.models.roborefer.network.tiling import Kind
 
 IMAGE, VIDEO, DEPTH, SENTINEL = "<image>", "<vila/video>", "<depth>", "<vila/sentinel>"
 PLACEHOLDERS: dict[Kind, str] = {"image": IMAGE, "depth": DEPTH}

@@ -1,0 +1,1 @@
+"""Commands of `roboref` that join several rooms."""

@@ -1,0 +1,1 @@
+"""From one scan to its folder of views: scanning, choosing views, rectifying, painting out."""

@@ -1,0 +1,218 @@
+"""Checks of task files, ours or foreign: what trains silently on the wrong thing is found here, by name."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from roboref_core.prompting.answer_text import NOT_VISIBLE, NotVisible, Point, Unparsable, parse
+from tqdm import tqdm
+
+from offline.data_engine.splits import space_of
+from offline.data_engine.task_files import (
+    answer_points,
+    form_of,
+    mask_path,
+    picture_path,
+    pictures_of,
+    read_samples,
+    turns,
+)
+from offline.files import read_mask
+
+_PLACEHOLDERS = ("<image>", "<depth>", "<video>")
+# Tasks whose answers are points or NOT_VISIBLE, and how many pictures each of their forms has.
+_PICTURES = {
+    ("t1", "multi"): 2, ("t1", "concat"): 1, ("t2a", "multi"): 2, ("t2b", "multi"): 2, ("referring", "single"): 1,
+}  # fmt: skip
+_POINTING = {task for task, _ in _PICTURES}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong: its kind, the sample's place, and the facts."""
+
+    kind: str
+    where: str
+    detail: str
+
+
+def validate_files(paths: list[Path], image_root: Path = Path("/")) -> list[Finding]:
+    """Check files and what they share: duplicate ids, and places in more than one split.
+
+    A file's split is read from its name ("train", "val"); one without is in no split. Raises ValueError if a file
+    is no JSON.
+    """
+    findings, ids = [], {}
+    places: dict[str, dict[str, str]] = defaultdict(dict)
+    for path in paths:
+        split = _split_of(path)
+        for where, sample in tqdm(read_samples(path), desc=path.name, leave=False):
+            if not isinstance(sample, dict):
+                findings.append(Finding("not_a_sample", where, f"expected an object, found {type(sample).__name__}"))
+                continue
+            findings += check_sample(sample, where, image_root)
+            if "id" in sample:
+                first = ids.setdefault(sample["id"], where)
+                if first != where:
+                    findings.append(Finding("duplicate_id", where, f"{sample['id']} is also {first}"))
+            if split and sample.get("scene_id"):
+                places[space_of(str(sample["scene_id"]))].setdefault(split, where)
+    for place, by_split in sorted(places.items()):
+        if len(by_split) > 1:
+            detail = ", ".join(f"{split} at {where}" for split, where in sorted(by_split.items()))
+            findings.append(Finding("split_leakage", place, f"the place is in {detail}"))
+    return findings
+
+
+def check_sample(sample: dict, where: str, image_root: Path = Path("/")) -> Iterator[Finding]:
+    """All that is wrong with one sample."""
+    if not _well_formed(sample):
+        yield Finding("malformed_conversation", where, "expected turns {from: human|gpt, value: text}, human first")
+        return
+    pictures, pointing = pictures_of(sample), sample.get("task") in _POINTING
+    said = turns(sample, "human") + turns(sample, "gpt")
+    found = sum(text.count("<image>") for text in said)
+    if pointing and any(token in text for token in _PLACEHOLDERS for text in said):
+        yield Finding("placeholder_in_text", where, "the loader adds <image>: with one in the text pictures shift")
+    elif not pointing and found not in (0, len(pictures)):
+        # Records of other programs write their placeholders themselves: then there is one for each picture.
+        yield Finding("placeholder_count", where, f"{found} <image> for {len(pictures)} pictures")
+    if pointing:
+        form = form_of(sample)
+        expected = _PICTURES.get((sample["task"], form))
+        if len(pictures) != expected:
+            detail = f"{sample['task']} {form} has {expected} pictures, found {len(pictures)}"
+            yield Finding("image_count", where, detail)
+    sizes = []
+    for name in pictures:
+        size, problem = _size_of(picture_path(name, image_root))
+        sizes.append(size)
+        if problem:
+            yield Finding("bad_image", where, problem)
+    yield from _check_depth(sample, where, image_root, pictures, sizes)
+    if pointing and pictures and all(sizes):
+        yield from _check_answer(sample, where, image_root, sizes)
+
+
+def _well_formed(sample: dict) -> bool:
+    conversation = sample.get("conversations")
+    return (
+        isinstance(conversation, list)
+        and len(conversation) >= 2
+        and all(isinstance(turn, dict) and isinstance(turn.get("value"), str) for turn in conversation)
+        and [turn.get("from") for turn in conversation] == ["human", "gpt"] * (len(conversation) // 2)
+    )
+
+
+def _check_depth(sample, where, image_root, pictures, sizes) -> Iterator[Finding]:
+    depths = pictures_of(sample, "depth")
+    if depths and len(depths) != len(pictures):
+        yield Finding("depth_count", where, f"{len(depths)} depth pictures for {len(pictures)} pictures")
+        return
+    for name, size in zip(depths, sizes, strict=False):
+        path = picture_path(name, image_root)
+        depth_size, problem = _size_of(path)
+        if problem:
+            yield Finding("bad_depth", where, problem)
+        elif size and depth_size != size:
+            yield Finding("depth_size", where, f"{path} is {depth_size}, its picture {size}")
+        elif _mode_of(path) != "RGB":
+            yield Finding("depth_channels", where, f"{path} has mode {_mode_of(path)}, expected 8-bit with 3 channels")
+
+
+def _check_answer(sample, where, image_root, sizes) -> Iterator[Finding]:
+    text = turns(sample, "gpt")[0]
+    answer = parse(text)
+    facts = sample.get("visibility") if isinstance(sample.get("visibility"), dict) else {}
+    visible = facts.get("visible")
+    if isinstance(answer, Unparsable):
+        yield Finding("unparsable_answer", where, answer.reason)
+        return
+    if isinstance(answer, NotVisible) != (text.strip() == NOT_VISIBLE):
+        yield Finding("unparsable_answer", where, f"{NOT_VISIBLE} with other text: {text[:60]!r}")
+    if visible is not None and visible != isinstance(answer, Point):
+        yield Finding("visibility_contradicts", where, f"visibility says {visible}, the answer is {text[:40]!r}")
+    if isinstance(answer, NotVisible):
+        if visible is not None and not facts.get("reason"):
+            yield Finding("no_reason", where, "a negative without the reason why it is one")
+        if sample.get("mask"):
+            yield Finding("mask_of_negative", where, f"NOT_VISIBLE, but there is a mask {sample['mask']}")
+        return
+    path = mask_path(sample, image_root)
+    if path is None:
+        yield Finding("no_mask", where, "a point without a mask to check it by")
+        return
+    try:
+        mask = _mask(path)
+    except ValueError as error:
+        yield Finding("bad_mask", where, str(error))
+        return
+    yield from _check_points(sample, where, path, mask, sizes[-1], image_root)
+
+
+def _check_points(
+    sample: dict, where: str, path: Path, mask: np.ndarray, size: tuple[int, int], image_root: Path
+) -> Iterator[Finding]:
+    h, w = mask.shape
+    points = np.array(answer_points(turns(sample, "gpt")[0]))
+    if form_of(sample) == "concat":
+        if size[0] <= w or size[1] < h:
+            yield Finding("mask_size", where, f"mask {(w, h)} does not fit the right part of a picture of {size}")
+            return
+        points = (points * size - (size[0] - w, 0)) / (w, h)
+    elif size != (w, h):
+        yield Finding("mask_size", where, f"mask {(w, h)}, picture {size}")
+        return
+    u, v = np.floor(points * (w, h)).astype(int).T
+    inside = (u >= 0) & (u < w) & (v >= 0) & (v < h)
+    hit = inside.copy()
+    hit[inside] = mask[v[inside], u[inside]]
+    if not hit.all():
+        yield Finding("point_off_mask", where, f"{turns(sample, 'gpt')[0]} is not on {path}")
+
+
+@lru_cache(maxsize=65536)
+def _size_of(path: Path) -> tuple[tuple[int, int] | None, str]:
+    """(width, height) from the header alone, or what is wrong with the file."""
+    try:
+        with Image.open(path) as image:
+            return image.size, ""
+    except OSError as error:
+        return None, f"{path}: {error}"
+
+
+@lru_cache(maxsize=65536)
+def _mode_of(path: Path) -> str:
+    with Image.open(path) as image:
+        return image.mode
+
+
+@lru_cache(maxsize=64)
+def _mask(path: Path) -> np.ndarray:
+    return read_mask(path)
+
+
+def _split_of(path: Path) -> str:
+    words = path.stem.lower().replace("-", "_").split("_")
+    for split, names in {"train": ("train", "training"), "val": ("val", "validation", "test")}.items():
+        if any(name in words for name in names):
+            return split
+    return ""
+
+
+def summarise(findings: list[Finding], limit: int) -> str:
+    """Findings in words: how many of each kind, with the first ones in full."""
+    if not findings:
+        return "nothing wrong"
+    lines = []
+    for kind, count in Counter(finding.kind for finding in findings).most_common():
+        lines.append(f"{kind}: {count}")
+        shown = [finding for finding in findings if finding.kind == kind][:limit]
+        lines += [f"  {finding.where}: {finding.detail}" for finding in shown]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Layouts of other projects, read and written: RefSpatial, RoboInter, RoboRefer."""

@@ -1,0 +1,1 @@
+"""What is stored: samples, predictions, answers."""

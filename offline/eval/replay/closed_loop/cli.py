@@ -1,0 +1,175 @@
+"""`roboref eval replay closed-loop`: a virtual robot asks, goes towards the answer, and asks again from there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from roboref_core.views.visibility import Visibility
+from tqdm import tqdm
+
+from offline.data_engine.sources import open_scene
+from offline.eval.replay.closed_loop.closed_loop import (
+    Drive,
+    LoopConfig,
+    ObjectSurface,
+    drive,
+    over_floor,
+    pooled,
+    summary,
+)
+from offline.eval.replay.closed_loop.logged_views import LoggedViews
+from offline.eval.replay.closed_loop.report import Way, print_loop, write_loop_report
+from offline.eval.replay.closed_loop.survey import survey
+from offline.eval.replay.playing.perturbation import Perturbation
+from offline.eval.replay.playing.progress import follow
+from offline.eval.replay.playing.session import NodeConfig, ReplaySession
+from offline.eval.replay.truth.annotated import AnnotatedScene
+from offline.eval.replay.truth.questions import Question, QuestionConfig, make_questions
+from offline.eval.replay.truth.truth import GroundTruthScene
+from sim.bags.recorder import bag_stamps, on_time, record
+from sim.rooms.noise import DepthNoise
+from sim.rooms.path import make_path
+from sim.rooms.renderer import Renderer
+from sim.rooms.rooms import make_scene
+from sim.rooms.sim_source import SimSource
+
+_WALK_HZ = 10.0
+
+
+@dataclass(frozen=True)
+class ClosedLoopConfig:
+    """Ask about an object, go a step towards the answer, look from there, ask again, until it is within reach.
+
+    The robot is virtual and gets the recorded view nearest to where it is. Success is that it arrives at the answered
+    place and the object's true surface is there. How often no recorded view was near enough, which ends its way, is
+    reported as coverage. The object is marked once, in a view of its own.
+    """
+
+    out: Path = Path("out/closed_loop")
+    """Folder for closed_loop.html, closed_loop.json, a picture of each way, and the bag."""
+    seed: int = 7
+    """Procedural room."""
+    scene: Path | None = None
+    """Instead: a scan with mesh and annotated objects."""
+    log: Literal["survey", "walk"] = "survey"
+    """What is recorded of a procedural room: every free place of a grid in all directions, or somebody's walk."""
+    spacing: float = 0.3
+    """Of a survey's grid [m]."""
+    frames: int = 600
+    """Length of a walk; at most so many frames of a scan."""
+    objects: int | None = 22
+    """Labelled objects in a procedural room, 8 to 25; None: as the seed has it."""
+    ways: int = 12
+    """How many ways, each to another object as far as there are so many."""
+    depth: Literal["exact", "sensor"] = "sensor"
+    """Depth of a procedural room: exact, or with a structured-light sensor's noise and holes."""
+    loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
+    perturbation: Annotated[Perturbation, tyro.conf.arg(name="")] = field(default_factory=Perturbation)
+    model: dict[str, str] = field(default_factory=dict)
+    """The node's model, e.g. --model backend roborefer path CHECKPOINT. Default: reprojection."""
+
+    def __post_init__(self):
+        if self.perturbation.moved or self.perturbation.removed:
+            raise ValueError("the closed loop needs a room that stays as it is: its views are not seen in their order")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns 0; 1 with a message if something it needs is missing or broken."""
+    prog = "roboref eval replay closed-loop"
+    try:
+        config = tyro.cli(ClosedLoopConfig, args=argv, prog=prog, description=ClosedLoopConfig.__doc__)
+        result = run_closed_loop(config)
+    except (RuntimeError, TimeoutError, OSError, ValueError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    print_loop(result)
+    print(f"\nreport   {config.out / 'closed_loop.html'}\nfigures  {config.out / 'closed_loop.json'}")
+    return 0
+
+
+def run_closed_loop(config: ClosedLoopConfig) -> dict:
+    """Record, choose objects, drive to each, write the report. Returns its figures."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    scene, description = _scene(config)
+    options = config.perturbation.record_options(overwrite=True, max_frames=_limit(config))
+    recorded = record(scene, config.out / "bag", options, progress=True)
+    questions = choose(scene, on_time(recorded.positions), config)
+    noise = options.noise
+    parameters = {"pose.translation_sigma": noise.translation, "pose.rotation_sigma": noise.rotation}
+    node = NodeConfig(parameters=parameters | {f"model.{key}": value for key, value in config.model.items()})
+    with ReplaySession(config.out / "bag", config.out / "node.log", node) as session:
+        views = LoggedViews(session, session.arrivals(bag_stamps(scene)), len(scene))
+        drives = [_drive(session, views, question, config.loop) for question in tqdm(questions, unit="way")]
+    ways = []
+    for question, done in zip(questions, drives, strict=True):
+        surface = ObjectSurface(scene.mesh(), scene.instances(), question.object_id)
+        ways.append(Way(question, done, surface, summary(done, surface, config.loop)))
+    figures = {
+        "log": description,
+        "views": recorded.frames,
+        "model": drives[0].stops[0].answer["model"],
+        "loop": asdict(config.loop),
+        "pooled": pooled([way.figures for way in ways]),
+        "ways": [{"object": way.question.label, "id": way.question.question_id, **way.figures} for way in ways],
+    }
+    write_loop_report(scene, views.poses, ways, figures, config.out)
+    return figures
+
+
+def _limit(config: ClosedLoopConfig) -> int | None:
+    return None if config.scene is None and config.log == "survey" else config.frames
+
+
+def _scene(config: ClosedLoopConfig) -> tuple[GroundTruthScene, str]:
+    if config.scene is not None:
+        scene: GroundTruthScene = AnnotatedScene(open_scene(config.scene))
+        description = f"{scene.scene_id}, at most {config.frames} frames"
+    else:
+        renderer = Renderer(make_scene(config.seed, objects=config.objects))
+        if config.log == "survey":
+            path = survey(renderer.scene, config.spacing)
+        else:
+            path = make_path(renderer, config.frames, seed=config.seed, rate_hz=_WALK_HZ)
+        noise = DepthNoise() if config.depth == "sensor" else None
+        scene = SimSource(renderer, path, depth_noise=noise, seed=config.seed)
+        description = f"{config.log} of the procedural room of seed {config.seed}, {config.depth} depth"
+    if config.perturbation.describe():
+        description += f"; {config.perturbation.describe()}"
+    return config.perturbation.seen(scene), description
+
+
+def choose(scene: GroundTruthScene, positions: Sequence[int], config: ClosedLoopConfig) -> list[Question]:
+    """Of each object the farthest view in which its mark can be seen; objects that are far first.
+
+    Raises ValueError if there is none further away than within reach and two steps.
+    """
+    wanted = QuestionConfig(count=2000, references=16, queries=48, shares={Visibility.VISIBLE: 1.0})
+    with tqdm(desc="choosing objects", unit="frame", leave=False) as bar:
+        possible = make_questions(scene, wanted, positions=positions, progress=follow(bar))
+    far: dict[int, tuple[float, Question]] = {}
+    for question in possible:
+        distance = over_floor(scene.poses[question.query][:3, 3], np.array(question.truth.point))
+        if question.truth.decidable and distance > far.get(question.object_id, (0.0,))[0]:
+            far[question.object_id] = distance, question
+    least = config.loop.reach + 2 * config.loop.step
+    chosen = sorted((one for one in far.values() if one[0] >= least), key=lambda one: (-one[0], one[1].object_id))
+    if not chosen:
+        raise ValueError(f"{scene.scene_id}: no object is seen from {least:.1f} m away or more")
+    return [replace(question, question_id=f"way-{n:02d}") for n, (_, question) in enumerate(chosen[: config.ways])]
+
+
+def _drive(session: ReplaySession, views: LoggedViews, question: Question, config: LoopConfig) -> Drive:
+    capture = session.begin_capture()
+    reference_id = session.end_capture(capture, views.show(question.reference))
+
+    def ask(position: int) -> dict:
+        views.show(position)
+        return session.refer(question, reference_id).answer
+
+    return drive(ask, views.poses, question.query, config)

@@ -1,0 +1,1 @@
+"""Plays a bag to a node, step by step or live, and asks it questions."""

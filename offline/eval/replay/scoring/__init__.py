@@ -1,0 +1,1 @@
+"""Scores, compares and reports what the node answered."""

@@ -1,0 +1,1 @@
+"""Questions about a sequence and their exact answers."""

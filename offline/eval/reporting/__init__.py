@@ -1,0 +1,1 @@
+"""Tables, plots, galleries and the HTML report."""

@@ -1,0 +1,1 @@
+"""Fine-tuning of RoboRefer: training form of the dialogues, the training forward pass, its loss."""

@@ -1,0 +1,1 @@
+"""The recipe of roboref-nano, the model that ships with the project."""

@@ -1,0 +1,1 @@
+"""Pointing models behind HTTP servers."""

@@ -1,0 +1,1 @@
+"""Files of a RoboRefer checkpoint: configuration, weights, reading and writing."""

@@ -1,0 +1,1 @@
+"""The network: towers, projectors, language model, tiling of pictures."""

@@ -1,0 +1,1 @@
+"""Words and pictures to a vision-language model, and its text back."""

@@ -1,0 +1,156 @@
+"""Makes a PointingModel from a VisionLanguageModel: views and marks to a prompt, normalised points to pixels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.geometry.camera import normalised_to_pixel, pixel_to_normalised
+from roboref_core.models.pointing_model import Mark, PointingRequest, Prediction
+from roboref_core.models.vision_language_model import Generation, Prompt, VisionLanguageModel
+from roboref_core.prompting.answer_text import NotVisible, Point, parse
+from roboref_core.prompting.grid import Grid
+from roboref_core.prompting.marker import Marker
+from roboref_core.prompting.prompt import DrawnMark, Form, pointing
+from roboref_core.prompting.side_by_side import SideBySide
+from roboref_core.views.depth_picture import view_to_picture
+from roboref_core.views.view import View
+
+
+class PromptedModel:
+    """A PointingModel that shows a vision-language model the marked views and asks it in words.
+
+    Args:
+        vlm: the model.
+        form: two views as two pictures, or side by side in one. Requests with one view are alike in both.
+        grid: drawn over the answered picture, and explained in the prompt; None: no grid.
+        marker: how marks are drawn.
+        may_be_absent: tell the model that it may answer NOT_VISIBLE.
+        estimate_depth: makes a depth picture of a colour image (see ``depth_anything``), for views without depth
+            and a model that uses it; None: such questions are asked in colour alone.
+    """
+
+    def __init__(
+        self,
+        vlm: VisionLanguageModel,
+        form: Form = Form.MULTI,
+        grid: Grid | None = None,
+        marker: Marker | None = None,
+        may_be_absent: bool = True,
+        estimate_depth: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):
+        self.vlm = vlm
+        self.name = vlm.name
+        self.form = form
+        self.grid = grid
+        self.marker = marker or Marker()
+        self.may_be_absent = may_be_absent
+        self.estimate_depth = estimate_depth
+
+    def predict(self, request: PointingRequest) -> Prediction:
+        """Raises ReferError: INVALID_QUERY for what cannot be put into a prompt, and what the model raises."""
+        start = time.perf_counter()
+        prompt, layout = self.prompt(request)
+        built = time.perf_counter()
+        generation = self.vlm.generate(prompt)
+        prediction = _in_pixels(generation, request, layout)
+        prediction.timings.update(prompt=built - start, predict=time.perf_counter() - start)
+        return prediction
+
+    def prompt(self, request: PointingRequest) -> tuple[Prompt, SideBySide | None]:
+        """What the model is shown and asked; with the layout of the one picture if two views share it."""
+        views = [*_reference_views(request), request.view]
+        concat = self.form is Form.CONCAT and len(views) > 1
+        if concat and len(views) > 2:
+            raise ReferError(
+                ErrorCode.INVALID_QUERY, f"the concat form shows one reference view, found marks in {len(views) - 1}"
+            )
+        images = [self._marked(view, request.marks) for view in views]
+        depths = [self._depth(view) for view in views] if self.vlm.uses_depth else []
+        if any(depth is None for depth in depths):
+            depths = []  # a depth picture for each image, or for none
+        layout = None
+        if concat:
+            layout = SideBySide(*((view.camera.width, view.camera.height) for view in views))
+            images = [layout.compose(*images)]
+            depths = [layout.compose(*depths)] if depths else []
+        if self.grid is not None:
+            images[-1] = self.grid.draw(images[-1])
+        text = self._text(request, views, layout)
+        return Prompt(text=text, images=tuple(images), depths=tuple(depths)), layout
+
+    def _marked(self, view: View, marks: tuple[Mark, ...]) -> np.ndarray:
+        image = view.color
+        for mark in marks:
+            if mark.view.view_id == view.view_id:
+                # A label only where there are marks to tell apart.
+                image = self.marker.draw(image, mark.pixel, mark.box, mark.label if len(marks) > 1 else "")
+        return image
+
+    def _depth(self, view: View) -> np.ndarray | None:
+        picture = view_to_picture(view)
+        return self.estimate_depth(view.color) if picture is None and self.estimate_depth else picture
+
+    def _text(self, request: PointingRequest, views: list[View], layout: SideBySide | None) -> str:
+        ids = [view.view_id for view in views]
+        drawn = []
+        for mark in request.marks:
+            camera = mark.view.camera
+            index = ids.index(mark.view.view_id)
+            xy = pixel_to_normalised(mark.pixel, camera.width, camera.height)
+            if layout is not None:
+                xy = layout.left_to_whole(xy) if index == 0 else layout.right_to_whole(xy)
+            drawn.append(DrawnMark(index, self.marker.describe(mark.box is not None), mark.label, tuple(xy)))
+        form = Form.MULTI if layout is None else Form.CONCAT
+        try:
+            return pointing(request.text, drawn, len(views), form, self.may_be_absent, self.grid)
+        except ValueError as error:
+            raise ReferError(ErrorCode.INVALID_QUERY, str(error)) from error
+
+
+def _reference_views(request: PointingRequest) -> list[View]:
+    """Views other than the queried one that hold marks, in the order of the marks."""
+    found: dict[str, View] = {}
+    for mark in request.marks:
+        if mark.view is None or mark.pixel is None:
+            raise ReferError(
+                ErrorCode.INVALID_QUERY,
+                f"the mark {mark.label!r} is a position that lies in no view: it cannot be shown to the model",
+            )
+        if mark.view.view_id != request.view.view_id:
+            found.setdefault(mark.view.view_id, mark.view)
+    return list(found.values())
+
+
+def _in_pixels(generation: Generation, request: PointingRequest, layout: SideBySide | None) -> Prediction:
+    """A Prediction from a Generation; points beside the queried view (concat form) are a miss and are left out."""
+    xy, visible = generation.points, generation.visible
+    if xy is None:
+        answer = parse(generation.text)
+        visible = True if isinstance(answer, Point) else False if isinstance(answer, NotVisible) else None
+        xy = answer.points if isinstance(answer, Point) else ()
+    xy = np.asarray(xy, dtype=np.float64).reshape(-1, 2)
+    width, height = request.view.camera.width, request.view.camera.height
+    scale = (width, height) if layout is None else layout.size
+    if layout is not None:
+        xy = layout.whole_to_right(xy)
+    inside = ((xy >= 0.0) & (xy <= 1.0)).all(axis=1)
+    if visible and not inside.any():
+        visible = None
+    chosen = np.flatnonzero(inside)[: max(1, request.max_points)]
+    # The outer half of an edge pixel belongs to the image: x = 1 is its last pixel.
+    pixels = np.clip(normalised_to_pixel(xy[chosen], width, height), 0, (width - 1, height - 1))
+    covariance, scores = generation.point_covariance, generation.scores
+    return Prediction(
+        text=generation.text,
+        points=pixels,
+        visible=visible,
+        point_covariance=None if covariance is None else covariance[chosen] * np.outer(scale, scale),
+        scores=None if scores is None else np.asarray(scores)[chosen],
+        p_visible=generation.p_visible,
+        p_visible_calibrated=generation.p_visible_calibrated,
+        timings=dict(generation.timings),
+    )

@@ -1,0 +1,114 @@
+"""The answer: mirrors roboref_msgs/ReferAnswer and its parts one to one. Zero is never FOUND."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from roboref_core.errors import ErrorCode
+from roboref_core.views.locate import DepthSource
+from roboref_core.views.view import View
+from roboref_core.views.visibility import Visibility
+
+
+class Status(IntEnum):
+    UNKNOWN = 0
+    FOUND = 1
+    NOT_VISIBLE = 2
+    AMBIGUOUS = 3
+    FOUND_WITHOUT_POSITION = 4
+    ERROR = 5
+
+
+class Agreement(IntEnum):
+    """Do depth and poses put the mark where the model points?"""
+
+    NOT_CHECKED = 0
+    AGREES = 1
+    DISAGREES = 2
+    UNDECIDED = 3
+
+
+@dataclass(frozen=True)
+class Target:
+    """One place that the question refers to.
+
+    Attributes:
+        pixel: (u, v) in the full-resolution colour image of its view.
+        position: (3,) in ``frame_id`` [m]; None without depth.
+        covariance: (3, 3) of position in ``frame_id`` [m^2]; None without position.
+        frame_id, stamp_ns: frame of position and capture time of the view (not of the answer).
+        depth_source: where the depth came from.
+        depth, depth_spread: along the optical axis and its spread in the sampled patch [m].
+        score: confidence in [0, 1]; negative if the model gives none.
+    """
+
+    pixel: tuple[float, float]
+    frame_id: str
+    stamp_ns: int
+    position: np.ndarray | None = None
+    covariance: np.ndarray | None = None
+    depth_source: DepthSource = DepthSource.NONE
+    depth: float = 0.0
+    depth_spread: float = 0.0
+    score: float = -1.0
+
+
+@dataclass(frozen=True)
+class LastKnown:
+    """A place found in an older view only, by a question that searches memory."""
+
+    view_id: str
+    target: Target
+
+
+@dataclass(frozen=True)
+class GeometricCheck:
+    """Where depth and poses say the mark is, against what the model says.
+
+    Attributes:
+        agreement: the verdict.
+        visibility: of the mark's 3D point in the searched view; None: not checked.
+        expected_pixel: where it projects; None if behind the camera or not checked.
+        distance_px: from there to the model's point [pixel]; NaN unless both exist.
+        distance: between both 3D positions [m]; NaN unless both exist.
+    """
+
+    agreement: Agreement = Agreement.NOT_CHECKED
+    visibility: Visibility | None = None
+    expected_pixel: tuple[float, float] | None = None
+    distance_px: float = float("nan")
+    distance: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a Query.
+
+    Attributes:
+        status: FOUND with targets, NOT_VISIBLE (an answer, not an error) or ERROR with a code and a text.
+        targets: best first; empty unless FOUND, AMBIGUOUS or FOUND_WITHOUT_POSITION.
+        last_known: places in older views, only with NOT_VISIBLE and ``search_memory``.
+        view: the view that was searched.
+        view_age, queue_time, inference_time: [s]
+        model, raw_answer: model name with revision, and its text before parsing.
+    """
+
+    status: Status
+    error_code: ErrorCode = ErrorCode.NONE
+    error_msg: str = ""
+    targets: tuple[Target, ...] = ()
+    last_known: tuple[LastKnown, ...] = ()
+    check: GeometricCheck = field(default_factory=GeometricCheck)
+    view: View | None = None
+    view_age: float = 0.0
+    queue_time: float = 0.0
+    inference_time: float = 0.0
+    model: str = ""
+    raw_answer: str = ""
+
+    @classmethod
+    def error(cls, code: ErrorCode, message: str, **fields) -> Answer:
+        return cls(status=Status.ERROR, error_code=code, error_msg=message, **fields)

@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import look_at, pose, transform
+from roboref_core.models.pointing_model import Prediction
+from roboref_core.models.reprojection import ReprojectionModel
+from roboref_core.referring.answer import Agreement, Status
+from roboref_core.referring.query import MarkedRegion, Query, RegionType
+from roboref_core.referring.refer import ReferConfig, answer
+from roboref_core.views.locate import DepthSource
+from roboref_core.views.view import LazyImage
+from roboref_core.views.view_buffer import SECOND, ViewBuffer, ViewBufferConfig
+from roboref_core.views.visibility import DepthTolerance, Visibility
+
+CENTRE = (0.0, 0.0, 0.5)
+A = look_at((-2.0, 0.0, 1.2), CENTRE)
+B = look_at((-1.2, -1.7, 1.4), CENTRE)  # sees the sphere from the side
+AWAY = look_at((-2.0, 0.0, 1.2), (-3.0, 0.5, 1.0))
+OPPOSITE = look_at((2.4, -0.3, 1.2), CENTRE)
+
+
+class Answering:
+    """A PointingModel that says what it is told, for what happens around a model."""
+
+    name = "told"
+
+    def __init__(self, *predictions):
+        self.predictions = list(predictions)
+        self.requests = []
+
+    def predict(self, request):
+        self.requests.append(request)
+        prediction = self.predictions.pop(0) if len(self.predictions) > 1 else self.predictions[0]
+        if isinstance(prediction, BaseException):
+            raise prediction
+        return prediction
+
+
+def found(*pixels, scores=None):
+    return Prediction("[...]", np.array(pixels, float), True, scores=scores)
+
+
+NOT_VISIBLE = Prediction("NOT_VISIBLE", visible=False)
+
+
+@pytest.fixture
+def buffer():
+    return ViewBuffer(ViewBufferConfig(sharpness_window=1, min_interval=0.0, max_interval=0.5))
+
+
+def add(room, buffer, T, seconds, **fields):
+    view = room.view(np.eye(4) if T is None else T, view_id=buffer.next_id(), stamp_ns=int(seconds * SECOND), **fields)
+    if T is None:
+        view = view.with_pose(None)
+    buffer.add(view)
+    return view
+
+
+def point(view, pixel, **fields):
+    return MarkedRegion(RegionType.POINT, view_id=view.view_id, point=pixel, **fields)
+
+
+def test_a_mark_in_one_view_is_found_in_another(room, buffer):
+    a = add(room, buffer, A, 0)
+    b = add(room, buffer, B, 1)
+    mark = (74.0, 52.0)  # on the side of the sphere that both see
+    truth = room.point(a, mark)
+    reply = answer(Query("", regions=(point(a, mark),)), buffer, ReprojectionModel())
+    assert reply.status == Status.FOUND
+    assert (reply.view, reply.error_code, reply.model) == (b, ErrorCode.NONE, "reprojection")
+    target = reply.targets[0]
+    assert np.linalg.norm(target.position - truth) < 0.01
+    assert (target.frame_id, target.stamp_ns, target.depth_source) == ("world", SECOND, DepthSource.SENSOR)
+    assert np.linalg.eigvalsh(target.covariance).min() > 0
+    assert reply.check.agreement == Agreement.AGREES
+    assert reply.check.visibility == Visibility.VISIBLE
+    np.testing.assert_allclose(reply.check.expected_pixel, target.pixel, atol=1e-6)
+
+
+def test_box_and_position_marks_find_the_same_object(room, buffer):
+    a = add(room, buffer, A, 0)
+    add(room, buffer, B, 1)
+    box = MarkedRegion(RegionType.BOX, view_id=a.view_id, box=(55, 35, 105, 85))
+    by_box = answer(Query("that", regions=(box,)), buffer, ReprojectionModel())
+    top = (0.0, 0.0, 1.0)
+    by_place = answer(
+        Query("", regions=(MarkedRegion(RegionType.POSITION, position=top),)), buffer, ReprojectionModel()
+    )
+    assert by_box.status == by_place.status == Status.FOUND
+    assert abs(np.linalg.norm(by_box.targets[0].position - CENTRE) - 0.5) < 0.02
+    assert np.linalg.norm(by_place.targets[0].position - top) < 0.05
+
+
+def test_a_position_is_shown_to_the_model_where_it_projects(room, buffer):
+    view = add(room, buffer, A, 0)
+    model = Answering(found((79.5, 59.5)))
+    answer(Query("that", regions=(MarkedRegion(RegionType.POSITION, position=CENTRE),)), buffer, model)
+    (mark,) = model.requests[0].marks
+    assert mark.view is view
+    np.testing.assert_allclose(mark.pixel, (79.5, 59.5))
+    behind = MarkedRegion(RegionType.POSITION, position=(-2.9, 0.0, 1.0))
+    answer(Query("that", regions=(behind,)), buffer, model)
+    (mark,) = model.requests[1].marks
+    assert (mark.view, mark.pixel) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("T", "reason"), [(AWAY, Visibility.OUT_OF_FRUSTUM), (OPPOSITE, Visibility.OCCLUDED)], ids=["away", "behind"]
+)
+def test_not_visible_is_an_answer_with_its_reason(room, buffer, T, reason):
+    a = add(room, buffer, A, 0)
+    add(room, buffer, T, 1)
+    reply = answer(Query("it", regions=(point(a, (79.0, 58.0)),)), buffer, ReprojectionModel())
+    assert (reply.status, reply.error_code, reply.targets) == (Status.NOT_VISIBLE, ErrorCode.NONE, ())
+    assert reply.last_known == ()
+    assert reply.check.visibility == reason
+    assert reply.check.agreement == Agreement.AGREES
+    assert reply.raw_answer == "NOT_VISIBLE"
+
+
+def test_memory_tells_the_last_known_place_and_says_so(room, buffer):
+    a = add(room, buffer, A, 0)
+    b = add(room, buffer, B, 1)
+    away = add(room, buffer, AWAY, 2)
+    mark = (74.0, 52.0)
+    query = Query("it", regions=(point(a, mark),), search_memory=True)
+    reply = answer(query, buffer, ReprojectionModel())
+    assert reply.status == Status.NOT_VISIBLE
+    assert reply.targets == ()
+    assert reply.view is away
+    assert [known.view_id for known in reply.last_known] == [b.view_id]  # the newest that saw it
+    assert reply.last_known[0].target.stamp_ns == b.stamp_ns
+    assert np.linalg.norm(reply.last_known[0].target.position - room.point(a, mark)) < 0.01
+    late = answer(query, buffer, ReprojectionModel(), deadline=time.monotonic() - 1)
+    assert (late.status, late.last_known) == (Status.NOT_VISIBLE, ())
+
+
+def test_memory_search_with_words_is_bounded_and_outlives_failures(room, buffer):
+    for i in range(6):
+        add(room, buffer, A, i)
+    model = Answering(NOT_VISIBLE, RuntimeError("no"), NOT_VISIBLE, found((80.0, 60.0)))
+    reply = answer(Query("the ball", search_memory=True), buffer, model, ReferConfig(memory_views=3))
+    assert len(model.requests) == 4
+    assert len(reply.last_known) == 1
+    model = Answering(NOT_VISIBLE)
+    answer(Query("the ball", search_memory=True), buffer, model, ReferConfig(memory_views=2))
+    assert len(model.requests) == 3
+
+
+def test_a_moved_object_is_a_conflict_not_a_point(room, buffer):
+    a = add(room, buffer, A, 0)
+    from_test_room = type(room)(spheres=())  # the same room, its spheres carried away
+    view = from_test_room.view(A, view_id=buffer.next_id(), stamp_ns=SECOND)
+    buffer.add(view)
+    reply = answer(Query("it", regions=(point(a, (79.0, 58.0)),)), buffer, ReprojectionModel())
+    assert reply.status == Status.NOT_VISIBLE
+    assert reply.check.visibility == Visibility.CONFLICT
+    assert reply.check.agreement == Agreement.UNDECIDED
+
+
+def test_depth_holes_give_a_pixel_but_never_a_wrong_number(room, buffer):
+    a = add(room, buffer, A, 0)
+    for nothing in (0.0, np.nan):
+        add(room, buffer, A, 1, depth=np.full((120, 160), nothing, np.float32))
+        reply = answer(Query("it", regions=(point(a, (79.0, 58.0)),)), buffer, ReprojectionModel())
+        assert reply.status == Status.FOUND_WITHOUT_POSITION
+        target = reply.targets[0]
+        assert (target.position, target.covariance, target.depth_source) == (None, None, DepthSource.NONE)
+        np.testing.assert_allclose(target.pixel, (79.0, 58.0), atol=0.1)
+        assert reply.check.agreement == Agreement.UNDECIDED
+
+
+def test_target_frames(room, buffer):
+    a = add(room, buffer, A, 0)
+    region = point(a, (79.0, 58.0))
+    in_world = answer(Query("", regions=(region,)), buffer, ReprojectionModel()).targets[0]
+    in_camera = answer(Query("", regions=(region,), target_frame=a.frame_id), buffer, ReprojectionModel()).targets[0]
+    np.testing.assert_allclose(transform(A, in_camera.position), in_world.position, atol=1e-9)
+    assert in_camera.position[2] == pytest.approx(in_camera.depth)
+
+    class Frames:
+        def lookup(self, target_frame, source_frame, stamp_ns):
+            if target_frame != "map":
+                raise ReferError(ErrorCode.TF_ERROR, f"no frame {target_frame}")
+            return pose(np.eye(3), (10.0, 0.0, 0.0))
+
+    in_map = answer(Query("", regions=(region,), target_frame="map"), buffer, ReprojectionModel(), frames=Frames())
+    np.testing.assert_allclose(in_map.targets[0].position, in_world.position + (10, 0, 0))
+    assert in_map.targets[0].frame_id == "map"
+    for frames in (Frames(), None):
+        query = Query("", regions=(region,), target_frame="moon")
+        lost = answer(query, buffer, ReprojectionModel(), frames=frames)
+        assert (lost.status, lost.error_code) == (Status.ERROR, ErrorCode.TF_ERROR)
+        assert "moon" in lost.error_msg
+
+
+def test_without_a_pose_words_still_work_in_the_optical_frame(room, buffer):
+    view = add(room, buffer, None, 0, depth=np.full((120, 160), 2.0, np.float32))
+    model = Answering(found((79.5, 59.5)))
+    reply = answer(Query("it", target_frame=view.frame_id), buffer, model)
+    np.testing.assert_allclose(reply.targets[0].position, (0, 0, 2.0), atol=1e-6)
+    lost = answer(Query("it"), buffer, model)
+    assert lost.error_code == ErrorCode.TF_ERROR
+    assert "pose" in lost.error_msg
+
+
+def refused(query, buffer, model=None, **more):
+    reply = answer(query, buffer, model or ReprojectionModel(), **more)
+    assert reply.status == Status.ERROR
+    assert reply.targets == ()
+    assert reply.error_msg
+    return reply.error_code, reply.error_msg
+
+
+def test_bad_questions_each_have_their_code(room, buffer):
+    assert refused(Query("it"), buffer)[0] == ErrorCode.NO_VIEW
+    a = add(room, buffer, A, 0)
+    assert refused(Query("   "), buffer)[0] == ErrorCode.INVALID_QUERY
+    code, text = refused(Query("the red cup"), buffer)
+    assert code == ErrorCode.INVALID_QUERY
+    assert "words" in text
+    assert refused(Query("it", view_id="gone"), buffer)[0] == ErrorCode.VIEW_NOT_FOUND
+    missing = MarkedRegion(RegionType.POINT, view_id="gone", point=(1, 1))
+    assert refused(Query("it", regions=(missing,)), buffer)[0] == ErrorCode.VIEW_NOT_FOUND
+    for pixel in [(-1.0, 5.0), (160.0, 5.0), (5.0, 120.0), (float("nan"), 5.0)]:
+        code, text = refused(Query("it", regions=(point(a, pixel),)), buffer)
+        assert code == ErrorCode.INVALID_QUERY
+        assert "160x120" in text
+    inside_out = MarkedRegion(RegionType.BOX, view_id=a.view_id, box=(50, 50, 40, 60))
+    assert refused(Query("it", regions=(inside_out,)), buffer)[0] == ErrorCode.INVALID_QUERY
+    nowhere = MarkedRegion(RegionType.POSITION, position=(np.nan, 0, 0))
+    assert refused(Query("it", regions=(nowhere,)), buffer)[0] == ErrorCode.INVALID_QUERY
+    two = (point(a, (79.0, 58.0)), point(a, (70.0, 58.0)))
+    assert refused(Query("it", regions=two), buffer)[0] == ErrorCode.INVALID_QUERY
+    now = 60 * SECOND
+    assert refused(Query("it", regions=two[:1]), buffer, now_ns=now)[0] == ErrorCode.VIEW_STALE
+    asked = answer(Query("it", regions=two[:1], max_view_age=100.0), buffer, ReprojectionModel(), now_ns=now)
+    assert asked.status == Status.FOUND
+    assert asked.view_age == pytest.approx(60.0)
+
+
+def test_a_mark_on_a_hole_is_refused_with_advice(room, buffer):
+    a = add(room, buffer, A, 0, depth=np.zeros((120, 160), np.float32))
+    code, text = refused(Query("it", regions=(point(a, (79.0, 58.0)),)), buffer)
+    assert code == ErrorCode.INVALID_QUERY
+    assert "no depth at the mark" in text
+
+
+def test_a_mark_in_a_view_without_pose(room, buffer):
+    a = add(room, buffer, None, 0)
+    add(room, buffer, A, 1)
+    assert refused(Query("it", regions=(point(a, (79.0, 58.0)),)), buffer)[0] == ErrorCode.TF_ERROR
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (MemoryError("out"), ErrorCode.OUT_OF_MEMORY),
+        (RuntimeError("cuda"), ErrorCode.INFERENCE_FAILED),
+        (ValueError("nan"), ErrorCode.INFERENCE_FAILED),
+        (ReferError(ErrorCode.TIMEOUT, "slow server"), ErrorCode.TIMEOUT),
+        (Prediction("I cannot say"), ErrorCode.UNPARSABLE_ANSWER),
+    ],
+)
+def test_model_failures_are_mapped(room, buffer, failure, code):
+    add(room, buffer, A, 0)
+    assert refused(Query("it"), buffer, Answering(failure))[0] == code
+
+
+def test_broken_images_are_named(room, buffer):
+    def fail():
+        raise ValueError("depth message: unknown encoding 'mono16'")
+
+    add(room, buffer, A, 0, depth=LazyImage(fail, 5))
+    code, text = refused(Query("it"), buffer, Answering(found((80, 60))))
+    assert code == ErrorCode.IMAGE_INVALID
+    assert "mono16" in text
+    other_size = np.ones((60, 80), np.float32)
+    add(room, buffer, A, 1, depth=other_size, depth_camera=Camera(160, 120, 140.0, 140.0, 79.5, 59.5))
+    assert refused(Query("it"), buffer, Answering(found((80, 60))))[0] == ErrorCode.IMAGE_INVALID
+
+
+def test_several_targets_and_ambiguity(room, buffer):
+    add(room, buffer, A, 0)
+    here, there = (79.0, 58.0), (30.0, 100.0)
+    both = answer(Query("balls", max_targets=5), buffer, Answering(found(here, there)))
+    assert (both.status, len(both.targets)) == (Status.FOUND, 2)
+    one = answer(Query("ball"), buffer, Answering(found(here, there)))
+    assert (one.status, len(one.targets)) == (Status.FOUND, 1)
+    torn = answer(Query("ball"), buffer, Answering(found(here, there, scores=np.array([0.5, 0.45]))))
+    assert (torn.status, len(torn.targets)) == (Status.AMBIGUOUS, 2)
+    sure = answer(Query("ball"), buffer, Answering(found(here, there, scores=np.array([0.8, 0.1]))))
+    assert (sure.status, len(sure.targets)) == (Status.FOUND, 1)
+    same = answer(Query("ball"), buffer, Answering(found(here, (80.0, 58.0), scores=np.array([0.5, 0.45]))))
+    assert same.status == Status.FOUND
+
+
+def test_geometry_contradicts_a_model_that_points_elsewhere(room, buffer):
+    a = add(room, buffer, A, 0)
+    query = Query("it", regions=(point(a, (79.0, 58.0)),))
+    wrong = answer(query, buffer, Answering(found((10.0, 20.0))))
+    assert wrong.check.agreement == Agreement.DISAGREES
+    assert wrong.check.distance > 0.5
+    assert wrong.check.distance_px == pytest.approx(np.hypot(69, 38), abs=0.5)
+    blind = answer(query, buffer, Answering(NOT_VISIBLE))
+    assert blind.check.agreement == Agreement.DISAGREES
+    unmarked = answer(Query("it"), buffer, Answering(found((10.0, 20.0))))
+    assert unmarked.check.agreement == Agreement.NOT_CHECKED
+
+
+def test_the_answered_view_stays_for_the_next_question(room):
+    buffer = ViewBuffer(ViewBufferConfig(sharpness_window=1, min_interval=100.0, max_interval=1000.0))
+    add(room, buffer, A, 0)
+    second = add(room, buffer, A, 1)
+    answer(Query("it"), buffer, Answering(found((79.0, 58.0))))
+    add(room, buffer, B, 2)
+    assert buffer.get(second.view_id) is second
+
+
+def test_a_default_answer_is_not_found():
+    from roboref_core.referring.answer import Answer
+
+    assert Status(0) == Status.UNKNOWN
+    assert Answer(Status(0)).targets == ()
+
+
+def test_how_depth_is_compared_reaches_the_model(room, buffer):
+    a = add(room, buffer, A, 0)
+    add(room, buffer, OPPOSITE, 1)
+    query = Query("it", regions=(point(a, (79.0, 58.0)),))
+    assert answer(query, buffer, ReprojectionModel()).status == Status.NOT_VISIBLE
+    lenient = ReferConfig(tolerance=DepthTolerance(a=2.0))
+    assert answer(query, buffer, ReprojectionModel(), lenient).status == Status.FOUND

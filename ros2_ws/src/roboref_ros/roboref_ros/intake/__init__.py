@@ -1,0 +1,1 @@
+"""From camera topics to views."""

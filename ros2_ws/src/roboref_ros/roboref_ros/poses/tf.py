@@ -1,0 +1,109 @@
+"""Poses and frames from TF. The only module that needs tf2_ros."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.time import Time
+from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.geometry.pose import from_quaternion
+
+from roboref_ros.conversions import SECOND, stamp_ns
+from roboref_ros.ending import spin
+from roboref_ros.poses.base import CameraPose, PoseConfig
+
+_POLL = 0.005
+
+
+class TfPoses:
+    """Camera poses in the fixed frame, and any other transform that TF knows.
+
+    TF is received by a small node on an executor thread of its own: tf2_ros can spin the node it is
+    given, but that would put every callback of ours on a second executor. Its buffer is cleared by
+    ``clear`` and gets no node: the jump callback it then installs raises in some releases.
+    """
+
+    def __init__(self, node: Node, config: PoseConfig):
+        try:
+            from tf2_ros import Buffer, TransformException, TransformListener
+        except ImportError as error:
+            raise ValueError(
+                f"pose.source is 'tf', but tf2_ros cannot be imported ({error}): install ROS 2's tf2_ros_py, or set "
+                "pose.source to odometry or pose"
+            ) from error
+        self._config = config
+        self._error = TransformException
+        name = f"{node.get_name()}_tf"
+        # A launch file renames every node of the process; an argument of the node's own comes first.
+        self._node = Node(
+            name,
+            namespace=node.get_namespace(),
+            context=node.context,
+            cli_args=["--ros-args", "-r", f"__node:={name}"],
+            start_parameter_services=False,
+        )
+        self._buffer = Buffer(cache_time=Duration(seconds=config.tf_cache_time))
+        self._listener = TransformListener(self._buffer, self._node, spin_thread=False)
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=spin, args=(self._executor,), name="tf", daemon=True)
+        self._thread.start()
+        self.topic = self._node.resolve_topic_name("/tf")
+        self.world_frame = config.fixed_frame
+        self.frames = self
+
+    def camera_pose(self, stamp_ns: int, optical_frame: str, final: bool) -> CameraPose | None:
+        T = self._transform(self.world_frame, optical_frame, stamp_ns, final)
+        return None if T is None else CameraPose(T, self.world_frame)
+
+    def lookup(self, target_frame: str, source_frame: str, stamp_ns: int) -> np.ndarray:
+        """T_target_source at a stamp; waits for it in the caller's thread. Raises ReferError(TF_ERROR)."""
+        deadline = time.monotonic() + self._config.tf_timeout
+        while True:
+            final = time.monotonic() >= deadline
+            T = self._transform(target_frame, source_frame, stamp_ns, final)
+            if T is not None:
+                return T
+            if final:
+                raise ReferError(
+                    ErrorCode.TF_ERROR,
+                    f"no transform from {source_frame!r} to {target_frame!r} at {stamp_ns / SECOND:.3f} s within "
+                    f"{self._config.tf_timeout} s: {self._reason(target_frame, source_frame, stamp_ns)}",
+                )
+            time.sleep(_POLL)
+
+    def _transform(self, target: str, source: str, stamp: int, final: bool) -> np.ndarray | None:
+        try:
+            return _matrix(self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp)))
+        except self._error:
+            if not final:
+                return None
+        try:
+            latest = self._buffer.lookup_transform(target, source, Time())
+        except self._error:
+            return None
+        near = abs(stamp_ns(latest.header.stamp) - stamp) <= self._config.tolerance * SECOND
+        return _matrix(latest) if near else None
+
+    def _reason(self, target: str, source: str, stamp: int) -> str:
+        possible, reason = self._buffer.can_transform(target, source, Time(nanoseconds=stamp), return_debug_tuple=True)
+        return "it arrived too late" if possible else reason
+
+    def clear(self) -> None:
+        self._buffer.clear()
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join()
+        self._node.destroy_node()
+
+
+def _matrix(transform) -> np.ndarray:
+    """geometry_msgs/TransformStamped -> 4x4 T_target_source."""
+    t, q = transform.transform.translation, transform.transform.rotation
+    return from_quaternion((q.x, q.y, q.z, q.w), (t.x, t.y, t.z))

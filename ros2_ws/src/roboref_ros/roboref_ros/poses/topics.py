@@ -1,0 +1,85 @@
+"""Where the camera was: from TF, from odometry, or from a topic of poses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from geometry_msgs.msg import Pose, PoseStamped
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from roboref_core.geometry.pose import from_quaternion, interpolate
+
+from roboref_ros.conversions import SECOND, stamp_ns
+from roboref_ros.poses.base import CameraPose, PoseConfig
+from roboref_ros.poses.history import PoseHistory
+
+
+class TopicPoses:
+    """Poses from nav_msgs/Odometry on `odom`, or from geometry_msgs/PoseStamped on `pose`."""
+
+    frames = None
+
+    def __init__(self, node: Node, config: PoseConfig, qos_depth: int, on_pose: Callable[[], None]):
+        if len(config.extrinsics) != 7:
+            raise ValueError(f"pose.extrinsics must be x y z qx qy qz qw, found {len(config.extrinsics)} numbers")
+        self._T_body_camera = from_quaternion(config.extrinsics[3:], config.extrinsics[:3])
+        self._history = PoseHistory(
+            round(config.tolerance * SECOND), round(config.max_gap * SECOND), round(config.max_backwards * SECOND)
+        )
+        self._on_pose = on_pose
+        self._node = node
+        kind, topic = (Odometry, "odom") if config.source == "odometry" else (PoseStamped, "pose")
+        # Reliable: a lost pose costs a view its place, and poses are small.
+        self._subscription = node.create_subscription(
+            kind,
+            topic,
+            self._receive,
+            QoSProfile(depth=qos_depth),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self.topic = self._subscription.topic_name
+        self.world_frame = config.fixed_frame
+
+    def _receive(self, message: Odometry | PoseStamped) -> None:
+        self.world_frame = message.header.frame_id
+        self._history.add(stamp_ns(message.header.stamp), message)
+        self._on_pose()
+
+    def camera_pose(self, stamp_ns: int, optical_frame: str, final: bool) -> CameraPose | None:
+        found = self._history.at(stamp_ns, final)
+        if found is None:
+            return None
+        T_world_body = self._pose(found.before, optical_frame)
+        if found.fraction > 0:
+            if found.before.header.frame_id != found.after.header.frame_id:
+                return None
+            T_world_body = interpolate(T_world_body, self._pose(found.after, optical_frame), found.fraction)
+        return CameraPose(T_world_body @ self._T_body_camera, found.before.header.frame_id)
+
+    def _pose(self, message: Odometry | PoseStamped, optical_frame: str) -> np.ndarray:
+        if not message.header.frame_id:
+            raise ValueError(f"{self.topic}: header.frame_id is empty")
+        if isinstance(message, PoseStamped):
+            return pose_matrix(message.pose)
+        body = message.child_frame_id
+        if body != optical_frame and np.array_equal(self._T_body_camera, np.eye(4)):
+            raise ValueError(
+                f"{self.topic} gives poses of {body!r} while the images are of {optical_frame!r}: set pose.extrinsics "
+                "to the pose of the one in the other, or pose.source to tf"
+            )
+        return pose_matrix(message.pose.pose)
+
+    def clear(self) -> None:
+        self._history.clear()
+
+    def close(self) -> None:
+        self._node.destroy_subscription(self._subscription)
+
+
+def pose_matrix(pose: Pose) -> np.ndarray:
+    """geometry_msgs/Pose -> 4x4. Raises ValueError if it is not finite or its quaternion is zero."""
+    p, q = pose.position, pose.orientation
+    return from_quaternion((q.x, q.y, q.z, q.w), (p.x, p.y, p.z))

@@ -1,0 +1,1 @@
+"""What the node offers: questions, views, markers."""

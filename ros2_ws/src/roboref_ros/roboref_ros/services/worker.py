@@ -1,0 +1,81 @@
+"""One thread that owns the model, behind a bounded queue."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from roboref_ros.services.futures import complete
+
+
+@dataclass(frozen=True)
+class _Job:
+    run: Callable[[float], Any]
+    submitted: float
+    future: Future
+
+
+class Worker:
+    """Runs jobs one after the other in a thread of its own.
+
+    Args:
+        queue_size: most jobs that wait while one runs.
+    """
+
+    def __init__(self, queue_size: int):
+        if queue_size < 1:
+            raise ValueError(f"the worker's queue must hold at least 1 job, found {queue_size}")
+        self._queue_size = queue_size
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._thread.start()
+
+    def submit(self, run: Callable[[float], Any]) -> Future:
+        """Queue a job; it is given the time it waited [s], and its future what it returns or raises.
+
+        A job whose future is done before its turn (its deadline came) is passed over and takes no
+        place. Raises queue.Full.
+        """
+        job = _Job(run, time.monotonic(), Future())
+        with self._changed:
+            self._jobs = deque(waiting for waiting in self._jobs if not waiting.future.done())
+            if len(self._jobs) >= self._queue_size:
+                raise queue.Full
+            self._jobs.append(job)
+            self._changed.notify()
+        return job.future
+
+    def close(self, timeout: float) -> bool:
+        """Stop after the running job, without the waiting ones. Returns whether the thread ended in time [s]."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._jobs or self._closed)
+                if self._closed:
+                    return
+                job = self._jobs.popleft()
+            if job.future.done():
+                continue
+            try:
+                result = job.run(time.monotonic() - job.submitted)
+            except Exception as error:  # Belongs to whoever waits for the future.
+                complete(job.future, exception=error)
+            else:
+                complete(job.future, result)
+                # Nothing is held while waiting for the next one: a result may have images.
+                del result
+            del job

@@ -1,0 +1,1 @@
+"""Recorder and player of rosbag2 files."""

@@ -1,0 +1,1 @@
+"""Procedural furnished rooms in ScanNet's formats, rendered with exact truth."""
