@@ -44,8 +44,8 @@ test: setup-full ## All tests but the slow ones.
 test-slow: setup-full ## The slow tests: minutes each.
 	@$(IN_ENV) python -m pytest -m slow $(ARGS)
 
-lint: setup-full ## ruff over everything.
-	@$(IN_ENV) ruff check $(ARGS)
+lint: setup-full ## Style, format and types of everything: ruff and mypy.
+	@source setup/env.sh && ruff check && ruff format --check && mypy ros2_ws/src/roboref_core/roboref_core ros2_ws/src/roboref_ros/roboref_ros offline sim benchmarks
 
 clean: ## Remove .venv and every build product. Outputs of yours stay.
 	rm -rf .venv ros2_ws/build ros2_ws/install ros2_ws/log

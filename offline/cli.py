@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from roboref_core.command_table import CommandTable
+import roboref_core
+from roboref_core.command_line import CommandTable
 
 COMMANDS = {
     "demo": ("offline.eval.demo", "scene, bag, node, questions and report, end to end"),
@@ -13,7 +14,7 @@ COMMANDS = {
     "serve": ("roboref_core.serve.cli", "put a model behind HTTP"),
 }
 
-main = CommandTable("roboref", COMMANDS)
+main = CommandTable("roboref", COMMANDS, f"roboref {roboref_core.__version__}")
 
 if __name__ == "__main__":
     raise SystemExit(main())

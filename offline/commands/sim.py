@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roboref_core.command_table import CommandTable
+from roboref_core.command_line import CommandTable
 
 COMMANDS = {
     "scene": ("sim.rooms.generate", "make a furnished room in ScanNet's formats"),

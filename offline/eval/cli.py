@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roboref_core.command_table import CommandTable
+from roboref_core.command_line import CommandTable
 
 COMMANDS = {
     "predict": ("offline.eval.asking.predict", "put a file of samples to a model, once; resumes where it was stopped"),

@@ -24,7 +24,7 @@ ALLOWED = {
 }
 # Floors of the library, from the ground up: a module imports from its own floor or from below.
 CORE_FLOORS = (
-    {"errors", "atomic", "seeds", "command_table"},
+    {"errors", "atomic", "seeds", "command_line"},
     {"geometry"},
     {"scene"},
     {"views"},

@@ -10,7 +10,7 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/roboref_core"]),
         ("share/roboref_core", ["package.xml"]),
     ],
-    package_data={"roboref_core.models.nano": ["README.md", "*.jsonl", "model/**/*"]},
+    package_data={"roboref_core": ["py.typed"], "roboref_core.models.nano": ["README.md", "*.jsonl", "model/**/*"]},
     install_requires=["setuptools", "numpy"],
     # Without it `colcon test` runs no test and succeeds.
     extras_require={"test": ["pytest"]},

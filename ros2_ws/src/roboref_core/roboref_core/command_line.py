@@ -1,0 +1,127 @@
+"""One style for every command of `roboref`: tables of names, settings that are called, one meaning of exit statuses."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+
+class ExitStatus(IntEnum):
+    """What a command's exit status says to a script."""
+
+    DONE = 0
+    BAD = 1
+    """It ran to its end, and what it looked at is bad: scans that failed, samples with defects."""
+    USAGE = 2
+    """An option, a file or a package is wrong or missing; the message says which and what was expected."""
+    UNFORESEEN = 70
+    """A fault of the program; the traceback is on standard error."""
+    STOPPED = 75
+    """Stopped before its end (a signal, a full disk); the same command goes on where it was."""
+
+
+class Stopped(Exception):
+    """Work that cannot go on now and does when the same command runs again. The text says why."""
+
+
+@dataclass(frozen=True)
+class CommandTable:
+    """The ``main`` of a program that consists of commands.
+
+    Attributes:
+        program: how it is called, for example "roboref sim".
+        commands: name -> ("module:name" of what runs it, one line of help). It is imported only when it is called: a
+            dataclass whose fields are the options (see ``run``), or a function of the remaining arguments, such as
+            another table. Without a name, the module's ``main``.
+        version: what ``--version`` prints; None: it is no option.
+    """
+
+    program: str
+    commands: Mapping[str, tuple[str, str]]
+    version: str | None = None
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run one command. Returns its exit status; without a name, or for help, prints the table."""
+        argv = sys.argv[1:] if argv is None else argv
+        if not argv or argv[0] in ("-h", "--help", "help"):
+            print(self.usage())
+            return ExitStatus.DONE
+        if argv[0] == "--version" and self.version is not None:
+            print(self.version)
+            return ExitStatus.DONE
+        name, *rest = argv
+        if name not in self.commands:
+            near = difflib.get_close_matches(name, self.commands, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            print(f"{self.program}: no command {name!r}{hint}\n\n{self.usage()}", file=sys.stderr)
+            return ExitStatus.USAGE
+        program = f"{self.program} {name}"
+        module, _, attribute = self.commands[name][0].partition(":")
+        try:
+            command = getattr(importlib.import_module(module), attribute or "main")
+        except ModuleNotFoundError as error:
+            print(f"{program}: {_remedy(error)}", file=sys.stderr)
+            return ExitStatus.USAGE
+        return run(command, program, rest) if isinstance(command, type) else int(command(rest) or 0)
+
+    def usage(self) -> str:
+        width = max(map(len, self.commands))
+        lines = [f"  {name:{width}}  {text}" for name, (_, text) in self.commands.items()]
+        more = f"{self.program} COMMAND --help says more."
+        return "\n".join([f"usage: {self.program} COMMAND ...", "", *lines, "", more])
+
+
+def run(command: type[Callable[[], int | None]], program: str, argv: Sequence[str] | None = None) -> int:
+    """Parse the options into ``command``, a dataclass, call it, and turn what happens into an exit status.
+
+    Args:
+        command: its docstring is the help, its fields are the options, ``__call__`` works. It raises ValueError,
+            OSError or ImportError for what its user can mend, and Stopped.
+        program: how it is called, for example "roboref sim play".
+        argv: None: those of the process.
+    """
+    # Only here: the library itself needs no command line.
+    import tyro
+
+    settings: Any = tyro.cli(command, args=argv, prog=program)
+    try:
+        return int(settings() or 0)
+    except KeyboardInterrupt:
+        return _end(program, "stopped; the same command goes on", ExitStatus.STOPPED)
+    except Stopped as error:
+        return _end(program, str(error), ExitStatus.STOPPED)
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`| head`); what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.DONE
+    except ModuleNotFoundError as error:
+        return _end(program, _remedy(error), ExitStatus.USAGE)
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("ROBOREF_DEBUG"):
+            traceback.print_exc()
+        return _end(program, str(error), ExitStatus.USAGE)
+    except Exception:
+        traceback.print_exc()
+        return _end(program, "this is a fault of the program; please report the lines above", ExitStatus.UNFORESEEN)
+
+
+def _end(program: str, message: str, status: ExitStatus) -> int:
+    print(f"{program}: {message}", file=sys.stderr)
+    return status
+
+
+def _remedy(error: ModuleNotFoundError) -> str:
+    """What to do about a package that is missing; raises the error again if it is one of ours."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("offline", "sim", "roboref_core"):
+        raise error
+    if package in ("rclpy", "roboref_msgs", "roboref_ros"):
+        return f"{package} is not on the path: run `make setup`, then `source setup/env.sh`"
+    return f"{package} is not installed: pip install 'roboref_core[models,serve]', or `make setup-full` in a checkout"
