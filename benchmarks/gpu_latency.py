@@ -36,7 +36,7 @@ from benchmarks._stock_generate import StockGenerate
 
 
 @dataclass
-class Config:
+class GpuLatencyConfig:
     """What is measured."""
 
     models: tuple[str, ...] = ("2b", "8b")
@@ -93,7 +93,7 @@ def point_by_chance(backend: RoboReferBackend, prompt: Prompt) -> None:
     raise SystemExit("50 draws of random weights, none of which points")
 
 
-def row(config: Config, backend: RoboReferBackend, name: str, size: tuple[int, int], with_depth: bool) -> str:
+def row(config: GpuLatencyConfig, backend: RoboReferBackend, name: str, size: tuple[int, int], with_depth: bool) -> str:
     rng = np.random.default_rng(0)
     timer = Timer(backend.model.device)
     stock = StockGenerate(backend.model, None, max_points=1)
@@ -151,7 +151,7 @@ def row(config: Config, backend: RoboReferBackend, name: str, size: tuple[int, i
     )
 
 
-def main(config: Config) -> None:
+def main(config: GpuLatencyConfig) -> None:
     device = torch.device(config.device)
     lines = []
     for name in config.models:
@@ -192,4 +192,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(tyro.cli(GpuLatencyConfig, description=__doc__))

@@ -17,7 +17,7 @@ from benchmarks._training import HEADER, Case, compare
 
 
 @dataclass
-class Config:
+class GpuTrainingConfig:
     """What is measured.
 
     Attributes:
@@ -35,7 +35,7 @@ class Config:
     out: Path | None = None
 
 
-def main(config: Config) -> None:
+def main(config: GpuTrainingConfig) -> None:
     if not torch.cuda.is_available():
         raise SystemExit("gpu_training: no GPU here")
     print(f"{torch.cuda.get_device_name()}, bf16 autocast over float32 weights, {config.micro_batch} samples a step")
@@ -60,4 +60,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(tyro.cli(GpuTrainingConfig, description=__doc__))

@@ -41,7 +41,7 @@ MID_SIZE = Shape(
 
 
 @dataclass
-class Config:
+class PointingConfig:
     """What is measured."""
 
     size: tuple[int, int] = (640, 480)
@@ -86,7 +86,7 @@ class Times:
         return f"{statistics.median(self.wall):.2f} | {gains[0]:.2f} | {gains[1]:.2f} | {passes:.0f} |"
 
 
-def measure(config: Config, stock: StockGenerate, backend: RoboReferBackend, points: int) -> list[str]:
+def measure(config: PointingConfig, stock: StockGenerate, backend: RoboReferBackend, points: int) -> list[str]:
     """Table rows of one number format, one way to cut pictures and one bound of points."""
     rng = np.random.default_rng(config.seed)
     width, height = config.size
@@ -126,7 +126,7 @@ def load() -> str:
     return "/".join(f"{value:.0f}" for value in os.getloadavg())
 
 
-def main(config: Config) -> None:
+def main(config: PointingConfig) -> None:
     torch.set_num_threads(config.threads)
     print(
         f"{config.threads} thread(s) of {os.cpu_count()} cores, load {load()} over 1/5/15 minutes at the start, "
@@ -152,4 +152,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(tyro.cli(PointingConfig, description=__doc__))

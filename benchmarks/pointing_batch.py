@@ -37,7 +37,7 @@ SHAPES = {
 
 
 @dataclass
-class Config:
+class PointingBatchConfig:
     """What is measured."""
 
     models: tuple[str, ...] = ("tiny", "small", "mid")
@@ -65,7 +65,7 @@ def ask(backend: RoboReferBackend, prompts: list[Prompt], batch: int) -> tuple[f
     return time.perf_counter() - wall, time.process_time() - processor, backend.passes - passes, answers
 
 
-def row(config: Config, backend: RoboReferBackend, name: str, parameters: float, shared: bool) -> str:
+def row(config: PointingBatchConfig, backend: RoboReferBackend, name: str, parameters: float, shared: bool) -> str:
     rng = np.random.default_rng(0)
     width, height = config.size
     pictures = [
@@ -89,7 +89,7 @@ def row(config: Config, backend: RoboReferBackend, name: str, parameters: float,
     )
 
 
-def main(config: Config) -> None:
+def main(config: PointingBatchConfig) -> None:
     torch.set_num_threads(config.threads)
     print(
         f"float32, batches of {config.batch}, {config.threads} thread(s) of {os.cpu_count()} cores, load {load()} "
@@ -111,4 +111,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(tyro.cli(PointingBatchConfig, description=__doc__))

@@ -15,7 +15,7 @@ from benchmarks._training import HEADER, Case, compare
 
 
 @dataclass
-class Config:
+class TrainingConfig:
     """What is measured.
 
     Attributes:
@@ -45,7 +45,7 @@ class Config:
     )
 
 
-def main(config: Config) -> None:
+def main(config: TrainingConfig) -> None:
     torch.set_num_threads(config.threads)
     case = Case(config.shape, config.micro_batch, config.steps, warm=2, size=(320, 240))
     stock, ours = compare(case, config.seed)
@@ -54,4 +54,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(tyro.cli(TrainingConfig, description=__doc__))

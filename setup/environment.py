@@ -140,7 +140,8 @@ class Environment:
 
     def install_project(self) -> None:
         """Editable: every change of the sources is live."""
-        digest = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+        files = [ROOT / name for name in ("pyproject.toml", "setup.py")]
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         if self.state.get("project") != digest:
             self.pip("--no-deps", "--no-build-isolation", "--editable", ".")
             self.save(project=digest)

@@ -1,20 +1,20 @@
-"""The floor plan: which room may import which, and no circles."""
+"""The floor plan: which room may import which, no circles, and a page that shows it as it is."""
 
 from __future__ import annotations
 
-import ast
+import importlib.util
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = {
-    "roboref_core": ROOT / "ros2_ws/src/roboref_core/roboref_core",
-    "roboref_ros": ROOT / "ros2_ws/src/roboref_ros/roboref_ros",
-    **{name: ROOT / name for name in ("sim", "offline", "benchmarks")},
-}
-# What each room may import beside itself. roboref_ros starts nothing of sim or offline; only replays start the node.
+SETUP = Path(__file__).parents[1]
+_spec = importlib.util.spec_from_file_location("architecture", SETUP / "architecture.py")
+architecture = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(architecture)
+
+# What each room may import beside itself.
 ALLOWED = {
     "roboref_core": set(),
     "roboref_ros": {"roboref_core"},
@@ -30,46 +30,14 @@ CORE_FLOORS = (
     {"views"},
     {"referring.query", "referring.answer", "referring.frames"},
     {"models", "prompting"},
-    {"referring"},
+    {"referring", "approach"},
     {"serve"},
 )
 
 
-def imports(path: Path) -> list[str]:
-    """Modules of this project that a file imports anywhere in it, functions and type checking included."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-    return [name for name in found if name.partition(".")[0] in PACKAGES]
-
-
-def modules() -> dict[str, Path]:
-    found = {}
-    for package, folder in PACKAGES.items():
-        for path in sorted(folder.rglob("*.py")):
-            parts = path.relative_to(folder).with_suffix("").parts
-            if "test" in parts or path.stem == "conftest":
-                continue
-            found[".".join([package, *(part for part in parts if part != "__init__")])] = path
-    return found
-
-
 @pytest.fixture(scope="module")
 def graph() -> dict[str, set[str]]:
-    """module -> the modules of the project that it imports."""
-    known = modules()
-    found = {}
-    for name, path in known.items():
-        edges = set()
-        for target in imports(path):
-            while target and target not in known:
-                target = target.rpartition(".")[0]
-            edges.add(target)
-        found[name] = edges - {name, ""}
-    return found
+    return architecture.import_graph()
 
 
 def test_no_circles(graph):
@@ -90,7 +58,7 @@ def test_rooms_import_downwards(graph):
 
 
 def floor(module: str) -> int | None:
-    """The lowest floor whose longest matching name holds a module of the library."""
+    """The floor of the longest name in CORE_FLOORS that holds a module of the library."""
     inside = module.removeprefix("roboref_core").lstrip(".")
     matches = [
         (len(name), number)
@@ -115,10 +83,26 @@ def test_library_has_floors(graph):
 
 def test_private_modules_stay_at_home():
     foreign = []
-    for module, path in modules().items():
-        for target in imports(path):
+    for module, path in architecture.modules().items():
+        for target in architecture.imports(path):
             parts = target.split(".")
             private = [i for i, part in enumerate(parts) if part.startswith("_") and not part.startswith("__")]
             if private and module.split(".")[: private[0]] != parts[: private[0]]:
                 foreign.append(f"{module}: {target}")
     assert not foreign
+
+
+def test_the_page_shows_the_code_as_it_is(graph):
+    drawn = architecture.page_with(architecture.figure(graph))
+    assert drawn == architecture.PAGE.read_text(encoding="utf-8"), "run python setup/architecture.py"
+
+
+PATH = re.compile(r"`((?:offline|sim|ros2_ws|roboref_core|roboref_ros|benchmarks|setup|docker|docs)/[\w./-]+)`")
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md", "docs/architecture.md", "docs/glossary.md"])
+def test_files_that_the_pages_name_exist(page):
+    root = architecture.ROOT
+    homes = (root, root / "ros2_ws/src", root / "ros2_ws/src/roboref_core", root / "ros2_ws/src/roboref_ros")
+    named = PATH.findall((root / page).read_text(encoding="utf-8"))
+    assert not [name for name in named if not any((home / name).exists() for home in homes)]
