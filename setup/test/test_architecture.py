@@ -18,7 +18,7 @@ _spec.loader.exec_module(architecture)
 ALLOWED = {
     "roboref_core": set(),
     "roboref_ros": {"roboref_core"},
-    "sim": {"roboref_core", "roboref_ros"},
+    "sim": {"roboref_core"},
     "offline": {"roboref_core", "roboref_ros", "sim"},
     "benchmarks": {"roboref_core", "roboref_ros", "sim", "offline"},
 }
