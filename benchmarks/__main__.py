@@ -9,7 +9,6 @@ Each benchmark is a module of this folder with its own `--help`; it prints its t
 
 from __future__ import annotations
 
-import importlib.util
 import pkgutil
 import subprocess
 import sys
@@ -26,7 +25,7 @@ def names() -> list[str]:
 
 def first_line(name: str) -> str:
     """What a benchmark says it measures, read without importing what it imports."""
-    source = Path(importlib.util.find_spec(f"benchmarks.{name}").origin).read_text(encoding="utf-8")
+    source = (HERE / f"{name}.py").read_text(encoding="utf-8")
     return source.split('"""', 2)[1].strip().splitlines()[0]
 
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -120,17 +121,17 @@ def row(config: GpuLatencyConfig, backend: RoboReferBackend, name: str, size: tu
         backend.prefiller.prefixes.clear()
         timer.reset_memory()
         before = backend.passes
-        ours, cold = timer(lambda prompt=prompt: backend.generate(prompt))
+        ours, cold = timer(partial(backend.generate, prompt))
         passes.append(backend.passes - before)
         peaks["ours"] = timer.memory()
-        _, seen = timer(lambda again=again: backend.generate(again))
+        _, seen = timer(partial(backend.generate, again))
         if number:
             times["cold"].append(cold)
             times["seen"].append(seen)
             parts.append(dict(ours.timings))
         if number <= config.baseline_questions:
             timer.reset_memory()
-            theirs, slow = timer(lambda prompt=prompt: stock.answer(prompt))
+            theirs, slow = timer(partial(stock.answer, prompt))
             peaks["generate"] = timer.memory()
             tokens = stock.tokens
             if number:

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import rclpy
 import tyro
@@ -49,19 +50,19 @@ def bare_subscriber() -> None:
     rclpy.init()
     node = rclpy.create_node("bare_subscriber")
     arrived: Counter[int] = Counter()
-    first, last = [], []
+    first: list[float] = []
+    last: list[float] = []
+
+    def count(message: Any) -> None:
+        arrived[stamp_ns(message.header.stamp)] += 1
+        last[:] = time.monotonic(), time.process_time()
+        first[:] = first or last
+
+    def ignore(_: Any) -> None:
+        pass
+
     for topic, kind in _rgbd_camera.TOPICS.items():
-        if topic.endswith("image_raw"):
-
-            def receive(message) -> None:
-                arrived[stamp_ns(message.header.stamp)] += 1
-                last[:] = time.monotonic(), time.process_time()
-                first[:] = first or last
-        else:
-
-            def receive(_) -> None:
-                pass
-
+        receive = count if topic.endswith("image_raw") else ignore
         node.create_subscription(kind, topic, receive, qos_profile_sensor_data)
     try:
         rclpy.spin(node)

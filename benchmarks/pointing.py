@@ -19,7 +19,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -62,6 +63,9 @@ class PointingConfig:
     shape: tyro.conf.Suppress[Shape] = field(default_factory=lambda: MID_SIZE)
 
 
+Result = TypeVar("Result")
+
+
 @dataclass
 class Times:
     """Of one way to answer, question by question: seconds on the clock and of the processor, and passes of the LLM."""
@@ -70,7 +74,7 @@ class Times:
     processor: list[float] = field(default_factory=list)
     passes: list[int] = field(default_factory=list)
 
-    def take(self, call: Callable[[], str]) -> str:
+    def take(self, call: Callable[[], Result]) -> Result:
         wall, processor = time.perf_counter(), time.process_time()
         result = call()
         self.wall.append(time.perf_counter() - wall)
@@ -98,7 +102,7 @@ def measure(config: PointingConfig, stock: StockGenerate, backend: RoboReferBack
     for number in tqdm(range(config.questions), f"{name}, {prefiller.aspect}, {points} point(s)", leave=False):
         reference, queried = (rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(2))
         prompt = Prompt(f"Point to object {number}. {SUFFIX}", (reference, queried))
-        expected = times["generate"].take(lambda prompt=prompt: stock.answer(prompt))
+        expected = times["generate"].take(partial(stock.answer, prompt))
         times["generate"].passes.append(stock.tokens)
         tokens.append(stock.tokens)
         answers = []
@@ -109,7 +113,7 @@ def measure(config: PointingConfig, stock: StockGenerate, backend: RoboReferBack
             if case == "reference seen":
                 backend.generate(Prompt("What is this?", (reference,)))
             before = backend.passes
-            answers.append(times[case].take(lambda prompt=prompt: backend.generate(prompt).text))
+            answers.append(times[case].take(partial(backend.generate, prompt)).text)
             times[case].passes.append(backend.passes - before)
         if len(set(answers)) > 1 or (name == "float32" and answers[0] != expected):
             raise SystemExit(f"answers differ: {answers} and {expected} of generate")

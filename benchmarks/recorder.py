@@ -69,12 +69,16 @@ def main() -> int:
     best: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=".") as folder:
         size = config.frames * 640 * 480 * 5
+        ways = (
+            RecordOptions(storage="mcap", compression="none", color="raw", overwrite=True),
+            RecordOptions(storage="sqlite3", compression="none", color="raw", overwrite=True),
+            RecordOptions(storage="mcap", compression="zstd", color="raw", overwrite=True),
+        )
         for _ in range(config.runs):
             best["raw file"] = max(best.get("raw file", 0), raw_file(Path(folder) / "raw", size))
-            for storage, compression in (("mcap", "none"), ("sqlite3", "none"), ("mcap", "zstd")):
-                options = RecordOptions(storage=storage, compression=compression, color="raw", overwrite=True)
+            for options in ways:
                 result = record(scene, Path(folder) / "bag", options)
-                name = storage if compression == "none" else f"{storage}, {compression}"
+                name = options.storage if options.compression == "none" else f"{options.storage}, {options.compression}"
                 best[name] = max(best.get(name, 0), result.bytes / 1e6 / result.seconds)
     print(f"{config.frames} views, {size / 1e6:.0f} MB, {os.cpu_count()} cores, best of {config.runs}")
     for name, speed in best.items():

@@ -59,7 +59,7 @@ def main() -> int:
             "Open3D 640x480, hits only": cast,
         }
         # A cast of Open3D's uses every core by itself.
-        speeds = {name: _speed(way, poses, 1 if way is cast else os.cpu_count()) for name, way in ways.items()}
+        speeds = {name: _speed(way, poses, 1 if way is cast else os.cpu_count() or 1) for name, way in ways.items()}
         baseline = speeds["Open3D 640x480, hits only"]
         print(f"room {seed}: {len(geometry.faces)} triangles")
         for name, speed in speeds.items():

@@ -42,7 +42,7 @@ class ReplayBenchConfig:
 def stepped(session: ReplaySession, questions: Sequence[Question], stamps_ns: np.ndarray) -> float:
     """Seconds from the first view to the last answer."""
     taken: list[float] = []
-    ask_stepped(session, questions, stamps_ns, lambda done, total: taken.append(time.perf_counter()))
+    ask_stepped(session, questions, stamps_ns.tolist(), lambda done, total: taken.append(time.perf_counter()))
     return time.perf_counter() - taken[0]
 
 

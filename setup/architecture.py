@@ -1,6 +1,6 @@
 """The import graph of the project, and the figure of docs/architecture.md that is drawn from it.
 
-    python setup/architecture.py            rewrite the figure and print modules and arrows per wing
+python setup/architecture.py            rewrite the figure and print modules and arrows per wing
 """
 
 from __future__ import annotations

@@ -75,9 +75,11 @@ class Scene(Protocol):
     depth_camera: Camera
     frame_ids: np.ndarray
     poses: np.ndarray
-    stamps_ns: np.ndarray | None
     axis_alignment: np.ndarray
     defects: dict[str, int]
+
+    @property
+    def stamps_ns(self) -> np.ndarray | None: ...
 
     def __len__(self) -> int: ...
 
