@@ -43,7 +43,7 @@ class Camera:
     distortion_model: str = "none"
     distortion: tuple[float, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0:
             raise ValueError(f"camera size must be positive, found {self.width}x{self.height}")
         intrinsics = (self.fx, self.fy, self.cx, self.cy)
@@ -107,6 +107,18 @@ class Camera:
             fy=self.fy * sy,
             cx=(self.cx + 0.5) * sx - 0.5,
             cy=(self.cy + 0.5) * sy - 0.5,
+        )
+
+    def subsampled(self, step: int) -> Camera:
+        """The same camera for every ``step``-th pixel of its image, the first one kept."""
+        return replace(
+            self,
+            width=-(-self.width // step),
+            height=-(-self.height // step),
+            fx=self.fx / step,
+            fy=self.fy / step,
+            cx=self.cx / step,
+            cy=self.cy / step,
         )
 
     def check_size(self, shape: Sequence[int], what: str) -> None:

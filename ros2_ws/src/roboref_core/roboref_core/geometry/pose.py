@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
+# Few numbers, as a list, a tuple or an array.
+Vector: TypeAlias = Sequence[float] | np.ndarray
 
-def pose(rotation: np.ndarray, translation: Sequence[float]) -> np.ndarray:
+
+def pose(rotation: np.ndarray, translation: Vector) -> np.ndarray:
     """(3, 3) rotation and (3,) translation [m] -> 4x4."""
     T = np.eye(4)
     T[:3, :3] = rotation
@@ -48,7 +52,7 @@ def orthonormalise(T: np.ndarray, *, tolerance: float = 1e-3, where: str = "pose
     return pose(u @ vt, T[:3, 3])
 
 
-def from_quaternion(xyzw: Sequence[float], translation: Sequence[float] = (0, 0, 0)) -> np.ndarray:
+def from_quaternion(xyzw: Vector, translation: Vector = (0, 0, 0)) -> np.ndarray:
     """Quaternion in ROS order (x, y, z, w), normalised here, and translation [m] -> 4x4."""
     q = np.asarray(xyzw, dtype=np.float64)
     norm = np.linalg.norm(q)
@@ -104,9 +108,9 @@ def interpolate(T_0: np.ndarray, T_1: np.ndarray, fraction: float) -> np.ndarray
     return from_quaternion(q, t)
 
 
-def look_at(eye: Sequence[float], target: Sequence[float], up: Sequence[float] = (0, 0, 1)) -> np.ndarray:
+def look_at(eye: Vector, target: Vector, up: Vector = (0, 0, 1)) -> np.ndarray:
     """T_world_camera of an optical frame at ``eye`` that looks at ``target``, the picture's top towards ``up``."""
-    eye, target, up = (np.asarray(a, dtype=np.float64) for a in (eye, target, up))
+    eye, target, up = np.asarray(eye, float), np.asarray(target, float), np.asarray(up, float)
     z = target - eye
     z = z / np.linalg.norm(z)
     x = np.cross(z, up)
@@ -114,3 +118,40 @@ def look_at(eye: Sequence[float], target: Sequence[float], up: Sequence[float] =
         raise ValueError(f"cannot look along the up direction: eye {eye.tolist()}, target {target.tolist()}")
     x /= np.linalg.norm(x)
     return pose(np.stack([x, np.cross(z, x), z], axis=1), eye)
+
+
+def exponential(twist: np.ndarray) -> np.ndarray:
+    """(6,) twist (translation [m], rotation vector [rad]) -> 4x4; the inverse of ``logarithm``."""
+    rho, phi = np.asarray(twist[:3], dtype=np.float64), np.asarray(twist[3:], dtype=np.float64)
+    angle = float(np.linalg.norm(phi))
+    K = skew(phi)
+    if angle < 1e-8:
+        return pose(np.eye(3) + K, rho + K @ rho / 2)
+    a, b = np.sin(angle) / angle, (1 - np.cos(angle)) / angle**2
+    V = np.eye(3) + b * K + (1 - a) / angle**2 * K @ K
+    return pose(np.eye(3) + a * K + b * K @ K, V @ rho)
+
+
+def logarithm(T: np.ndarray) -> np.ndarray:
+    """4x4 -> (6,) twist (translation [m], rotation vector [rad]), for rotations below pi."""
+    q = to_quaternion(T)
+    norm = float(np.linalg.norm(q[:3]))
+    phi = 2 * q[:3] if norm < 1e-12 else q[:3] / norm * 2 * np.arctan2(norm, q[3])
+    angle = float(np.linalg.norm(phi))
+    K = skew(phi)
+    if angle < 1e-8:
+        return np.concatenate([T[:3, 3] - K @ T[:3, 3] / 2, phi])
+    c = 1 / angle**2 - (1 + np.cos(angle)) / (2 * angle * np.sin(angle))
+    return np.concatenate([(np.eye(3) - K / 2 + c * K @ K) @ T[:3, 3], phi])
+
+
+def skew(v: np.ndarray) -> np.ndarray:
+    """(3,) -> (3, 3) matrix of the cross product v x ."""
+    x, y, z = v
+    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+
+
+def adjoint(T_a_b: np.ndarray) -> np.ndarray:
+    """(6, 6) that carries a twist of frame b into frame a."""
+    R, t = T_a_b[:3, :3], T_a_b[:3, 3]
+    return np.block([[R, skew(t) @ R], [np.zeros((3, 3)), R]])

@@ -28,7 +28,7 @@ class _Entry:
 class CoverageIndex:
     """Keeps, for each posed view, by how many others each of its sample points is seen."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._unposed: set[str] = set()
 
@@ -38,7 +38,7 @@ class CoverageIndex:
             return
         entry = _sample(view)
         self._count(entry, 1)
-        for entries in self._by_camera():
+        for entries in self._by_camera(view.world_frame):
             entry.seen_by += _sees(entries, entry.points).sum(axis=0)
         self._entries[view.view_id] = entry
 
@@ -50,16 +50,19 @@ class CoverageIndex:
 
     def _count(self, entry: _Entry, sign: int) -> None:
         """Add or take away what a view sees of all the others, in one go: a call per view would dominate."""
-        others = list(self._entries.values())
+        others = [other for other in self._entries.values() if other.view.world_frame == entry.view.world_frame]
         if others:
             seen = _sees([entry], np.concatenate([other.points for other in others]))[0]
             ends = np.cumsum([len(other.points) for other in others])[:-1]
             for other, part in zip(others, np.split(seen, ends), strict=True):
                 other.seen_by += sign * part
 
-    def _by_camera(self) -> list[list[_Entry]]:
+    def _by_camera(self, world_frame: str) -> list[list[_Entry]]:
+        """Entries of one world frame: positions in two of them cannot be compared."""
         groups: dict[Camera, list[_Entry]] = {}
         for entry in self._entries.values():
+            if entry.view.world_frame != world_frame:
+                continue
             groups.setdefault(entry.view.camera, []).append(entry)
         return list(groups.values())
 
@@ -79,7 +82,7 @@ class CoverageIndex:
         points = _sample(view).points
         return {
             entry.view.view_id: float(seen.mean())
-            for entries in self._by_camera()
+            for entries in self._by_camera(view.world_frame)
             for entry, seen in zip(entries, _sees(entries, points), strict=True)
             if entry.view.view_id != view.view_id
         }
@@ -102,9 +105,15 @@ def _sample(view: View) -> _Entry:
         index = on_depth[inside].astype(np.int64)
         values = image[index[:, 1], index[:, 0]]
         depths[inside] = np.where(valid_depth(values), values, _ASSUMED_DEPTH)
-    points = transform(view.T_world_camera, camera.unproject(pixels, depths))
+    points = transform(posed(view), camera.unproject(pixels, depths))
     good = np.isfinite(points).all(axis=1)
     return _Entry(view, points[good], depths.reshape(_ROWS, _COLUMNS), np.zeros(int(good.sum()), dtype=np.int64))
+
+
+def posed(view: View) -> np.ndarray:
+    """The pose of a view that is known to have one."""
+    assert view.T_world_camera is not None
+    return view.T_world_camera
 
 
 def _sees(entries: list[_Entry], points_world: np.ndarray) -> np.ndarray:
@@ -113,7 +122,7 @@ def _sees(entries: list[_Entry], points_world: np.ndarray) -> np.ndarray:
     The entries' views have one camera.
     """
     camera = entries[0].view.camera
-    T = np.stack([inverse(entry.view.T_world_camera) for entry in entries])
+    T = np.stack([inverse(posed(entry.view)) for entry in entries])
     points = (points_world @ T[:, :3, :3].transpose(0, 2, 1) + T[:, None, :3, 3]).reshape(-1, 3)
     pixels = camera.project(points)
     inside = np.flatnonzero(camera.contains(pixels))

@@ -49,9 +49,10 @@ def view_to_picture(view: View) -> np.ndarray | None:
 
     Depth is carried over through both cameras, as registered images may differ in size and intrinsics.
     """
-    if not view.has_depth or not valid_depth(view.depth).any():
+    depth = view.depth
+    if depth is None or not valid_depth(depth).any():
         return None
-    inverse = _filled_inverse(view.depth)
+    inverse = _filled_inverse(depth)
     if view.camera != view.depth_camera:
         u, v = _depth_pixels(view.camera, view.depth_camera)
         inverse = cv2.remap(inverse, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -23,13 +23,16 @@ class LazyImage:
     Args:
         source: the array, or a function without arguments that decodes it (may raise ValueError).
         nbytes: bytes that the undecoded source holds.
+
+    Attributes:
+        source_nbytes: the same.
     """
 
     def __init__(self, source: np.ndarray | Callable[[], np.ndarray], nbytes: int = 0):
         self._lock = threading.Lock()
         self._decode = source if callable(source) else lambda: source
-        self._array = None
-        self._source_nbytes = nbytes
+        self._array: np.ndarray | None = None
+        self.source_nbytes = nbytes
         self._array_nbytes = 0
         if not callable(source):
             self.read()
@@ -50,7 +53,7 @@ class LazyImage:
     @property
     def nbytes(self) -> int:
         """Bytes held now: the source's plus the decoded array's, if there is one of its own."""
-        return self._source_nbytes + self._array_nbytes
+        return self.source_nbytes + self._array_nbytes
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
@@ -79,6 +82,7 @@ class View:
         T_world_camera: 4x4 pose of the optical frame in ``world_frame``; None if unknown.
         frame_id: name of the optical frame.
         world_frame: name of the fixed frame.
+        arrival: time.monotonic() at which its last image arrived [s]; None if it did not arrive live.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class View:
         T_world_camera: np.ndarray | None = None,
         frame_id: str = "camera_color_optical_frame",
         world_frame: str = "world",
+        arrival: float | None = None,
     ):
         self.view_id = view_id
         self.stamp_ns = int(stamp_ns)
@@ -100,6 +105,7 @@ class View:
         self.depth_camera = depth_camera or camera
         self.frame_id = frame_id
         self.world_frame = world_frame
+        self.arrival = arrival
         self.T_world_camera = None if T_world_camera is None else _frozen(np.array(T_world_camera, dtype=np.float64))
         self._color = color if isinstance(color, LazyImage) else LazyImage(color)
         self._depth = depth if isinstance(depth, LazyImage) or depth is None else LazyImage(depth)
@@ -130,9 +136,23 @@ class View:
         return image
 
     @property
+    def images(self) -> LazyImage:
+        """Stands for the images of the view: the same object in views that differ by their pose only."""
+        return self._color
+
+    @property
     def nbytes(self) -> int:
         """Bytes of image data held now."""
         return self._color.nbytes + (0 if self._depth is None else self._depth.nbytes)
+
+    @property
+    def full_nbytes(self) -> int:
+        """Bytes of image data once both images are decoded."""
+        decoded = self.camera.width * self.camera.height * 3
+        if self._depth is not None:
+            decoded += self.depth_camera.width * self.depth_camera.height * 4
+        sources = self._color.source_nbytes + (0 if self._depth is None else self._depth.source_nbytes)
+        return sources + decoded
 
     def with_pose(self, T_world_camera: np.ndarray | None, world_frame: str | None = None) -> View:
         """The same view (images shared) with another pose."""
@@ -146,6 +166,7 @@ class View:
             T_world_camera=T_world_camera,
             frame_id=self.frame_id,
             world_frame=world_frame or self.world_frame,
+            arrival=self.arrival,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,6 @@ import numpy as np
 from roboref_core.geometry.pose import inverse, rotation_angle
 from roboref_core.views.coverage import CoverageIndex
 from roboref_core.views.view import View
-from roboref_core.views.visibility import DepthTolerance, Visibility, point_visibility
 
 SECOND = 1_000_000_000
 
@@ -28,7 +28,6 @@ class ViewBufferConfig:
         max_interval: always after this, even without motion (things move too) [s].
         sharpness_window: views among which the sharpest becomes the keyframe; 1: the first.
         max_kept: most views besides keyframes that stay because an answer or an operator referred to them.
-        max_backwards: a stamp further than this behind the newest is a clock jump: everything is dropped [s].
     """
 
     max_views: int = 100
@@ -39,9 +38,8 @@ class ViewBufferConfig:
     max_interval: float = 10.0
     sharpness_window: int = 3
     max_kept: int = 16
-    max_backwards: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("max_views", "max_bytes", "sharpness_window", "max_kept"):
             if getattr(self, name) < 1:
                 raise ValueError(f"view buffer: {name} must be at least 1, found {getattr(self, name)}")
@@ -60,9 +58,6 @@ class ViewBuffer:
         self._lock = threading.RLock()
         self._session = uuid.uuid4().hex[:8]
         self._count = 0
-        self._reset()
-
-    def _reset(self):
         self._keyframes: dict[str, View] = {}
         self._kept: dict[str, View] = {}
         self._pinned: set[str] = set()
@@ -77,17 +72,12 @@ class ViewBuffer:
             self._count += 1
             return f"{self._session}-{self._count:06d}"
 
-    def add(self, view: View) -> bool:
-        """Take a view as the newest, and perhaps as a keyframe. Returns False after a clock jump, which clears first.
+    def add(self, view: View) -> None:
+        """Take a view as the newest, and perhaps as a keyframe.
 
         Decodes the images of keyframe candidates only; call it off the executor thread.
         """
         with self._lock:
-            jumped = self._newest is not None and (
-                view.stamp_ns < self._newest.stamp_ns - self.config.max_backwards * SECOND
-            )
-            if jumped:
-                self._reset()
             if self._newest is None or view.stamp_ns >= self._newest.stamp_ns:
                 self._newest = view
             self._candidates = self._candidates + [view] if self._wants(view) else []
@@ -100,7 +90,6 @@ class ViewBuffer:
                 self._make_keyframe(best)
                 self._last_keyframe = best
             self._evict()
-            return not jumped
 
     def _wants(self, view: View) -> bool:
         last = self._last_keyframe
@@ -111,10 +100,12 @@ class ViewBuffer:
             return False
         if seconds >= self.config.max_interval or (view.T_world_camera is None) != (last.T_world_camera is None):
             return True
-        if view.T_world_camera is None:
+        if view.T_world_camera is None or last.T_world_camera is None:
             return False
+        if view.world_frame != last.world_frame:
+            return True
         motion = inverse(last.T_world_camera) @ view.T_world_camera
-        return (
+        return bool(
             np.linalg.norm(motion[:3, 3]) >= self.config.min_translation
             or rotation_angle(motion) >= self.config.min_rotation
         )
@@ -145,12 +136,19 @@ class ViewBuffer:
                 raise ValueError(f"unknown view {view_id!r}: the buffer holds {len(self._keyframes)} views")
             if view_id not in self._pinned and len(self._pinned) >= self.config.max_views - 1:
                 raise ValueError(f"{len(self._pinned)} of {self.config.max_views} views are pinned: release some first")
+            pinned = [self._keyframes[other] for other in self._pinned - {view_id}]
+            needed = sum(other.full_nbytes for other in (*pinned, view))
+            if needed > self.config.max_bytes:
+                raise ValueError(
+                    f"{len(pinned)} views are pinned; with this one their images take {needed} of "
+                    f"{self.config.max_bytes} bytes: release some first"
+                )
             self._pinned.add(view_id)
             self._make_keyframe(view)
             self._evict()
             return view
 
-    def release(self, view_ids=()) -> int:
+    def release(self, view_ids: Sequence[str] = ()) -> int:
         """Unpin the given views, or all of them. Returns how many were pinned."""
         with self._lock:
             released = self._pinned & set(view_ids) if view_ids else set(self._pinned)
@@ -162,10 +160,16 @@ class ViewBuffer:
         with self._lock:
             return view_id in self._pinned
 
-    def clear(self) -> None:
-        """Forget everything (the clock jumped: stamps and poses mean something else now). Ids stay unique."""
+    def clear(self) -> int:
+        """Forget all views but pinned ones: the clock jumped. Returns how many stay. Ids stay unique."""
         with self._lock:
-            self._reset()
+            pinned = [self._keyframes[view_id] for view_id in self._keyframes if view_id in self._pinned]
+            self._keyframes, self._kept, self._candidates = {}, {}, []
+            self._coverage = CoverageIndex()
+            self._newest = self._last_keyframe = None
+            for view in pinned:
+                self._make_keyframe(view)
+            return len(pinned)
 
     def newest(self) -> View | None:
         with self._lock:
@@ -184,36 +188,6 @@ class ViewBuffer:
             if self._newest is not None:
                 views[self._newest.view_id] = self._newest
             return sorted(views.values(), key=lambda view: (-view.stamp_ns, view.view_id))
-
-    def nearest_in_time(self, stamp_ns: int, tolerance: float = float("inf")) -> View | None:
-        """The view captured nearest to ``stamp_ns``, within ``tolerance`` [s]."""
-        view = min(self.views(), key=lambda v: abs(v.stamp_ns - stamp_ns), default=None)
-        return view if view is not None and abs(view.stamp_ns - stamp_ns) <= tolerance * SECOND else None
-
-    def nearest_in_pose(self, T_world_camera: np.ndarray, metres_per_radian: float = 1.0) -> View | None:
-        """The posed view nearest to a camera pose; one radian of turning counts as ``metres_per_radian`` [m]."""
-
-        def distance(view: View) -> float:
-            motion = inverse(T_world_camera) @ view.T_world_camera
-            return float(np.linalg.norm(motion[:3, 3])) + metres_per_radian * rotation_angle(motion)
-
-        return min((v for v in self.views() if v.T_world_camera is not None), key=distance, default=None)
-
-    def views_of(
-        self, points_world: np.ndarray, tolerance: DepthTolerance | None = None
-    ) -> list[tuple[View, list[Visibility]]]:
-        """Posed views that may see some of the (N, 3) points, newest first, with a name for each point.
-
-        Views in which every point is OUT_OF_FRUSTUM or OCCLUDED are left out.
-        """
-        found = []
-        for view in self.views():
-            if view.T_world_camera is None:
-                continue
-            names, _ = point_visibility(points_world, view, tolerance)
-            if not set(names) <= {Visibility.OUT_OF_FRUSTUM, Visibility.OCCLUDED}:
-                found.append((view, names))
-        return found
 
     def views_overlapping(self, view: View) -> list[tuple[View, float]]:
         """Keyframes that see part of what ``view`` sees, with the share of it (0, 1], largest share first."""

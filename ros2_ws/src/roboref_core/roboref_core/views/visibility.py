@@ -34,7 +34,7 @@ class DepthTolerance:
     a: float = 0.03
     b: float = 0.02
 
-    def at(self, depth):
+    def at(self, depth: np.ndarray) -> np.ndarray:
         return self.a + self.b * depth
 
 
@@ -59,9 +59,10 @@ def point_visibility(
     inside = view.camera.contains(pixels)
     names = np.full(len(points), Visibility.OUT_OF_FRUSTUM, dtype=object)
     names[inside] = Visibility.UNKNOWN
-    if inside.any() and view.has_depth:
+    depth = view.depth if inside.any() else None
+    if depth is not None:
         depth_pixels = view.depth_camera.project(points[inside])
-        names[inside] = _compare_depth(view.depth, depth_pixels, points[inside, 2], tolerance)
+        names[inside] = _compare_depth(depth, depth_pixels, points[inside, 2], tolerance)
     return list(names), pixels
 
 

@@ -177,3 +177,27 @@ def test_box_frames_the_object_not_the_background(room):
 def test_box_over_holes_is_empty(room, poses):
     view = room.view(poses[0], depth=np.zeros((120, 160), np.float32))
     assert len(surface_in_box(view, (50, 30, 110, 90))) == 0
+
+
+@pytest.mark.parametrize("offset", [-1.0, 0.0, 1.0])
+def test_beside_an_outline_the_covariance_owns_both_surfaces(offset):
+    """Exact depth; the true surface may be either of the two, as colour and depth agree to about a pixel."""
+    depth = np.full((60, 80), 3.0, np.float32)
+    depth[:, :40] = 1.0
+    view = flat_view(depth)
+    place = locate(view, (39.5 + offset, 30.0))
+    for truth in (1.0, 3.0):
+        error = view.camera.unproject(np.array([[39.5 + offset, 30.0]]), np.array([truth]))[0] - place.point
+        assert error @ np.linalg.solve(place.covariance, error) < 7.8
+    far = locate(view, (50.0, 30.0))
+    assert np.sqrt(far.covariance[2, 2]) < 0.03
+
+
+def test_a_thin_thing_without_depth_lies_inside_the_ellipsoid():
+    """A pen 1 m away that returns no depth, before a table 1.31 m away."""
+    depth = np.full((60, 80), 1.31, np.float32)
+    depth[10:50, 38:43] = 0.0
+    view = flat_view(depth)
+    place = locate(view, (40.0, 30.0))
+    error = view.camera.unproject(np.array([[40.0, 30.0]]), np.array([1.0]))[0] - place.point
+    assert place.source == DepthSource.FILLED and error @ np.linalg.solve(place.covariance, error) < 7.8

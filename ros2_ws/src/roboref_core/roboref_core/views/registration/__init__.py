@@ -1,0 +1,20 @@
+"""Registration of two RGB-D views: their relative pose from the pictures themselves; the stated poses are a prior."""
+
+from roboref_core.views.registration.features import FeatureCache
+from roboref_core.views.registration.register import Registration, RegistrationConfig, Verdict, register
+from roboref_core.views.registration.registrar import Registrar, RegistrarConfig, RegistrationMode
+from roboref_core.views.registration.surroundings import Change, ChangeEvidence, what_changed
+
+__all__ = [
+    "Change",
+    "ChangeEvidence",
+    "FeatureCache",
+    "Registrar",
+    "RegistrarConfig",
+    "Registration",
+    "RegistrationConfig",
+    "RegistrationMode",
+    "Verdict",
+    "register",
+    "what_changed",
+]

@@ -1,0 +1,149 @@
+"""Which pairs of views are registered, and with what stated error of their poses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from roboref_core.geometry.pose import inverse
+from roboref_core.views.registration.features import FeatureCache
+from roboref_core.views.registration.refine import agreement, disagreement
+from roboref_core.views.registration.register import Registration, RegistrationConfig, Verdict, register
+from roboref_core.views.view import View
+
+_SENSOR_NOISE = (0.001, 0.0015)
+"""Median disagreement of two measured surfaces in exact poses: base and growth with the squared depth [m, 1/m]."""
+
+
+class RegistrationMode(Enum):
+    """When views are registered to one another."""
+
+    OFF = "off"
+    AUTO = "auto"
+    """Where poses have a declared error, where there are none, and where the surfaces of two views disagree."""
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True)
+class RegistrarConfig:
+    """Attributes:
+    mode: when to register.
+    translation_sigma, rotation_sigma: error per axis that a camera pose is taken to have where none is declared and
+        the surfaces disagree [m, rad].
+    agreed_share: share of comparable surface points that lie on one another where undeclared poses are believed.
+    criteria: when a registration is believed.
+    """
+
+    mode: RegistrationMode = RegistrationMode.AUTO
+    translation_sigma: float = 0.05
+    rotation_sigma: float = float(np.radians(3.0))
+    agreed_share: float = 0.8
+    criteria: RegistrationConfig = field(default_factory=RegistrationConfig)
+
+
+class Registrar:
+    """Registers views where it helps. Safe from several threads.
+
+    Args:
+        cache: of features, shared by all that register the same views.
+    """
+
+    def __init__(self, config: RegistrarConfig | None = None, cache: FeatureCache | None = None):
+        self.config = config or RegistrarConfig()
+        self.cache = cache or FeatureCache()
+
+    def register(
+        self, reference: View, query: View, translation_sigma: float = 0.0, rotation_sigma: float = 0.0
+    ) -> Registration | None:
+        """The relative pose of two views; None where the stated poses stand.
+
+        Args:
+            translation_sigma, rotation_sigma: declared error of each camera pose, per axis [m, rad]; 0: undeclared.
+        Raises:
+            ImageError: a picture cannot be decoded.
+        """
+        config = self.config
+        if config.mode is RegistrationMode.OFF or reference.images is query.images:
+            return None
+        posed = reference.T_world_camera is not None and query.T_world_camera is not None
+        if posed and translation_sigma == 0 and rotation_sigma == 0:
+            if config.mode is RegistrationMode.AUTO and self._agree(reference, query):
+                return None
+            translation_sigma, rotation_sigma = config.translation_sigma, config.rotation_sigma
+        return register(reference, query, self.cache, translation_sigma, rotation_sigma, config.criteria)
+
+    def through(
+        self, reference: View, query: View, between: Iterable[View], limit: int = 4
+    ) -> tuple[Registration, str] | None:
+        """Two views without a known relative pose, registered directly or over a view that overlaps with both.
+
+        Args:
+            between: views to try in this order, at most ``limit`` of them.
+        Returns:
+            The registration, whose counts are those of its weaker half, and the id of the view between ("" if
+            direct); None where nothing connects them.
+        """
+        first_view, last_view = reference.with_pose(None), query.with_pose(None)
+        direct = self.register(first_view, last_view)
+        if direct is not None and direct.verdict is Verdict.REGISTERED:
+            return direct, ""
+        ends = (reference.images, query.images)
+        for middle in [view for view in between if view.images not in ends][:limit]:
+            first = self.register(first_view, middle.with_pose(None))
+            if first is None or first.verdict is not Verdict.REGISTERED:
+                continue
+            second = self.register(middle.with_pose(None), last_view)
+            if second is not None and second.verdict is Verdict.REGISTERED:
+                return first.then(second), middle.view_id
+        return None
+
+    def residual(self, views: Iterable[View]) -> float:
+        """Median disagreement of the surfaces of overlapping views in their stated poses [m]; NaN without overlap.
+
+        It grows as poses go bad. Views are compared each with the one before.
+        """
+        distances: list[float] = []
+        before: View | None = None
+        for view in views:
+            if before is not None and before.world_frame == view.world_frame:
+                distance = self._disagreement(before, view)
+                if np.isfinite(distance):
+                    distances.append(distance)
+            before = view
+        return float(np.median(distances)) if distances else float("nan")
+
+    def pose_sigma(self, reference: View, query: View) -> float:
+        """What the surfaces of two views say of the error of their stated poses, per axis [m].
+
+        What the noise of depth sensors explains is none; 0 where the views cannot be compared.
+        """
+        distance = self._disagreement(reference, query)
+        surface = self.cache.surface(query) if np.isfinite(distance) else None
+        if surface is None:
+            return 0.0
+        noise = _SENSOR_NOISE[0] + _SENSOR_NOISE[1] * float(np.median(surface.points[:, 2])) ** 2
+        # 1.48 medians of a Gaussian's magnitude are its standard deviation.
+        return 1.4826 * float(np.sqrt(max(distance**2 - noise**2, 0.0)))
+
+    def _agree(self, reference: View, query: View) -> bool:
+        a, b = self.cache.surface(reference), self.cache.surface(query)
+        if a is None or b is None:
+            return True  # Nothing speaks against the poses.
+        share, pairs = agreement(_stated(reference, query), a, b)
+        return pairs < self.config.criteria.min_pairs or share >= self.config.agreed_share
+
+    def _disagreement(self, reference: View, query: View) -> float:
+        if reference.T_world_camera is None or query.T_world_camera is None:
+            return float("nan")
+        a, b = self.cache.surface(reference), self.cache.surface(query)
+        if a is None or b is None:
+            return float("nan")
+        return disagreement(_stated(reference, query), a, b)
+
+
+def _stated(reference: View, query: View) -> np.ndarray:
+    assert reference.T_world_camera is not None and query.T_world_camera is not None
+    return inverse(query.T_world_camera) @ reference.T_world_camera

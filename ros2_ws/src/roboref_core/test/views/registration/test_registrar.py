@@ -1,0 +1,62 @@
+"""Which views are registered, over what, and what is said of bad poses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from roboref_core.geometry.pose import exponential, inverse, look_at
+from roboref_core.views.registration import Registrar, RegistrarConfig, RegistrationMode, Verdict
+
+CENTRE = (0.0, 0.0, 0.5)
+A = look_at((-2.2, 0.2, 1.3), CENTRE)
+B = look_at((-2.0, -0.4, 1.4), CENTRE)
+ERROR = exponential(np.array([0.02, -0.02, 0.015, 0.015, -0.02, 0.01]))
+
+
+def off(registration, T_query_reference):
+    """[m]"""
+    return np.linalg.norm((registration.T_query_reference @ inverse(T_query_reference))[:3, 3])
+
+
+def test_exact_undeclared_poses_stand(room):
+    assert Registrar().register(room.textured(A), room.textured(B)) is None
+
+
+def test_undeclared_poses_that_disagree_are_registered(room):
+    query = room.textured(B).with_pose(B @ ERROR @ ERROR @ ERROR)
+    found = Registrar().register(room.textured(A), query)
+    assert found is not None and found.verdict is Verdict.REGISTERED
+    assert off(found, inverse(B) @ A) < 0.01
+
+
+def test_off_is_off(room):
+    registrar = Registrar(RegistrarConfig(RegistrationMode.OFF))
+    assert registrar.register(room.textured(A), room.textured(B), 0.02, 0.02) is None
+
+
+def test_a_chain_covers_what_does_not_overlap(room):
+    """Cameras that turn by more than they see share nothing but a view between them."""
+    eye = np.array([-2.2, 0.2, 1.3])
+    views = [
+        room.textured(look_at(eye, eye + np.array([np.cos(a), np.sin(a), -0.25])), view_id=str(i))
+        for i, a in enumerate((0.0, 0.42, 0.84))
+    ]
+    found = Registrar().through(views[0], views[2], [views[1]])
+    assert found is not None
+    registration, over = found
+    truth = inverse(views[2].T_world_camera) @ views[0].T_world_camera
+    assert over in ("", "1") and off(registration, truth) < 0.05
+
+
+def test_the_residual_tells_bad_poses_from_good(room):
+    good = [room.textured(T) for T in (A, B, look_at((-1.9, 0.5, 1.5), CENTRE))]
+    bad = [good[0], good[1].with_pose(B @ ERROR @ ERROR), good[2]]
+    registrar = Registrar()
+    assert registrar.residual(good) < 0.004 < 0.015 < registrar.residual(bad)
+    assert np.isnan(registrar.residual(good[:1]))
+
+
+@pytest.mark.parametrize("mode", RegistrationMode)
+def test_one_view_is_never_registered_to_itself(room, mode):
+    view = room.textured(A)
+    assert Registrar(RegistrarConfig(mode)).register(view, view.with_pose(B), 0.02, 0.02) is None
