@@ -1,7 +1,7 @@
 """RoboRef: where is *that*? Metric 3D answers to referring expressions and marks, from posed RGB-D views.
 
-    from roboref_core import MarkedRegion, Query, RegionType, answer, load_model
-    query = Query("that mug", regions=(MarkedRegion(RegionType.POINT, view_id=view.view_id, point=(412.0, 233.0)),))
+    from roboref_core import MarkedPoint, Query, answer, load_model
+    query = Query("that mug", regions=(MarkedPoint((412.0, 233.0), view.view_id),))
     found = answer(query, buffer, load_model("reprojection"))    # one question, without ROS
     found.targets[0].position, found.targets[0].covariance       # [m], [m^2]
 
@@ -20,10 +20,12 @@ _EXPORTS = {
     "Answer": "roboref_core.referring.answer",
     "Camera": "roboref_core.geometry.camera",
     "ErrorCode": "roboref_core.errors",
+    "MarkedBox": "roboref_core.referring.query",
+    "MarkedPoint": "roboref_core.referring.query",
+    "MarkedPosition": "roboref_core.referring.query",
     "MarkedRegion": "roboref_core.referring.query",
     "Query": "roboref_core.referring.query",
     "ReferError": "roboref_core.errors",
-    "RegionType": "roboref_core.referring.query",
     "Status": "roboref_core.referring.answer",
     "Target": "roboref_core.referring.answer",
     "View": "roboref_core.views.view",

@@ -92,20 +92,21 @@ class FolderInUse(ValueError):
 
 
 @contextmanager
-def sole_writer(folder: Path, purpose: str) -> Iterator[None]:
+def sole_writer(folder: Path, purpose: str, shared: bool = False) -> Iterator[None]:
     """Hold a folder for this process; it is made if it does not exist.
 
     The lock is the system's: it ends with the process, however that ends. ``.writer.json`` says who holds it.
 
     Args:
         purpose: what is written, for the message of whoever is refused, for example "roboref data build".
+        shared: others that share may hold it too; whoever does not share is refused, and refuses them.
     Raises:
         FolderInUse: another process holds the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".writer.json", "a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise FolderInUse(f"{folder} is being written by {_holder(file.read())}") from None

@@ -90,8 +90,9 @@ def run(command: type[Callable[[], int | None]], program: str, argv: Sequence[st
     # Only here: the library itself needs no command line.
     import tyro
 
-    settings: Any = tyro.cli(command, args=argv, prog=program)
     try:
+        # Options that contradict each other raise ValueError here.
+        settings: Any = tyro.cli(command, args=argv, prog=program)
         return int(settings() or 0)
     except KeyboardInterrupt:
         return _end(program, "stopped; the same command goes on", ExitStatus.STOPPED)
@@ -120,7 +121,7 @@ def _end(program: str, message: str, status: ExitStatus) -> int:
 def _remedy(error: ModuleNotFoundError) -> str:
     """What to do about a package that is missing; raises the error again if it is one of ours."""
     package = (error.name or "").partition(".")[0]
-    if package in ("offline", "sim", "roboref_core"):
+    if package in ("offline", "sim", "page", "roboref_core"):
         raise error
     if package in ("rclpy", "roboref_msgs", "roboref_ros"):
         return f"{package} is not on the path: run `make setup`, then `source setup/env.sh`"

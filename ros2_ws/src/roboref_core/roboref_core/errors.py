@@ -24,6 +24,7 @@ class ErrorCode(IntEnum):
     UNPARSABLE_ANSWER = 17012
     TIMEOUT = 17013
     CANCELED = 17014
+    CLOCK_MISMATCH = 17015
 
 
 class ReferError(Exception):

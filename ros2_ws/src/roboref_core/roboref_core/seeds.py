@@ -18,5 +18,5 @@ def fraction_of(*parts: str | int | float) -> float:
     return int.from_bytes(_digest(parts)[:8], "little") / 2**64
 
 
-def _digest(parts) -> bytes:
+def _digest(parts: tuple[str | int | float, ...]) -> bytes:
     return hashlib.sha256(json.dumps(parts).encode()).digest()
