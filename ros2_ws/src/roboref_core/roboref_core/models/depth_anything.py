@@ -7,6 +7,7 @@ ImageNet mean and deviation; the output is brought back to the image's size bili
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,7 +39,9 @@ class DepthAnything:
                 f"{getattr(config, 'depth_estimation_type', 'no')} depth"
             )
         self._device = resolve_device(device)
-        self._model = DepthAnythingForDepthEstimation.from_pretrained(path, local_files_only=True, use_safetensors=True)
+        # transformers' types refuse a device by position.
+        estimator: Any = DepthAnythingForDepthEstimation
+        self._model = estimator.from_pretrained(path, local_files_only=True, use_safetensors=True)
         self._model.to(self._device).eval()
         self._patch, self._size = config.patch_size, size
 

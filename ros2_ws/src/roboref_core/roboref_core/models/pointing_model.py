@@ -11,36 +11,93 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from roboref_core.models.model_answer import ModelAnswer
 from roboref_core.views.locate import LocateConfig
 from roboref_core.views.view import View
 from roboref_core.views.visibility import DepthTolerance, Visibility
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A marked region, resolved: in which view, at which pixel.
+class Place:
+    """A position that knows its frame.
 
     Attributes:
-        view: the view it was marked in (for a 3D position: the queried view, or None if it projects nowhere).
-        pixel: (u, v) in that view's colour image; for a box its centre; None for a position only.
-        box: (u_min, v_min, u_max, v_max), or None.
-        position, covariance: (3,) and (3, 3) in the world frame [m, m^2], if it could be located.
+        position, covariance: (3,) [m] and (3, 3) [m^2] in ``frame_id``.
+        frame_id: name of a world frame.
+    """
+
+    position: np.ndarray
+    covariance: np.ndarray
+    frame_id: str
+
+
+@dataclass(frozen=True)
+class PointMark:
+    """A marked pixel, resolved.
+
+    Attributes:
+        view: the view it was marked in, or the queried view for a marked position that is seen there.
+        pixel: (u, v) in that view's colour image.
+        place: where it is, if depth and pose of the view tell.
         label: how the text calls it.
     """
 
-    view: View | None
-    pixel: tuple[float, float] | None
-    box: tuple[float, float, float, float] | None = None
-    position: np.ndarray | None = None
-    covariance: np.ndarray | None = None
+    view: View
+    pixel: tuple[float, float]
+    place: Place | None = None
     label: str = ""
+
+
+@dataclass(frozen=True)
+class BoxMark:
+    """A marked box, resolved.
+
+    Attributes:
+        view: the view it was marked in.
+        box: (u_min, v_min, u_max, v_max) in that view's colour image [pixel].
+        place: of the point on the framed surface that is nearest to its middle, if depth and pose tell.
+        label: how the text calls it.
+    """
+
+    view: View
+    box: tuple[float, float, float, float]
+    place: Place | None = None
+    label: str = ""
+
+    @property
+    def pixel(self) -> tuple[float, float]:
+        """The centre of the box."""
+        return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+
+
+@dataclass(frozen=True)
+class PositionMark:
+    """A marked position that projects into no view that is shown.
+
+    Attributes:
+        place: the position.
+        label: how the text calls it.
+    """
+
+    place: Place
+    label: str = ""
+
+
+Mark = PointMark | BoxMark | PositionMark
 
 
 @dataclass(frozen=True)
 class PointingRequest:
     """Point at what ``text`` and ``marks`` refer to in ``view``.
 
-    ``locate`` and ``tolerance`` say how depth is read and compared, for models that do so.
+    Attributes:
+        text: what to point at.
+        view: the queried view.
+        marks: what the text refers to; their views and places are in the world frame of ``view``.
+        max_points: most points wanted.
+        locate, tolerance: how depth is read and compared, for models that do so.
+        deadline: time.monotonic() after which nobody waits for the prediction [s]; None: no limit. A model that
+            can stop raises ReferError(TIMEOUT) then.
     """
 
     text: str
@@ -49,33 +106,18 @@ class PointingRequest:
     max_points: int = 1
     locate: LocateConfig = field(default_factory=LocateConfig)
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)
+    deadline: float | None = None
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a model said about one request.
+class Prediction(ModelAnswer):
+    """What a model said about one request. Points are pixels in the queried view's colour image.
 
     Attributes:
-        text: raw answer text, before parsing.
-        points: (N, 2) pixels in the queried view's colour image, best first; empty with NOT_VISIBLE.
-        visible: True: points hold the answer; False: NOT_VISIBLE; None: the text was not parsable.
-        point_covariance: (N, 2, 2) [pixel^2], or None if the model does not know.
-        scores: (N,) confidence in [0, 1], or None.
-        p_visible: probability of pointing against NOT_VISIBLE, or None.
-        p_visible_calibrated: whether p_visible went through a fitted calibration.
         visibility: why it is not visible, if the model can tell; None otherwise.
-        timings: named durations [s].
     """
 
-    text: str
-    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
-    visible: bool | None = None
-    point_covariance: np.ndarray | None = None
-    scores: np.ndarray | None = None
-    p_visible: float | None = None
-    p_visible_calibrated: bool = False
     visibility: Visibility | None = None
-    timings: dict[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

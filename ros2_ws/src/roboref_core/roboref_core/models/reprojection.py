@@ -13,7 +13,8 @@ import numpy as np
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.geometry.camera import pixel_to_normalised
 from roboref_core.geometry.pose import inverse, transform
-from roboref_core.models.pointing_model import Mark, PointingRequest, Prediction
+from roboref_core.models.model_answer import Outcome
+from roboref_core.models.pointing_model import BoxMark, Mark, PointingRequest, PositionMark, Prediction
 from roboref_core.prompting.answer_text import format_answer
 from roboref_core.views.locate import LocateConfig, surface_in_box
 from roboref_core.views.view import View
@@ -41,16 +42,16 @@ class ReprojectionModel:
         if request.view.T_world_camera is None:
             raise ReferError(ErrorCode.TF_ERROR, f"view {request.view.view_id} has no camera pose to reproject into")
         points = self._surface(mark, request.locate)
-        names, pixels = point_visibility(points, request.view, request.tolerance)
-        names = np.array(names, dtype=object)
+        visibilities, pixels = point_visibility(points, request.view, request.tolerance)
+        names = np.array(visibilities, dtype=object)
         for wanted in (Visibility.VISIBLE, Visibility.UNKNOWN):
             chosen = names == wanted
             if chosen.any():
                 return self._pointing(request, mark, points[chosen], pixels[chosen], wanted, start)
-        counts = [(names == hidden).sum() for hidden in _HIDDEN]
+        counts = [np.count_nonzero(names == hidden) for hidden in _HIDDEN]
         return Prediction(
             text=format_answer(None),
-            visible=False,
+            outcome=Outcome.NOT_VISIBLE,
             visibility=_HIDDEN[int(np.argmax(counts))],
             timings={"predict": time.perf_counter() - start},
         )
@@ -69,12 +70,13 @@ class ReprojectionModel:
         return request.marks[0]
 
     def _surface(self, mark: Mark, locate: LocateConfig) -> np.ndarray:
-        if mark.box is not None and mark.view.T_world_camera is not None and mark.view.has_depth:
+        if isinstance(mark, BoxMark) and mark.view.T_world_camera is not None and mark.view.has_depth:
             points = surface_in_box(mark.view, mark.box, locate)
             if len(points):
                 return points
-        if mark.position is not None:
-            return np.reshape(mark.position, (1, 3))
+        if mark.place is not None:
+            return np.reshape(mark.place.position, (1, 3))
+        assert not isinstance(mark, PositionMark)
         if mark.view.T_world_camera is None:
             raise ReferError(ErrorCode.TF_ERROR, f"view {mark.view.view_id}, which holds the mark, has no camera pose")
         u, v = mark.pixel
@@ -97,12 +99,12 @@ class ReprojectionModel:
         best = int(np.argmin(((pixels - centre) ** 2).sum(axis=1)))
         pixel, camera = pixels[best], request.view.camera
         covariance = np.eye(2) * request.locate.pixel_sigma**2
-        if mark.covariance is not None and len(points) == 1:
-            covariance = covariance + _projected_covariance(request.view, points[best], mark.covariance)
+        if mark.place is not None and len(points) == 1:
+            covariance = covariance + _projected_covariance(request.view, points[best], mark.place.covariance)
         return Prediction(
             text=format_answer(pixel_to_normalised(pixel[None], camera.width, camera.height)),
             points=pixel[None],
-            visible=True,
+            outcome=Outcome.VISIBLE,
             visibility=visibility,
             point_covariance=covariance[None],
             timings={"predict": time.perf_counter() - start},
@@ -111,6 +113,7 @@ class ReprojectionModel:
 
 def _projected_covariance(view: View, point_world: np.ndarray, covariance_world: np.ndarray) -> np.ndarray:
     """(2, 2) covariance [pixel^2] of the projection of a point known with (3, 3) covariance [m^2]."""
+    assert view.T_world_camera is not None
     T_camera_world = inverse(view.T_world_camera)
     step = 1e-4
     around = transform(T_camera_world, point_world + np.concatenate([np.eye(3), -np.eye(3)]) * step)

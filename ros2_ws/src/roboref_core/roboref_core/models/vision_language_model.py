@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+
+from roboref_core.models.model_answer import ModelAnswer
 
 
 @dataclass(frozen=True)
@@ -17,31 +19,20 @@ class Prompt:
         text: the prompt, without media placeholders.
         images: (H, W, 3) uint8 RGB each, in prompt order; the queried one is last.
         depths: (H, W, 3) uint8 relative depth pictures (near = bright), one per image, or empty.
+        deadline: as of PointingRequest: time.monotonic() after which nobody waits [s]; None: no limit.
     """
 
     text: str
     images: tuple[np.ndarray, ...] = ()
     depths: tuple[np.ndarray, ...] = ()
+    deadline: float | None = None
 
 
 @dataclass(frozen=True)
-class Generation:
-    """A vision-language model's answer to a Prompt; as Prediction, but in normalised coordinates.
-
-    Attributes:
-        points: (N, 2) in [0, 1] relative to the last image of the prompt, or None if the model gives
-            text only and the caller parses it.
-        point_covariance: (N, 2, 2) in normalised units^2.
+class Generation(ModelAnswer):
+    """A vision-language model's answer to a Prompt. Points are in [0, 1] of the prompt's last image, and may lie a
+    rounding error outside; covariances are in the squares of these units.
     """
-
-    text: str
-    points: np.ndarray | None = None
-    visible: bool | None = None
-    point_covariance: np.ndarray | None = None
-    scores: np.ndarray | None = None
-    p_visible: float | None = None
-    p_visible_calibrated: bool = False
-    timings: dict[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -34,7 +34,7 @@ class Grid:
     color: tuple[int, int, int] = (255, 255, 0)
     opacity: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.rows < 1 or self.columns < 1 or (self.spacing is not None and self.spacing < 1):
             raise ValueError(
                 f"grid needs rows, columns and spacing of at least 1, found {self.rows}, {self.columns}, {self.spacing}"
@@ -48,7 +48,8 @@ class Grid:
         """Normalised x of the inner vertical lines and y of the inner horizontal ones."""
         if self.spacing is None:
             return np.arange(1, self.columns) / self.columns, np.arange(1, self.rows) / self.rows
-        return tuple(np.arange(self.spacing, side, self.spacing) / side for side in (width, height))
+        step = self.spacing
+        return np.arange(step, width, step) / width, np.arange(step, height, step) / height
 
     def draw(self, image: np.ndarray) -> np.ndarray:
         """A copy of (H, W, 3) uint8 RGB with the grid over it.
@@ -104,7 +105,9 @@ class Grid:
             self._write(image, text, (margin, top + digits), scale, stroke, margin)
             end = top + digits + 2 * margin
 
-    def _write(self, image, text: str, origin: tuple[int, int], scale: float, stroke: int, margin: int) -> None:
+    def _write(
+        self, image: np.ndarray, text: str, origin: tuple[int, int], scale: float, stroke: int, margin: int
+    ) -> None:
         (width, height), _ = cv2.getTextSize(text, _FONT, scale, stroke)
         u, v = origin
         cv2.rectangle(image, (u - margin, v - height - margin), (u + width + margin, v + margin), (0, 0, 0), cv2.FILLED)

@@ -58,15 +58,23 @@ class Marker:
             if scale == 1:
                 self._outline(marked, pixel, box, color, thickness, scale)
             else:
-                share = np.zeros([scale * side for side in marked.shape[:2]], dtype=np.uint8)
-                self._outline(share, pixel, box, 255, thickness, scale)
-                share = cv2.resize(share, marked.shape[1::-1], interpolation=cv2.INTER_AREA)[..., None] / 255
+                canvas = np.zeros([scale * side for side in marked.shape[:2]], dtype=np.uint8)
+                self._outline(canvas, pixel, box, (255,), thickness, scale)
+                share = cv2.resize(canvas, marked.shape[1::-1], interpolation=cv2.INTER_AREA)[..., None] / 255
                 marked = np.rint(marked + share * (np.array(color) - marked)).astype(np.uint8)
         if label:
             self._write(marked, pixel, box, label, diagonal)
         return marked
 
-    def _outline(self, canvas: np.ndarray, pixel, box, color, thickness: int, scale: int) -> None:
+    def _outline(
+        self,
+        canvas: np.ndarray,
+        pixel: tuple[float, float],
+        box: tuple[float, float, float, float] | None,
+        color: tuple[int, ...],
+        thickness: int,
+        scale: int,
+    ) -> None:
         """Ring or frame on a canvas ``scale`` times as large as the picture that ``pixel`` and ``box`` are of."""
         if box is None:
             radius = max(scale * _SMALLEST_RADIUS, self.radius * float(np.hypot(*canvas.shape[:2])))
@@ -75,7 +83,14 @@ class Marker:
             corners = _fixed(box[:2], scale), _fixed(box[2:], scale)
             cv2.rectangle(canvas, *corners, color, thickness, cv2.LINE_AA, _SHIFT)
 
-    def _write(self, marked: np.ndarray, pixel, box, label: str, diagonal: float) -> None:
+    def _write(
+        self,
+        marked: np.ndarray,
+        pixel: tuple[float, float],
+        box: tuple[float, float, float, float] | None,
+        label: str,
+        diagonal: float,
+    ) -> None:
         font, line = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(self.thickness * diagonal / 2))
         scale = cv2.getFontScaleFromHeight(font, max(8, round(0.025 * diagonal)), line)
         (width, height), _ = cv2.getTextSize(label, font, scale, line)

@@ -33,17 +33,6 @@ class Form(Enum):
     CONCAT = "concat"
 
 
-class Convention(Enum):
-    """The scale of the coordinates a model writes. Stated by whoever configures the model, never guessed."""
-
-    NORMALISED = "normalised"
-    """[0, 1] of the picture's width and height."""
-    THOUSAND = "thousand"
-    """Integers from 0 to 1000 of the picture's width and height."""
-    PIXELS = "pixels"
-    """Pixels of the picture in the size in which the model's own preprocessing, or the sender, resized it."""
-
-
 @dataclass(frozen=True)
 class DrawnMark:
     """A mark as it is seen in the pictures.
@@ -81,7 +70,7 @@ def difference(grid: Grid | None = None) -> str:
         "The second image shows the same view as the first image, but something was changed or removed.",
         "Point to the place in the second image that differs.",
         _coordinates(2, Form.MULTI),
-        grid and grid.instruction("the second image"),
+        grid.instruction("the second image") if grid else None,
         SUFFIX,
     )
 
@@ -137,25 +126,9 @@ def pointing(
         question,
         absent if may_be_absent else None,
         _coordinates(num_images, form),
-        grid and grid.instruction("the whole image" if form is Form.CONCAT else where),
+        grid.instruction("the whole image" if form is Form.CONCAT else where) if grid else None,
         SUFFIX,
     )
-
-
-def restate(text: str, convention: Convention, size: tuple[int, int] | None = None) -> str:
-    """The same prompt asking for coordinates in another convention: replaces SUFFIX, where the text has it.
-
-    Args:
-        size: (width, height) of the answered picture as the model sees it; for PIXELS only.
-    """
-    if convention is Convention.NORMALISED:
-        return text
-    if convention is Convention.THOUSAND:
-        scale = "integers between 0 and 1000, relative to the width and the height of the image"
-    else:
-        scale = f"pixels of the image, which is {size[0]} wide and {size[1]} high"
-    begin, _, _ = SUFFIX.partition(" The coordinates should be ")
-    return text.replace(SUFFIX, f"{begin} The coordinates should be {scale}.")
 
 
 def _name(mark: DrawnMark) -> str:

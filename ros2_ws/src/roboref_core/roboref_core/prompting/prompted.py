@@ -9,15 +9,19 @@ import numpy as np
 
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.geometry.camera import normalised_to_pixel, pixel_to_normalised
-from roboref_core.models.pointing_model import Mark, PointingRequest, Prediction
+from roboref_core.models.model_answer import Outcome
+from roboref_core.models.pointing_model import BoxMark, PointingRequest, PointMark, PositionMark, Prediction
 from roboref_core.models.vision_language_model import Generation, Prompt, VisionLanguageModel
-from roboref_core.prompting.answer_text import NotVisible, Point, parse
 from roboref_core.prompting.grid import Grid
 from roboref_core.prompting.marker import Marker
 from roboref_core.prompting.prompt import DrawnMark, Form, pointing
 from roboref_core.prompting.side_by_side import SideBySide
 from roboref_core.views.depth_picture import view_to_picture
 from roboref_core.views.view import View
+
+_ROUNDING = 1e-9  # of the conversion between a picture of two views and one of them
+
+MarkInView = PointMark | BoxMark
 
 
 class PromptedModel:
@@ -62,15 +66,17 @@ class PromptedModel:
 
     def prompt(self, request: PointingRequest) -> tuple[Prompt, SideBySide | None]:
         """What the model is shown and asked; with the layout of the one picture if two views share it."""
-        views = [*_reference_views(request), request.view]
+        marks = _marks_in_views(request)
+        views = [*_reference_views(marks, request.view), request.view]
         concat = self.form is Form.CONCAT and len(views) > 1
         if concat and len(views) > 2:
             raise ReferError(
                 ErrorCode.INVALID_QUERY, f"the concat form shows one reference view, found marks in {len(views) - 1}"
             )
-        images = [self._marked(view, request.marks) for view in views]
-        depths = [self._depth(view) for view in views] if self.vlm.uses_depth else []
-        if any(depth is None for depth in depths):
+        images = [self._marked(view, marks) for view in views]
+        found = [self._depth(view) for view in views] if self.vlm.uses_depth else []
+        depths = [depth for depth in found if depth is not None]
+        if len(depths) < len(found):
             depths = []  # a depth picture for each image, or for none
         layout = None
         if concat:
@@ -79,31 +85,33 @@ class PromptedModel:
             depths = [layout.compose(*depths)] if depths else []
         if self.grid is not None:
             images[-1] = self.grid.draw(images[-1])
-        text = self._text(request, views, layout)
-        return Prompt(text=text, images=tuple(images), depths=tuple(depths)), layout
+        text = self._text(request, marks, views, layout)
+        return Prompt(text, tuple(images), tuple(depths), request.deadline), layout
 
-    def _marked(self, view: View, marks: tuple[Mark, ...]) -> np.ndarray:
+    def _marked(self, view: View, marks: list[MarkInView]) -> np.ndarray:
         image = view.color
         for mark in marks:
             if mark.view.view_id == view.view_id:
                 # A label only where there are marks to tell apart.
-                image = self.marker.draw(image, mark.pixel, mark.box, mark.label if len(marks) > 1 else "")
+                image = self.marker.draw(image, mark.pixel, _box(mark), mark.label if len(marks) > 1 else "")
         return image
 
     def _depth(self, view: View) -> np.ndarray | None:
         picture = view_to_picture(view)
         return self.estimate_depth(view.color) if picture is None and self.estimate_depth else picture
 
-    def _text(self, request: PointingRequest, views: list[View], layout: SideBySide | None) -> str:
+    def _text(
+        self, request: PointingRequest, marks: list[MarkInView], views: list[View], layout: SideBySide | None
+    ) -> str:
         ids = [view.view_id for view in views]
         drawn = []
-        for mark in request.marks:
+        for mark in marks:
             camera = mark.view.camera
             index = ids.index(mark.view.view_id)
-            xy = pixel_to_normalised(mark.pixel, camera.width, camera.height)
+            xy = pixel_to_normalised(np.array(mark.pixel), camera.width, camera.height)
             if layout is not None:
                 xy = layout.left_to_whole(xy) if index == 0 else layout.right_to_whole(xy)
-            drawn.append(DrawnMark(index, self.marker.describe(mark.box is not None), mark.label, tuple(xy)))
+            drawn.append(DrawnMark(index, self.marker.describe(isinstance(mark, BoxMark)), mark.label, tuple(xy)))
         form = Form.MULTI if layout is None else Form.CONCAT
         try:
             return pointing(request.text, drawn, len(views), form, self.may_be_absent, self.grid)
@@ -111,43 +119,57 @@ class PromptedModel:
             raise ReferError(ErrorCode.INVALID_QUERY, str(error)) from error
 
 
-def _reference_views(request: PointingRequest) -> list[View]:
-    """Views other than the queried one that hold marks, in the order of the marks."""
-    found: dict[str, View] = {}
+def _marks_in_views(request: PointingRequest) -> list[MarkInView]:
+    """Raises ReferError(INVALID_QUERY) for a position that lies in no view."""
+    marks: list[MarkInView] = []
     for mark in request.marks:
-        if mark.view is None or mark.pixel is None:
+        if isinstance(mark, PositionMark):
             raise ReferError(
                 ErrorCode.INVALID_QUERY,
                 f"the mark {mark.label!r} is a position that lies in no view: it cannot be shown to the model",
             )
-        if mark.view.view_id != request.view.view_id:
+        marks.append(mark)
+    return marks
+
+
+def _reference_views(marks: list[MarkInView], queried: View) -> list[View]:
+    """Views other than the queried one that hold marks, in the order of the marks."""
+    found: dict[str, View] = {}
+    for mark in marks:
+        if mark.view.view_id != queried.view_id:
             found.setdefault(mark.view.view_id, mark.view)
     return list(found.values())
 
 
+def _box(mark: MarkInView) -> tuple[float, float, float, float] | None:
+    return mark.box if isinstance(mark, BoxMark) else None
+
+
 def _in_pixels(generation: Generation, request: PointingRequest, layout: SideBySide | None) -> Prediction:
     """A Prediction from a Generation; points beside the queried view (concat form) are a miss and are left out."""
-    xy, visible = generation.points, generation.visible
-    if xy is None:
-        answer = parse(generation.text)
-        visible = True if isinstance(answer, Point) else False if isinstance(answer, NotVisible) else None
-        xy = answer.points if isinstance(answer, Point) else ()
-    xy = np.asarray(xy, dtype=np.float64).reshape(-1, 2)
+    xy, outcome, reason = generation.points, generation.outcome, generation.reason
     width, height = request.view.camera.width, request.view.camera.height
     scale = (width, height) if layout is None else layout.size
     if layout is not None:
         xy = layout.whole_to_right(xy)
-    inside = ((xy >= 0.0) & (xy <= 1.0)).all(axis=1)
-    if visible and not inside.any():
-        visible = None
+    inside = np.asarray(((xy >= -_ROUNDING) & (xy <= 1.0 + _ROUNDING)).all(axis=1))
+    if layout is None and not inside.all():
+        # One coordinate in another scale makes the others doubtful too.
+        outcome, inside[:] = Outcome.UNPARSABLE, False
+    if outcome is Outcome.VISIBLE and not inside.any():
+        outcome = Outcome.UNPARSABLE
+    if outcome is not generation.outcome:
+        reason = f"points lie outside the queried view: {xy.round(3).tolist()[:3]}"
     chosen = np.flatnonzero(inside)[: max(1, request.max_points)]
     # The outer half of an edge pixel belongs to the image: x = 1 is its last pixel.
     pixels = np.clip(normalised_to_pixel(xy[chosen], width, height), 0, (width - 1, height - 1))
     covariance, scores = generation.point_covariance, generation.scores
     return Prediction(
         text=generation.text,
+        outcome=outcome,
         points=pixels,
-        visible=visible,
+        reason=reason,
+        labels=tuple(generation.labels[i] for i in chosen) if generation.labels else (),
         point_covariance=None if covariance is None else covariance[chosen] * np.outer(scale, scale),
         scores=None if scores is None else np.asarray(scores)[chosen],
         p_visible=generation.p_visible,

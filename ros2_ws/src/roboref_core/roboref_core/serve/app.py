@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
@@ -17,15 +17,16 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from roboref_core.errors import ErrorCode, ReferError
-from roboref_core.models.http.schema import ErrorReply, HealthReply, QueryReply, QueryRequest, ReferReply, ReferRequest
 from roboref_core.models.vision_language_model import Generation, Prompt, VisionLanguageModel
-from roboref_core.prompting.answer_text import NotVisible, Point, parse
 from roboref_core.serve.batcher import Batcher
 from roboref_core.serve.images import ImageRefused, decode_images
 from roboref_core.serve.metrics import Metrics
+from roboref_core.serve.schema import ErrorReply, HealthReply, QueryReply, QueryRequest, ReferReply, ReferRequest
 
 _STATUS = {ErrorCode.INVALID_QUERY: 422, ErrorCode.BUSY: 503, ErrorCode.OUT_OF_MEMORY: 503, ErrorCode.TIMEOUT: 504}
-_ERRORS = {status: {"model": ErrorReply} for status in (400, 408, 413, 422, 500, 503, 504)}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorReply} for status in (400, 408, 413, 422, 500, 503, 504)
+}
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -38,7 +39,10 @@ class Limits:
         max_images: in one request, colour and depth each.
         max_pixels: of all colour images of one request, and of all depth pictures; read from their headers.
         max_text_chars: of the prompt.
-        max_in_flight: requests being read, waiting or answered; one more gets 503.
+        max_in_flight: requests waiting or being answered; one more gets 503. Bodies that still arrive do not count, so
+            that slow senders keep nobody else waiting.
+        max_readers: requests whose bodies are arriving; for one more, the one that takes longest is given up.
+        header_timeout: for a request's headers to arrive [s].
         body_timeout: for a request's body to arrive [s].
         answer_timeout: for the model to answer, waiting included [s].
     """
@@ -48,6 +52,8 @@ class Limits:
     max_pixels: int = 16_000_000
     max_text_chars: int = 20_000
     max_in_flight: int = 32
+    max_readers: int = 64
+    header_timeout: float = 10.0
     body_timeout: float = 20.0
     answer_timeout: float = 120.0
 
@@ -78,13 +84,13 @@ def create_app(
     server = _Server(vlm, text_vlm or vlm, limits or Limits(), max_batch, estimate_depth)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI):
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(server.batcher.close)
 
     app = FastAPI(title="roboref", lifespan=lifespan)
 
-    def body_of(model: type[BaseModel]) -> dict:
+    def body_of(model: type[BaseModel]) -> dict[str, Any]:
         schema = model.model_json_schema()
         return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -121,15 +127,27 @@ def create_app(
 
 class _Server:
     def __init__(
-        self, vlm: VisionLanguageModel, text_vlm: VisionLanguageModel, limits: Limits, max_batch: int, estimate_depth
+        self,
+        vlm: VisionLanguageModel,
+        text_vlm: VisionLanguageModel,
+        limits: Limits,
+        max_batch: int,
+        estimate_depth: Callable[[np.ndarray], np.ndarray] | None,
     ):
         self.vlm, self.text_vlm, self.limits, self.estimate_depth = vlm, text_vlm, limits, estimate_depth
         self.metrics = Metrics()
         self.batcher = Batcher(max_batch, on_batch=self.metrics.batch)
         self.in_flight = 0
+        self.readers: list[asyncio.Timeout] = []
         self.estimating = threading.Lock()
 
-    async def respond(self, endpoint: str, request: Request, body_type: type[Body], answer) -> Response:
+    async def respond(
+        self,
+        endpoint: str,
+        request: Request,
+        body_type: type[Body],
+        answer: Callable[[Body], Awaitable[BaseModel]],
+    ) -> Response:
         """Admit, read, answer; every failure becomes a status and a text."""
         start = time.perf_counter()
         try:
@@ -143,35 +161,64 @@ class _Server:
         self.metrics.latency.labels(endpoint).observe(time.perf_counter() - start)
         return response
 
-    async def _admitted(self, request: Request, body_type: type[Body], answer) -> BaseModel:
-        # Before the body is read, so that memory is bounded by max_in_flight bodies.
+    async def _admitted(
+        self, request: Request, body_type: type[Body], answer: Callable[[Body], Awaitable[BaseModel]]
+    ) -> BaseModel:
         if self.in_flight >= self.limits.max_in_flight:
             await self._discard(request)
-            raise Refused(503, f"{self.in_flight} requests are in flight, no more are taken", ErrorCode.BUSY)
+            raise self._full()
+        body = await self._body(request, body_type)
+        # Others may have been admitted while this body arrived.
+        if self.in_flight >= self.limits.max_in_flight:
+            raise self._full()
         self.in_flight += 1
         self.metrics.in_flight.set(self.in_flight)
         try:
-            return await answer(await self._body(request, body_type))
+            return await answer(body)
         finally:
             self.in_flight -= 1
             self.metrics.in_flight.set(self.in_flight)
+
+    def _full(self) -> Refused:
+        return Refused(503, f"{self.in_flight} requests are in flight, no more are taken", ErrorCode.BUSY)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
+        """At most ``max_readers`` at once, so that memory is bounded; each of them for ``body_timeout``."""
+        if len(self.readers) >= self.limits.max_readers:
+            longest = self.readers.pop(0)
+            longest.reschedule(asyncio.get_running_loop().time())
+        async with asyncio.timeout(self.limits.body_timeout) as reader:
+            self.readers.append(reader)
+            try:
+                yield
+            finally:
+                if reader in self.readers:
+                    self.readers.remove(reader)
 
     async def _body(self, request: Request, body_type: type[Body]) -> Body:
         declared = request.headers.get("content-length", "")
         limit = self.limits.max_body_bytes
         body = bytearray()
+        complete = False
         try:
-            async with asyncio.timeout(self.limits.body_timeout):
+            async with self._reading():
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > limit or (declared.isdigit() and int(declared) > limit):
                         break
                 else:
-                    return await asyncio.to_thread(_validated, body_type, body)
+                    complete = True
+            if complete:
+                return await asyncio.to_thread(_validated, body_type, body)
         except ClientDisconnect as error:
             raise Refused(400, f"the body ended after {len(body)} of {declared or 'unknown'} bytes") from error
         except TimeoutError as error:
-            raise Refused(408, f"the body did not arrive within {self.limits.body_timeout:g} s") from error
+            raise Refused(
+                408,
+                f"the body did not arrive within {self.limits.body_timeout:g} s, or {self.limits.max_readers} others "
+                "began to arrive after it",
+            ) from error
         body.clear()
         await self._discard(request)
         raise Refused(413, f"the body is larger than {limit} bytes")
@@ -247,17 +294,13 @@ def _validated(body_type: type[Body], body: bytearray) -> Body:
 
 
 def _reply(generation: Generation, model: str, decoded: float) -> ReferReply:
-    points, visible = generation.points, generation.visible
-    if points is None:
-        answer = parse(generation.text)
-        visible = True if isinstance(answer, Point) else False if isinstance(answer, NotVisible) else None
-        points = np.array(answer.points if isinstance(answer, Point) else ()).reshape(-1, 2)
     covariance, scores = generation.point_covariance, generation.scores
     return ReferReply(
         model=model,
         answer=generation.text,
-        visible=visible,
-        points=np.asarray(points).tolist(),
+        visible=generation.outcome.as_json,
+        reason=generation.reason,
+        points=generation.points.tolist(),
         point_covariance=None if covariance is None else np.asarray(covariance).tolist(),
         scores=None if scores is None else np.asarray(scores).tolist(),
         p_visible=generation.p_visible,

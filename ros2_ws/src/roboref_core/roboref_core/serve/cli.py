@@ -4,46 +4,36 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
+import numpy as np
 import tyro
 import uvicorn
 
-from roboref_core.models.registry import load_vlm
+from roboref_core.models.options import ModelOptions
+from roboref_core.models.registry import options_of
 from roboref_core.models.vision_language_model import VisionLanguageModel
 from roboref_core.serve.app import Limits, create_app
+from roboref_core.serve.protocol import http_protocol
 
 _log = logging.getLogger("roboref.serve")
+# Names under which backends limit their answers.
+_LENGTH_OPTIONS = ("max_new_tokens", "max_tokens")
 
 
 @dataclass(frozen=True)
-class ServeConfig:
+class Serve:
     """Serve a vision-language model over HTTP.
 
     POST /query is RoboRefer's published API, POST /v1/refer the typed one (points, p_visible, covariance); GET /docs
     describes both, GET /healthz and GET /metrics watch the server. SIGTERM stops it after what it has accepted.
 
-        roboref serve --path checkpoints/RoboRefer-2B-SFT
+      roboref serve --path checkpoints/RoboRefer-2B-SFT
+      roboref serve --backend nano
     """
 
-    path: str = ""
-    """Checkpoint folder."""
-    backend: Literal["roborefer", "llava_onevision", "hugging_face", "openai", "roborefer_http", "roboref_http"] = (
-        "roborefer"
-    )
-    """Kind of model."""
-    url: str = ""
-    """Server behind this one, for the backends that need one."""
-    convention: Literal["normalised", "thousand", "pixels"] | None = None
-    """Coordinates that the model writes; hugging_face and openai must be told."""
-    model: str = ""
-    """Name of the model at its server; openai only."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Number format of the weights."""
+    model: tyro.conf.OmitArgPrefixes[ModelOptions] = field(default_factory=lambda: ModelOptions("roborefer"))
     depth_estimator: str = ""
     """Folder of a Depth-Anything checkpoint, for questions that want depth and bring none."""
     host: str = "127.0.0.1"
@@ -58,53 +48,47 @@ class ServeConfig:
     """After SIGTERM: longest wait for what was accepted [s]."""
     limits: Limits = field(default_factory=Limits)
 
+    def __call__(self) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        vlm, text_vlm = self._load()
+        estimate_depth = self._depth_estimator(vlm.uses_depth)
+        if not _is_loopback(self.host):
+            _log.warning("bound to %s without authentication: everybody who reaches it can ask", self.host)
+        uvicorn.run(
+            create_app(vlm, self.limits, self.max_batch, estimate_depth, text_vlm),
+            host=self.host,
+            port=self.port,
+            http=http_protocol(self.limits.header_timeout),
+            timeout_graceful_shutdown=self.graceful_timeout,
+            access_log=False,
+        )
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is told to stop."""
-    config = tyro.cli(ServeConfig, args=argv, prog="roboref serve")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        vlm, text_vlm = _load(config)
-        estimate_depth = _depth_estimator(config, vlm.uses_depth)
-    except (ValueError, ImportError, OSError) as error:
-        _log.error("%s", error)
-        return 1
-    if not _is_loopback(config.host):
-        _log.warning("bound to %s without authentication: everybody who reaches it can ask", config.host)
-    uvicorn.run(
-        create_app(vlm, config.limits, config.max_batch, estimate_depth, text_vlm),
-        host=config.host,
-        port=config.port,
-        timeout_graceful_shutdown=config.graceful_timeout,
-        access_log=False,
-    )
-    return 0
+    def _load(self) -> tuple[VisionLanguageModel, VisionLanguageModel]:
+        """The model of the typed API and that of the published one, whose askers expect free text."""
+        try:
+            known = options_of(self.model.backend)
+        except ImportError:
+            known = {}  # loading says what to install
+        free = "decoding" in known
+        names = () if free else [name for name in _LENGTH_OPTIONS if name in known]
+        vlm = self.model.load_vlm(**dict.fromkeys(names, self.max_new_tokens))
+        if not free:
+            return vlm, vlm
+        from roboref_core.models.roborefer.backend import RoboReferBackend
 
+        assert isinstance(vlm, RoboReferBackend)
+        return vlm, vlm.free_text(self.max_new_tokens)
 
-def _load(config: ServeConfig) -> tuple[VisionLanguageModel, VisionLanguageModel]:
-    """The model of the typed API and that of the published one, whose askers expect free text."""
-    options = {"convention": config.convention, "model": config.model}
-    if config.backend in ("llava_onevision", "hugging_face"):
-        options["max_new_tokens"] = config.max_new_tokens
-    elif config.backend == "openai":
-        options["max_tokens"] = config.max_new_tokens
-    options = {name: value for name, value in options.items() if value}
-    vlm = load_vlm(config.backend, config.path, config.url, config.device, config.dtype, **options)
-    if config.backend != "roborefer":
-        return vlm, vlm
-    from roboref_core.models.roborefer import RoboReferBackend
+    def _depth_estimator(self, uses_depth: bool) -> Callable[[np.ndarray], np.ndarray] | None:
+        if not self.depth_estimator:
+            if uses_depth:
+                _log.warning(
+                    "no depth estimator: questions that want depth and bring none are answered from colour alone"
+                )
+            return None
+        from roboref_core.models.depth_anything import DepthAnything
 
-    return vlm, RoboReferBackend(vlm.model, vlm.name, decoding="free", max_new_tokens=config.max_new_tokens)
-
-
-def _depth_estimator(config: ServeConfig, uses_depth: bool):
-    if not config.depth_estimator:
-        if uses_depth:
-            _log.warning("no depth estimator: questions that want depth and bring none are answered from colour alone")
-        return None
-    from roboref_core.models.depth_anything import DepthAnything
-
-    return DepthAnything(config.depth_estimator, config.device).picture
+        return DepthAnything(self.depth_estimator, self.model.device).picture
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+_COLOUR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _DEPTH_MODES = ("L", "RGB")
 
 
@@ -39,7 +40,8 @@ def decode_images(texts: Sequence[str], name: str, max_pixels: int, depth: bool 
 
 def _open(text: str, name: str, depth: bool) -> Image.Image:
     try:
-        data = base64.b64decode(text, validate=True)
+        # Encoders that follow MIME break their lines.
+        data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise ImageRefused(f"{name}: not base64 ({error})") from error
     try:
@@ -48,6 +50,8 @@ def _open(text: str, name: str, depth: bool) -> Image.Image:
         raise ImageRefused(f"{name}: not a {', '.join(_FORMATS)} file") from error
     except Exception as error:  # decoders given hostile bytes raise whatever they stumble over
         raise ImageRefused(f"{name}: the image file is damaged ({error})") from error
+    if not depth and file.mode not in _COLOUR_MODES:
+        raise ImageRefused(f"{name}: expected 8 bits a channel, found mode {file.mode}: scale it to 8 bits knowingly")
     if depth and file.mode not in _DEPTH_MODES:
         raise ImageRefused(
             f"{name}: expected an 8-bit grey or RGB depth picture (near = bright), found mode {file.mode}"

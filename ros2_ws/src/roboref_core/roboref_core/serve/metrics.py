@@ -10,7 +10,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 class Metrics:
     """One registry per server, so that several can live in one process."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter(
             "roboref_requests", "Requests by endpoint and status", ["endpoint", "status"], registry=self._registry

@@ -25,9 +25,9 @@ def test_options_may_come_as_text():
     assert options == {
         "model": "Qwen/Qwen2.5-VL=x",
         "convention": "pixels",
-        "multiple_of": 28,
-        "timeout": 2.5,
-        "grid": True,
+        "multiple_of": "28",
+        "timeout": "2.5",
+        "grid": "true",
     }
     model = load_model("openai", url="http://127.0.0.1:9", **options)
     assert model.grid == Grid() and model.vlm.multiple_of == 28
@@ -49,8 +49,11 @@ def test_every_backend_with_weights_loads(llava_onevision, qwen_vl, depth_anythi
         (lambda: load_vlm("reprojection"), "no vision-language model"),
         (lambda: load_model("roborefer"), "needs a path"),
         (lambda: load_model("openai"), "needs a url"),
-        (lambda: load_model("openai", url="http://x"), "model"),
-        (lambda: load_model("openai", url="http://x", model="m", convention="percent"), "percent"),
+        (lambda: load_model("openai", url="http://x"), "needs the option 'model', 'convention'"),
+        (
+            lambda: load_model("openai", url="http://x", model="m", convention="persent"),
+            "persent.*qwen3-vl.*pixels",
+        ),
         (lambda: load_model("roborefer_http", url="http://x", depht="none"), "depht"),
         (lambda: load_model("roborefer_http", url="http://x", depth="some"), "'some'"),
         (lambda: load_model("reprojection", form="multi"), "takes no options"),
@@ -61,6 +64,31 @@ def test_every_backend_with_weights_loads(llava_onevision, qwen_vl, depth_anythi
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("backend", "option", "value", "message"),
+    [
+        ("openai", "timeout", "soon", "'timeout' must be a number, found 'soon'"),
+        ("openai", "timeout", True, "'timeout' must be a number"),
+        ("openai", "multiple_of", "2.5", "'multiple_of' must be an integer"),
+        ("openai", "max_pixels", "many", "'max_pixels' must be an integer or none"),
+        ("openai", "attempts", "0", "attempts >= 1"),
+        ("openai", "timeout", "nan", "timeout > 0"),
+        ("openai", "api_key", "sk-secret", "api_key_env"),
+        ("roborefer_http", "timeout", [], "must be a number"),
+    ],
+)
+def test_option_values_have_types(backend, option, value, message):
+    options = {"model": "m", "convention": "pixels"} if backend == "openai" else {}
+    with pytest.raises(ValueError, match=message) as error:
+        load_vlm(backend, url="http://127.0.0.1:9", **{**options, option: value})
+    assert "sk-secret" not in str(error.value)
+
+
+def test_a_model_s_name_may_be_a_number():
+    model = load_vlm("openai", url="http://127.0.0.1:9", **parse_options(["model=7", "convention=qwen3-vl"]))
+    assert model.name == "7" and model.max_pixels is None
 
 
 def test_devices_and_dtypes_are_checked(llava_onevision):
@@ -92,4 +120,4 @@ def test_a_missing_package_is_named_with_what_installs_it(module, call):
     result = python(f"import sys; sys.modules[{module!r}] = None; from roboref_core.models.registry import *; {call}")
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError") and repr(module) in last and "make setup-full" in last
+    assert last.startswith("ImportError") and repr(module) in last and "pip install 'roboref_core[" in last

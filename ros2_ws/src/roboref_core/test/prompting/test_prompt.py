@@ -5,10 +5,10 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from roboref_core.prompting.conventions import Convention, restate
 from roboref_core.prompting.grid import Grid
 from roboref_core.prompting.prompt import (
     SUFFIX,
-    Convention,
     DrawnMark,
     Form,
     correspondence,
@@ -16,7 +16,6 @@ from roboref_core.prompting.prompt import (
     missing,
     pointing,
     referring,
-    restate,
 )
 
 MARK = DrawnMark(label="chair", xy=(0.125, 0.5))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.models.options import ModelOptions
 from roboref_core.models.roborefer import RoboReferBackend, calibration
+from roboref_core.models.roborefer.asking import Asking
+from roboref_core.models.roborefer.checkpoint.files import load_model, save_checkpoint
 from roboref_core.models.roborefer.decoding.cache import ByteBoundedCache
 from roboref_core.models.roborefer.decoding.generate import greedy
 from roboref_core.models.roborefer.decoding.tree import TokenTree, decode
@@ -47,7 +53,7 @@ def prompts(pictures):
 
 
 def assert_same(one: Generation, other: Generation, exact: bool = True) -> None:
-    assert one.text == other.text and one.visible == other.visible
+    assert one.text == other.text and one.outcome == other.outcome
     close = {"rtol": 0, "atol": 0} if exact else {"rtol": 1e-2, "atol": 1e-4}
     for key in ("points", "point_covariance", "scores", "p_visible"):
         np.testing.assert_allclose(getattr(one, key), getattr(other, key), **close, err_msg=key)
@@ -133,7 +139,7 @@ class TestErrors:
         small = random_backend({"max_length": 200})
         with pytest.raises(PromptTooLongError, match="context of 200") as error:
             small.generate(Prompt("word " * 300))
-        assert isinstance(error.value, ReferError) and error.value.code is ErrorCode.INFERENCE_FAILED
+        assert isinstance(error.value, ReferError) and error.value.code is ErrorCode.INVALID_QUERY
         with pytest.raises(PromptTooLongError):
             small.generate(Prompt("Where?", (pictures(0),) * 3))
         assert small.generate(Prompt("Where?")).text
@@ -305,3 +311,21 @@ def test_cache_is_bounded_and_keeps_the_latest(operations, bound):
             latest.pop(next(iter(latest)))
         assert cache.nbytes == sum(latest.values()) <= bound and len(cache) == len(latest)
     assert {key: cache.get(key) for key in latest} == latest
+
+
+def test_a_checkpoint_is_asked_as_what_travels_with_it_says(tmp_path):
+    source = Path(__file__).parent / "fixtures/ckpt_rgbd_3x3"
+    folder = tmp_path / "tuned"
+    shutil.copytree(source, folder)
+    assert RoboReferBackend.load(folder).uses_depth
+    Asking(depth=False, plan={"model": "x"}).save(folder)
+    assert not RoboReferBackend.load(folder).uses_depth
+    assert RoboReferBackend.load(folder, use_depth=True).uses_depth
+    assert not ModelOptions("roborefer", str(folder), device="cpu").load_vlm().uses_depth
+    again = ModelOptions("roborefer", str(folder), device="cpu", options=("use_depth=true", "calibrated=false"))
+    assert again.load_vlm().uses_depth
+    save_checkpoint(load_model(folder), folder, tmp_path / "again")
+    assert not RoboReferBackend.load(tmp_path / "again").uses_depth
+    (folder / "asking.json").write_text('{"depht": false}')
+    with pytest.raises(CheckpointError, match=r"asking\.json"):
+        RoboReferBackend.load(folder)

@@ -102,7 +102,7 @@ def test_free_answer(recording):
     backend = RoboReferBackend.load(recording.checkpoint, decoding="free", aspect=recording.aspect, max_new_tokens=16)
     generation = backend.generate(recording.prompt)
     assert generation.text == str(recording.data["response"])
-    assert generation.points is None and generation.p_visible is None
+    assert generation.p_visible is None and generation.scores is None
 
 
 @torch.inference_mode()

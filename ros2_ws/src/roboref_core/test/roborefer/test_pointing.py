@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from roboref_core.models.model_answer import Outcome
 from roboref_core.models.roborefer import RoboReferBackend
 from roboref_core.models.roborefer.decoding.pointing import PointingDecoder
 from roboref_core.models.roborefer.decoding.tree import TokenTree, decode
@@ -112,8 +113,8 @@ def test_equals_greedy_decoding_token_by_token(random_backend, plain, prompts, d
     answers = [backend.generate(prompt) for prompt in prompts]
     for prompt, answer in zip(prompts, answers, strict=True):
         assert answer.text == plain(backend, prompt).greedy(max_points)
-        assert answer.visible == (answer.text != NOT_VISIBLE)
-        if answer.visible:
+        assert (answer.outcome is Outcome.VISIBLE) == (answer.text != NOT_VISIBLE)
+        if answer.outcome is Outcome.VISIBLE:
             np.testing.assert_allclose(answer.points, parse(answer.text).points)
     assert len({answer.text for answer in answers}) > 1
 
@@ -146,7 +147,7 @@ def test_p_visible_is_the_mass_of_all_spellings(random_backend, plain, dimension
 def test_covariance_is_that_of_the_digits(random_backend, plain, dimensions):
     backend = random_backend(dimensions, max_points=1)
     answers = {text: backend.generate(Prompt(text)) for text in ("Which cup?", "The left one")}
-    visible = {text: answer for text, answer in answers.items() if answer.visible}
+    visible = {text: answer for text, answer in answers.items() if answer.outcome is Outcome.VISIBLE}
     assert visible
     for text, answer in visible.items():
         model = plain(backend, Prompt(text))
@@ -186,8 +187,13 @@ def test_a_trained_model(trained_checkpoint, dimensions):
         assert free.generate(prompt).text == answer
         found = pointing.generate(prompt)
         assert found.text == answer
-        assert found.visible == (found.p_visible > 0.9) == (answer != NOT_VISIBLE) == (not found.p_visible < 0.1)
-        if found.visible:
+        assert (
+            (found.outcome is Outcome.VISIBLE)
+            == (found.p_visible > 0.9)
+            == (answer != NOT_VISIBLE)
+            == (not found.p_visible < 0.1)
+        )
+        if found.outcome is Outcome.VISIBLE:
             np.testing.assert_allclose(found.points, parse(answer).points)
             assert (found.scores > 0.5).all()
             spreads = np.sqrt(np.diagonal(found.point_covariance, axis1=1, axis2=2))
@@ -217,7 +223,7 @@ def test_candidates(random_backend, prompts, dimensions):
     for prompt in prompts:
         one, more = alone.generate(prompt), several.generate(prompt)
         assert one.text == more.text and one.p_visible == pytest.approx(more.p_visible)
-        if not more.visible:
+        if more.outcome is not Outcome.VISIBLE:
             assert len(more.points) == 0
             continue
         compared += 1

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.models.model_answer import Outcome
 from roboref_core.models.vision_language_model import Generation
 from roboref_core.prompting.answer_text import format_answer
 
@@ -43,15 +44,15 @@ class BrightestPixel:
             raise ReferError(ErrorCode.INVALID_QUERY, "the model does not like this prompt")
         if "explode" in prompt.text:
             raise ZeroDivisionError("in the model")
-        if not prompt.images:
-            return Generation(text="NOT_VISIBLE")
+        if not prompt.images or "absent" in prompt.text:
+            return Generation("NOT_VISIBLE", Outcome.NOT_VISIBLE)
         image = prompt.images[-1].sum(axis=2)
         v, u = np.unravel_index(int(image.argmax()), image.shape)
         point = np.array([[(u + 0.5) / image.shape[1], (v + 0.5) / image.shape[0]]])
         return Generation(
             text=format_answer(point) + f" {prompt.text} depths={len(prompt.depths)}",
             points=point,
-            visible=True,
+            outcome=Outcome.VISIBLE,
             point_covariance=np.array([[[1e-4, 2e-5], [2e-5, 3e-4]]]),
             scores=np.array([0.75]),
             p_visible=0.875,

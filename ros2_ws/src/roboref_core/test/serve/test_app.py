@@ -5,16 +5,20 @@ import io
 import json
 import socket
 import struct
+import textwrap
 import threading
 import time
 import urllib.error
 import urllib.request
 import zlib
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 from roboref_core.serve.app import Limits, create_app
+from roboref_core.serve.protocol import http_protocol
 
 
 def encoded(image, format="PNG"):
@@ -33,6 +37,8 @@ def published_client(url, prompt, images, enable_depth=0, depths=None):
 
 
 def status_of(url, body, path="/v1/refer", headers=None):
+    if path == "/v1/refer" and isinstance(body, dict) and body.keys() == {"text"}:
+        body = body | {"images": [FINE]}
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(url + path, body, {"Content-Type": "application/json"} | (headers or {}))
     try:
@@ -91,8 +97,58 @@ def test_the_typed_api(serve, make_model, spot):
     assert reply["points"] == [pytest.approx([8.5 / 40, 6.5 / 30])]
     assert reply["point_covariance"] == [[[1e-4, 2e-5], [2e-5, 3e-4]]] and reply["scores"] == [0.75]
     assert {"decode", "queue", "generate"} <= set(reply["timings"])
-    status, reply = status_of(url, {"text": "Text only"})
+    status, reply = status_of(url, {"text": "absent", "images": [FINE]})
     assert status == 200 and reply["visible"] is False and reply["points"] == [] and reply["p_visible"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"text": "x", "images": []}, "images"),
+        ({"text": "x", "depths": []}, "images"),
+        ({"text": "x", "images": ["FINE"], "image": "y"}, "image: Extra inputs"),
+        ({"txt": "x", "images": ["FINE"]}, "text: Field required"),
+        ({"text": "x", "images": ["FINE"], "max_tokens": 3}, "max_tokens"),
+    ],
+)
+def test_misspelt_and_missing_fields_of_the_typed_api_are_errors(serve, make_model, body, words):
+    body = {name: [FINE] if value == ["FINE"] else value for name, value in body.items()}
+    status, reply = status_of(serve(create_app(make_model())), body)
+    assert status == 422 and words in reply["detail"]
+
+
+def test_base64_may_have_line_breaks(serve, make_model, spot):
+    url = serve(create_app(make_model()))
+    image = "\r\n".join(textwrap.wrap(encoded(spot(40, 30, 8, 6)), 76))
+    assert published_client(url, "Where?", [image])["answer"].startswith("[(0.212, 0.217)]")
+
+
+def test_slow_bodies_keep_nobody_waiting(serve, make_model):
+    """Forty clients that never finish their bodies, more than the server answers at once and reads at once."""
+    url = serve(create_app(make_model(), Limits(max_in_flight=4, max_readers=8, body_timeout=30)))
+    host, port = url.removeprefix("http://").split(":")
+    with ExitStack() as stack:
+        for _ in range(40):
+            connection = stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
+            connection.sendall(b"POST /v1/refer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert status_of(url, {"text": "x"})[0] == 200
+
+
+def test_headers_that_do_not_end_are_given_up(make_model):
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(create_app(make_model()), http=http_protocol(0.3), log_level="error")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        listening.listen()
+        for sent in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /"):
+            with socket.create_connection(listening.getsockname(), timeout=20) as connection:
+                connection.sendall(sent)
+                while connection.recv(1000):
+                    pass  # closed by the server, or the time-out of the socket raises
+        server.should_exit = True
+        thread.join()
 
 
 def test_health_metrics_and_documentation(serve, make_model):

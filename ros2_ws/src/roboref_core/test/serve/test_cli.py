@@ -18,7 +18,13 @@ from roboref_core.models.vision_language_model import Prompt
 from roboref_core.prompting.prompt import correspondence
 
 CHECKPOINT = Path(__file__).parents[1] / "roborefer/fixtures/ckpt_rgbd_3x3"
-COMMAND = [sys.executable, "-c", "import sys; from roboref_core.serve.cli import main; sys.exit(main(sys.argv[1:]))"]
+SCRIPT = """
+import sys
+from roboref_core.command_line import run
+from roboref_core.serve.cli import Serve
+sys.exit(run(Serve, "roboref serve"))
+"""
+COMMAND = [sys.executable, "-c", SCRIPT]
 
 
 @pytest.fixture
@@ -60,7 +66,7 @@ def test_both_apis_give_what_the_checkpoint_gives(url):
     assert client.uses_depth and client.health().model.startswith("ckpt_rgbd_3x3")
     here = load(CHECKPOINT, device="cpu").generate(prompt)
     there = client.generate(prompt)
-    assert there.text == here.text and there.visible == here.visible
+    assert there.text == here.text and there.outcome == here.outcome
     assert there.p_visible == pytest.approx(here.p_visible)
     np.testing.assert_allclose(there.points, here.points)
     np.testing.assert_allclose(there.point_covariance, here.point_covariance, atol=1e-9)
@@ -73,9 +79,12 @@ def test_both_apis_give_what_the_checkpoint_gives(url):
     [
         (["--path", "/nowhere"], "/nowhere"),
         (["--backend", "openai", "--url", "http://x"], "model"),
+        (["--options", "max_points=many"], "needs a path"),
         ([], "needs a path"),
+        (["--backend", "reprojection"], "is no vision-language model"),
+        (["--backend", "nano", "--url", "http://a", "http://b"], "expected one server"),
     ],
 )
 def test_what_cannot_be_served_is_said_before_binding(arguments, message):
     result = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from roboref_core.errors import ErrorCode, ReferError
-from roboref_core.models.http.remote import Patience, RemoteServer
+from roboref_core.models.http.remote import RemoteServer, RetryPolicy
 from roboref_core.models.http.roboref_http import RoboRefClient
 from roboref_core.models.http.roborefer_http import RoboReferHTTP
+from roboref_core.models.model_answer import Outcome
 from roboref_core.models.vision_language_model import Prompt, VisionLanguageModel
 from roboref_core.serve.app import create_app
 
 PROGRAM = Path(__file__).with_name("served_model.py")
+DOT = np.zeros((1, 1, 3), np.uint8)
 
 
 def test_the_typed_client_gets_what_the_model_gave(serve, make_model, spot):
@@ -26,7 +28,11 @@ def test_the_typed_client_gets_what_the_model_gave(serve, make_model, spot):
     assert isinstance(client, VisionLanguageModel) and client.uses_depth is True
     prompt = Prompt("Where?", (spot(33, 20, 1, 2), spot(41, 30, 8, 6)), (spot(33, 20, 3, 3), spot(41, 30, 4, 4)))
     there, here = client.generate(prompt), make_model().generate(prompt)
-    assert there.text == here.text and there.visible and there.p_visible == here.p_visible
+    assert (
+        there.text == here.text
+        and there.outcome is here.outcome is Outcome.VISIBLE
+        and there.p_visible == here.p_visible
+    )
     for name in ("points", "point_covariance", "scores"):
         np.testing.assert_array_equal(getattr(there, name), getattr(here, name))
     (received,) = model.prompts
@@ -43,14 +49,14 @@ def test_the_published_client_sends_depth_as_it_was_told(serve, make_model, spot
         client = RoboReferHTTP(url, depth)
         assert client.uses_depth == (depth == "picture")
         generation = client.generate(prompt)
-        assert generation.points is None and generation.text == f"[(0.045, 0.125)] Where? {expected}"
+        assert len(generation.points) == 1 and generation.text == f"[(0.045, 0.125)] Where? {expected}"
     assert len(client.generate_batch([prompt, prompt])) == 2
 
 
 def test_batches_of_the_client_are_batches_of_the_model(serve, make_model):
     model = make_model(seconds=0.05)
     client = RoboRefClient(serve(create_app(model, max_batch=8)), concurrency=8)
-    generations = client.generate_batch([Prompt(f"q{i}") for i in range(24)])
+    generations = client.generate_batch([Prompt(f"q{i}", (DOT,)) for i in range(24)])
     assert len(generations) == 24 and sum(map(len, model.batches)) == 24
     assert len(model.batches) < 24
 
@@ -58,7 +64,7 @@ def test_batches_of_the_client_are_batches_of_the_model(serve, make_model):
 def test_refusals_carry_the_server_s_words(serve, make_model):
     client = RoboRefClient(serve(create_app(make_model())))
     with pytest.raises(ReferError, match="the model does not like this prompt") as error:
-        client.generate(Prompt("fail"))
+        client.generate(Prompt("fail", (DOT,)))
     assert error.value.code == ErrorCode.INVALID_QUERY
 
 
@@ -78,7 +84,7 @@ def _reply_once(listening, body):
 
 
 def test_nobody_listening_is_an_error(free_port):
-    server = RemoteServer(f"http://127.0.0.1:{free_port}", Patience(timeout=5, attempts=2))
+    server = RemoteServer(f"http://127.0.0.1:{free_port}", RetryPolicy(timeout=5, attempts=2))
     with pytest.raises(ReferError, match=r"cannot be reached.*refused") as error:
         server.post("/query", {})
     assert error.value.code == ErrorCode.INFERENCE_FAILED
@@ -86,7 +92,7 @@ def test_nobody_listening_is_an_error(free_port):
 
 def test_a_server_that_accepts_and_says_nothing_runs_into_the_timeout():
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = RemoteServer(f"http://127.0.0.1:{listening.getsockname()[1]}", Patience(timeout=0.3))
+        server = RemoteServer(f"http://127.0.0.1:{listening.getsockname()[1]}", RetryPolicy(timeout=0.3))
         with pytest.raises(ReferError, match=r"within 0\.3 s") as error:
             server.post("/query", {})
     assert error.value.code == ErrorCode.TIMEOUT
@@ -109,7 +115,7 @@ def test_a_server_that_trickles_runs_into_the_same_timeout():
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=trickle, args=(listening,), daemon=True)
         thread.start()
-        server = RemoteServer(f"http://127.0.0.1:{listening.getsockname()[1]}", Patience(timeout=0.5))
+        server = RemoteServer(f"http://127.0.0.1:{listening.getsockname()[1]}", RetryPolicy(timeout=0.5))
         with pytest.raises(ReferError) as error:
             server.post("/query", {})
         stop.set()
@@ -154,7 +160,7 @@ def test_a_server_killed_mid_request_is_a_clear_error(server_process, make_clien
 
     def ask():
         try:
-            client.generate(Prompt("x"))
+            client.generate(Prompt("x", (DOT,)))
         except ReferError as error:
             failure.append(error)
 
@@ -174,7 +180,7 @@ def test_a_graceful_stop_answers_what_was_accepted(server_process):
     answers = []
 
     def ask():
-        answers.append(RoboRefClient(url, attempts=1).generate(Prompt("x")))
+        answers.append(RoboRefClient(url, attempts=1).generate(Prompt("x", (DOT,))))
 
     asking = [threading.Thread(target=ask, daemon=True) for _ in range(6)]
     for thread in asking:
@@ -184,7 +190,7 @@ def test_a_graceful_stop_answers_what_was_accepted(server_process):
     process.send_signal(signal.SIGTERM)
     for thread in asking:
         thread.join(30)
-    assert [answer.text for answer in answers] == ["NOT_VISIBLE"] * 6
+    assert [answer.text for answer in answers] == ["[(0.500, 0.500)] x depths=0"] * 6
     assert process.wait(30) in (0, -signal.SIGTERM)
     with pytest.raises(ReferError, match="cannot be reached"):
-        RoboRefClient(url, attempts=1).generate(Prompt("late"))
+        RoboRefClient(url, attempts=1).generate(Prompt("late", (DOT,)))

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
+import os
+import threading
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import Any, TypeVar
 
 import httpx
 
 from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.models.http.credentials import ApiKey, checked_url
 
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _BUSY = frozenset({429, 503})
 _ASKERS_FAULT = frozenset({400, 413, 415, 422})
 _MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 8.0
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to try.
 
     Attributes:
@@ -30,40 +40,50 @@ class Patience:
     timeout: float = 60.0
     attempts: int = 4
 
-    def __post_init__(self):
-        if self.timeout <= 0 or self.attempts < 1:
+    def __post_init__(self) -> None:
+        if not (self.timeout > 0 and math.isfinite(self.timeout)) or self.attempts < 1:
             raise ValueError(f"expected timeout > 0 and attempts >= 1, found {self.timeout} and {self.attempts}")
 
 
 class RemoteServer:
     """One HTTP server. Thread-safe; connections are kept and reused.
 
+    Requests run in one thread of all servers, where a deadline cancels them in any state: while a name is resolved,
+    a connection is made, or a server sends its answer byte by byte.
+
     Args:
         url: base URL, "http://host:port".
-        patience: bounds on time and attempts.
-        headers: sent with every request (authorisation).
+        policy: bounds on time and attempts.
+        key: sent with every request.
     """
 
-    def __init__(self, url: str, patience: Patience | None = None, headers: dict[str, str] | None = None):
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"a model server needs an http:// or https:// URL, found {url!r}")
-        self.url = url.rstrip("/")
-        self.patience = patience or Patience()
-        self._client = httpx.Client(headers=headers, follow_redirects=False)
+    def __init__(self, url: str, policy: RetryPolicy | None = None, key: ApiKey | None = None):
+        self.url = checked_url(url)
+        self.policy = policy or RetryPolicy()
+        self._key = key or ApiKey()
+        self._client = httpx.AsyncClient(headers=self._key.headers, follow_redirects=False, timeout=None)
+        self._loop = _event_loop()
 
     def close(self) -> None:
-        self._client.close()
+        """Close the connections; what is under way fails."""
+        asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result(5.0)
 
-    def get(self, path: str) -> bytes:
-        return self._ask("GET", path, None)
+    def get(self, path: str, deadline: float | None = None) -> bytes:
+        """The body at ``path``. Arguments and errors as ``post``."""
+        return self._run(self._ask("GET", path, None, self._end(deadline)))
 
-    def post(self, path: str, payload: dict[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, payload: dict[str, Any], deadline: float | None = None) -> dict[str, Any]:
         """Send JSON and return the JSON object that comes back.
 
+        Args:
+            path: below the base URL, or a whole URL.
+            deadline: time.monotonic() at which the asker stops waiting [s]; the policy's timeout holds as well.
+
         Raises ReferError with the server's own words: BUSY (429, 503), INVALID_QUERY (400, 413, 415, 422),
-        TIMEOUT (patience is used up), INFERENCE_FAILED (the rest: no connection, other statuses, not JSON).
+        TIMEOUT (time is used up), INFERENCE_FAILED (the rest: no connection, other statuses, not JSON).
         """
-        body = self._ask("POST", path, json.dumps(payload).encode())
+        content = json.dumps(payload, allow_nan=False).encode()
+        body = self._run(self._ask("POST", path, content, self._end(deadline)))
         try:
             reply = json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -72,54 +92,54 @@ class RemoteServer:
             raise self._failed(f"answered with JSON that is not an object: {body[:200]!r}")
         return reply
 
-    def _ask(self, method: str, path: str, content: bytes | None) -> bytes:
-        deadline = time.monotonic() + self.patience.timeout
+    def _end(self, deadline: float | None) -> float:
+        own = time.monotonic() + self.policy.timeout
+        return own if deadline is None else min(own, deadline)
+
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # an interrupted asker leaves nothing running
+            raise
+
+    async def _ask(self, method: str, path: str, content: bytes | None, end: float) -> bytes:
+        started = time.monotonic()
         wait = _FIRST_WAIT
-        for attempt in range(1, self.patience.attempts + 1):
+        for attempt in range(1, self.policy.attempts + 1):
+            retry_after = None
             try:
-                status, body, retry_after = self._once(method, path, content, deadline)
-            except httpx.TimeoutException as error:
-                raise self._timed_out() from error
-            except httpx.HTTPError as error:
-                failure = self._failed(f"closed the connection or cannot be reached ({error or type(error).__name__})")
-                retry_after = None
+                async with asyncio.timeout(max(0.0, end - time.monotonic())):
+                    status, body, retry_after = await self._once(method, path, content)
+            except TimeoutError as error:
+                given = max(0.0, round(end - started, 1))
+                raise ReferError(ErrorCode.TIMEOUT, f"server {self.url} did not answer within {given:g} s") from error
+            except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: this client was closed meanwhile
+                failure = self._failed(f"closed the connection or cannot be reached ({_root_cause(error)})")
             else:
                 if status < 300:
                     return body
                 failure = self._refused(status, body)
                 if status not in _RETRIED:
                     raise failure
-            pause = min(_LONGEST_WAIT, wait if retry_after is None else retry_after)
-            if attempt == self.patience.attempts or time.monotonic() + pause >= deadline:
+            pause = min(_LONGEST_WAIT, wait) if retry_after is None else retry_after
+            if attempt == self.policy.attempts or time.monotonic() + pause >= end:
                 raise failure
-            time.sleep(pause)
+            await asyncio.sleep(pause)
             wait *= 2
         raise AssertionError("the last attempt returns or raises")
 
-    def _once(self, method: str, path: str, content: bytes | None, deadline: float) -> tuple[int, bytes, float | None]:
-        request = self._client.build_request(
-            method,
-            self.url + path,
-            content=content,
-            headers={"Content-Type": "application/json"} if content is not None else None,
-            timeout=max(0.001, deadline - time.monotonic()),
-        )
-        response = self._client.send(request, stream=True)
-        try:
+    async def _once(self, method: str, path: str, content: bytes | None) -> tuple[int, bytes, float | None]:
+        headers = {"Content-Type": "application/json"} if content is not None else None
+        url = path if path.startswith(self.url) else self.url + path
+        async with self._client.stream(method, url, content=content, headers=headers) as response:
             body = bytearray()
-            for chunk in response.iter_bytes():
+            async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > _MAX_RESPONSE_BYTES:
                     raise self._failed(f"answered with more than {_MAX_RESPONSE_BYTES} bytes")
-                # httpx bounds the wait for each piece; a server that trickles is bounded here.
-                if time.monotonic() > deadline:
-                    raise self._timed_out()
-            return response.status_code, bytes(body), _seconds(response.headers.get("Retry-After"))
-        finally:
-            response.close()
-
-    def _timed_out(self) -> ReferError:
-        return ReferError(ErrorCode.TIMEOUT, f"server {self.url} did not answer within {self.patience.timeout:g} s")
+            return response.status_code, bytes(body), seconds_of(response.headers.get("Retry-After"))
 
     def _refused(self, status: int, body: bytes) -> ReferError:
         code = ErrorCode.INFERENCE_FAILED
@@ -128,12 +148,39 @@ class RemoteServer:
         elif status in _ASKERS_FAULT:
             code = ErrorCode.INVALID_QUERY
         text = body[:500].decode("utf-8", "replace")
-        return ReferError(code, f"server {self.url} answered with status {status}: {text}")
+        return ReferError(code, self._key.redact(f"server {self.url} answered with status {status}: {text}"))
 
     def _failed(self, what: str) -> ReferError:
-        return ReferError(ErrorCode.INFERENCE_FAILED, f"server {self.url} {what}")
+        return ReferError(ErrorCode.INFERENCE_FAILED, self._key.redact(f"server {self.url} {what}"))
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """Retry-After in seconds; its other form, a date, is left to the backoff."""
-    return float(retry_after) if retry_after is not None and retry_after.isascii() and retry_after.isdigit() else None
+@cache
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """The loop of all requests, running in a thread that ends with the process."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="model servers", daemon=True).start()
+    return loop
+
+
+def _root_cause(error: BaseException) -> str:
+    """The words of the operating system, where there are any: "Connection refused"."""
+    while (cause := error.__cause__ or error.__context__) is not None and cause is not error:
+        error = cause
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """The wait of a Retry-After header [s]: a number, fractions included, or a date; None for anything else."""
+    if retry_after is None:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(retry_after)
+        except (ValueError, TypeError, IndexError):
+            return None
+        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -1,20 +1,39 @@
-"""Client of ``roboref serve``'s typed API."""
+"""Client of ``roboref serve``'s typed API. It reads the replies itself: a robot needs no validation library."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.models.http.encoding import png_base64
-from roboref_core.models.http.remote import Patience, RemoteServer
-from roboref_core.models.http.schema import HealthReply, ReferReply
+from roboref_core.models.http.remote import RemoteServer, RetryPolicy
+from roboref_core.models.model_answer import Outcome
 from roboref_core.models.vision_language_model import Generation, Prompt
+
+_REQUIRED = ("answer", "visible", "points")
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a server says of itself.
+
+    Attributes:
+        status: "ok", or what is wrong.
+        model: name of its model, with a revision.
+        uses_depth: whether its model takes depth pictures.
+    """
+
+    status: str
+    model: str
+    uses_depth: bool
 
 
 class RoboRefClient:
@@ -22,12 +41,12 @@ class RoboRefClient:
 
     Args:
         url: base URL, e.g. ``http://127.0.0.1:25547``.
-        timeout, attempts: see Patience.
+        timeout, attempts: see RetryPolicy.
         concurrency: questions of one batch that are under way at once; the server batches them.
     """
 
     def __init__(self, url: str, *, timeout: float = 60.0, attempts: int = 4, concurrency: int = 8):
-        self._server = RemoteServer(url, Patience(timeout, attempts))
+        self._server = RemoteServer(url, RetryPolicy(timeout, attempts))
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="refer")
         self.name = f"roboref_http {self._server.url}"
 
@@ -36,9 +55,16 @@ class RoboRefClient:
         """Whether the server's model takes depth pictures; asked once."""
         return self.health().uses_depth
 
-    def health(self) -> HealthReply:
+    def health(self) -> Health:
         """Raises ReferError if the server cannot be reached or its model is dead."""
-        return self._read(HealthReply.model_validate_json, self._server.get("/healthz"))
+        try:
+            reply = json.loads(self._server.get("/healthz"))
+            status, model, uses_depth = reply["status"], reply["model"], reply["uses_depth"]
+            if not (isinstance(status, str) and isinstance(model, str) and isinstance(uses_depth, bool)):
+                raise TypeError(f"found {str(reply)[:200]}")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise self._foreign(f"expected status, model and uses_depth ({error!r})") from error
+        return Health(status, model, uses_depth)
 
     def generate(self, prompt: Prompt) -> Generation:
         """Raises ReferError with the server's own words (see RemoteServer.post)."""
@@ -48,17 +74,11 @@ class RoboRefClient:
             "images": [png_base64(image) for image in prompt.images],
             "depths": [png_base64(depth) for depth in prompt.depths],
         }
-        reply = self._read(ReferReply.model_validate, self._server.post("/v1/refer", payload))
-        return Generation(
-            text=reply.answer,
-            points=np.array(reply.points, dtype=np.float64).reshape(-1, 2),
-            visible=reply.visible,
-            point_covariance=None if reply.point_covariance is None else np.array(reply.point_covariance),
-            scores=None if reply.scores is None else np.array(reply.scores),
-            p_visible=reply.p_visible,
-            p_visible_calibrated=reply.p_visible_calibrated,
-            timings={**reply.timings, "round_trip": time.perf_counter() - start},
-        )
+        reply = self._server.post("/v1/refer", payload, prompt.deadline)
+        try:
+            return _generation(reply, time.perf_counter() - start)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise self._foreign(str(error)) from error
 
     def generate_batch(self, prompts: Sequence[Prompt]) -> list[Generation]:
         return list(self._pool.map(self.generate, prompts))
@@ -67,10 +87,38 @@ class RoboRefClient:
         self._pool.shutdown()
         self._server.close()
 
-    def _read(self, validate, reply):
-        try:
-            return validate(reply)
-        except ValidationError as error:
-            raise ReferError(
-                ErrorCode.INFERENCE_FAILED, f"server {self._server.url} does not speak roboref's API: {error}"
-            ) from error
+    def _foreign(self, what: str) -> ReferError:
+        return ReferError(
+            ErrorCode.INFERENCE_FAILED, f"server {self._server.url} does not speak roboref's API: {what[:500]}"
+        )
+
+
+def _generation(reply: dict[str, Any], round_trip: float) -> Generation:
+    """A Generation from a reply as serve.schema.ReferReply describes it. Raises ValueError or TypeError."""
+    missing = [name for name in _REQUIRED if name not in reply]
+    if missing:
+        raise ValueError(f"expected {', '.join(_REQUIRED)}, found no {', '.join(missing)}")
+    answer, visible, timings = reply["answer"], reply["visible"], reply.get("timings") or {}
+    if not isinstance(answer, str) or not (visible is None or isinstance(visible, bool)):
+        raise TypeError(f"expected a text and true, false or null, found {answer!r:.80} and {visible!r:.80}")
+    if not isinstance(timings, dict):
+        raise TypeError(f"expected timings by name, found {timings!r:.80}")
+    p_visible = reply.get("p_visible")
+    points = _numbers(reply["points"])
+    if points is None:
+        raise TypeError("expected points, found null")
+    return Generation(
+        text=answer,
+        outcome=Outcome.from_json(visible),
+        points=points.reshape(-1, 2) if points.size == 0 else points,
+        reason=str(reply.get("reason") or ("the server says so" if visible is None else "")),
+        point_covariance=_numbers(reply.get("point_covariance")),
+        scores=_numbers(reply.get("scores")),
+        p_visible=None if p_visible is None else float(p_visible),
+        p_visible_calibrated=reply.get("p_visible_calibrated") is True,
+        timings={**{str(name): float(seconds) for name, seconds in timings.items()}, "round_trip": round_trip},
+    )
+
+
+def _numbers(value: object) -> np.ndarray | None:
+    return None if value is None else np.array(value, dtype=np.float64)

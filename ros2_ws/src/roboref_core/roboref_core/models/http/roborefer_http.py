@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.models.http.encoding import png_base64
-from roboref_core.models.http.remote import Patience, RemoteServer
+from roboref_core.models.http.remote import RemoteServer, RetryPolicy
 from roboref_core.models.vision_language_model import Generation, Prompt
+from roboref_core.prompting.read_answer import read_answer
 
 
 class RoboReferHTTP:
@@ -18,13 +20,20 @@ class RoboReferHTTP:
         url: base URL, e.g. ``http://127.0.0.1:25547``.
         depth: "none": colour only; "picture": the prompt's depth pictures are sent along;
             "estimated": the server makes them itself (Depth-Anything-V2).
-        timeout, attempts: see Patience.
+        timeout, attempts: see RetryPolicy.
     """
 
-    def __init__(self, url: str, depth: str = "none", *, timeout: float = 60.0, attempts: int = 4):
+    def __init__(
+        self,
+        url: str,
+        depth: Literal["none", "picture", "estimated"] = "none",
+        *,
+        timeout: float = 60.0,
+        attempts: int = 4,
+    ):
         if depth not in ("none", "picture", "estimated"):
             raise ValueError(f"roborefer_http: depth must be 'none', 'picture' or 'estimated', found {depth!r}")
-        self._server = RemoteServer(url, Patience(timeout, attempts))
+        self._server = RemoteServer(url, RetryPolicy(timeout, attempts))
         self.name = f"roborefer_http {self._server.url}"
         self.depth = depth
         self.uses_depth = depth == "picture"
@@ -41,6 +50,7 @@ class RoboReferHTTP:
                 "enable_depth": int(bool(depths) or self.depth == "estimated"),
                 "text": prompt.text,
             },
+            prompt.deadline,
         )
         answer = reply.get("answer")
         if reply.get("result") != 1 or not isinstance(answer, str):
@@ -48,8 +58,12 @@ class RoboReferHTTP:
                 ErrorCode.INFERENCE_FAILED,
                 f"server {self._server.url}: expected result 1 and an answer, found {str(reply)[:200]}",
             )
-        return Generation(text=answer, timings={"generate": time.perf_counter() - start})
+        timings = {"generate": time.perf_counter() - start}
+        return read_answer(answer, "roborefer", (1, 1), timings, prompt.text)
 
     def generate_batch(self, prompts: Sequence[Prompt]) -> list[Generation]:
         """One after the other: the published server answers one question at a time."""
         return [self.generate(prompt) for prompt in prompts]
+
+    def close(self) -> None:
+        self._server.close()

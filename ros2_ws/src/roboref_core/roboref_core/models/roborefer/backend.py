@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from roboref_core.models.roborefer import calibration
+from roboref_core.models.checkpoint_name import checkpoint_name
+from roboref_core.models.device import resolve_device, resolve_dtype
+from roboref_core.models.model_answer import Outcome
+from roboref_core.models.roborefer import asking, calibration
 from roboref_core.models.roborefer.checkpoint.config import checkpoint_root
 from roboref_core.models.roborefer.checkpoint.files import materialise, open_checkpoint
 from roboref_core.models.roborefer.decoding.generate import greedy
@@ -22,6 +25,7 @@ from roboref_core.models.roborefer.network.cpu_linear import can_pack, pack_line
 from roboref_core.models.roborefer.network.model import RoboReferModel
 from roboref_core.models.roborefer.prompt_text import stop_ids
 from roboref_core.models.vision_language_model import Generation, Prompt
+from roboref_core.prompting.read_answer import read_answer
 
 # No tuple takes more tokens than it has characters, nor does NOT_VISIBLE.
 _TUPLE_LENGTH = len("(0.123, 0.456), ")
@@ -42,6 +46,7 @@ class RoboReferBackend:
         cache_bytes: bound of each of the two caches (picture features, prompt prefixes).
         fitted: calibration of p_visible.
         use_depth: ask for depth pictures, if the checkpoint takes them.
+        calibrated: False leaves ``fitted`` aside, and a calibration beside the checkpoint unread, to fit another one.
 
     Attributes:
         passes: of the LLM after the pictures, since loading; a batch shares them.
@@ -60,6 +65,7 @@ class RoboReferBackend:
         cache_bytes: int = 2**30,
         fitted: calibration.Calibration | None = None,
         use_depth: bool = True,
+        calibrated: bool = True,
     ):
         if decoding not in ("pointing", "free"):
             raise ValueError(f"decoding must be pointing or free, found {decoding!r}")
@@ -74,7 +80,7 @@ class RoboReferBackend:
         self._max_points = max_points
         self._candidates = candidates
         self._max_new_tokens = max_new_tokens
-        self._calibration = fitted
+        self._calibration = fitted if calibrated else None
         self._grammar = TokenGrammar(model.tokenizer, model.device)
         # Refuses bad options here rather than at the first question.
         PointingDecoder(self._grammar, max_points, candidates)
@@ -86,9 +92,10 @@ class RoboReferBackend:
         path: str | Path,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
-        **options,
+        **options: Any,
     ) -> RoboReferBackend:
-        """Loads a checkpoint for inference, and the calibration beside it if there is one.
+        """Loads a checkpoint for inference, and the calibration beside it if there is one. It is asked with depth
+        pictures if it takes them, unless what travels with it says that it was trained without.
 
         Args:
             path: the checkpoint directory, or one that holds it as ``model/``.
@@ -100,12 +107,25 @@ class RoboReferBackend:
         checkpoint = open_checkpoint(path)
         root = checkpoint_root(path).resolve()
         folder = root.parent if root.name == "model" else root
-        name = f"{folder.name}@{checkpoint.revision}"
-        fitted = calibration.load(path, name)
+        name = f"{checkpoint_name(folder).partition('@')[0]}@{checkpoint.revision}"
+        fitted = calibration.load(path, name) if options.get("calibrated", True) else None
+        options.setdefault("use_depth", asking.load(path).depth)
         model = materialise(checkpoint, torch.device(device), dtype)
         if can_pack(model.device, model.dtype):
             pack_linears(model, keep=model.llm.lm_head)
         return cls(model, name, fitted=fitted, **options)
+
+    def free_text(self, max_new_tokens: int | None = None) -> RoboReferBackend:
+        """The same loaded model, answering with free text."""
+        return RoboReferBackend(
+            self.model,
+            self.name,
+            decoding="free",
+            max_new_tokens=max_new_tokens,
+            aspect=self.prefiller.aspect,
+            training_form=self.prefiller.training_form,
+            use_depth=self.uses_depth,
+        )
 
     def generate(self, prompt: Prompt) -> Generation:
         return self.generate_batch([prompt])[0]
@@ -155,16 +175,22 @@ class RoboReferBackend:
 
     def _generation(self, answer: PointingAnswer | list[int], timings: dict[str, float]) -> Generation:
         if not isinstance(answer, PointingAnswer):
-            text = self.model.tokenizer.decode(answer, skip_special_tokens=True).strip()
-            return Generation(text=text, timings=timings)
+            text = str(self.model.tokenizer.decode(answer, skip_special_tokens=True)).strip()
+            return read_answer(text, "roborefer", (1, 1), timings)
         fitted = self._calibration
         return Generation(
             text=answer.text,
             points=answer.points,
-            visible=answer.visible,
+            outcome=Outcome.VISIBLE if answer.visible else Outcome.NOT_VISIBLE,
             point_covariance=answer.covariances,
             scores=answer.scores,
             p_visible=fitted.p_visible(answer.log_odds) if fitted else calibration.sigmoid(answer.log_odds),
             p_visible_calibrated=fitted is not None,
             timings=timings,
         )
+
+
+def load(path: str | Path, device: str = "auto", dtype: str = "auto", **options: Any) -> RoboReferBackend:
+    """``RoboReferBackend.load`` with device and number type by name, as parameters and command lines give them."""
+    place = resolve_device(device)
+    return RoboReferBackend.load(path, place, resolve_dtype(dtype, place), **options)

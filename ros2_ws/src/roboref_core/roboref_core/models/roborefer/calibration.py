@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from roboref_core.atomic import write_text
 from roboref_core.models.roborefer.checkpoint.config import checkpoint_root, read_json
 from roboref_core.models.roborefer.errors import CheckpointError
 
@@ -126,13 +126,7 @@ def fit_file(file: str | Path, model: str) -> Calibration:
 
 def save(calibration: Calibration, path: str | Path) -> None:
     """Stores it beside a checkpoint's config.json."""
-    target = checkpoint_root(path) / FILE_NAME
-    work = target.with_name(f".{FILE_NAME}.{os.getpid()}")
-    with work.open("w") as handle:
-        handle.write(calibration.model_dump_json(indent=2) + "\n")
-        handle.flush()
-        os.fsync(handle.fileno())
-    work.replace(target)
+    write_text(checkpoint_root(path) / FILE_NAME, calibration.model_dump_json(indent=2) + "\n")
 
 
 def load(path: str | Path, model: str) -> Calibration | None:

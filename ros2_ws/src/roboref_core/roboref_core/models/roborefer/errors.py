@@ -20,7 +20,7 @@ class PromptTooLongError(ReferError):
 
     def __init__(self, length: int, limit: int):
         super().__init__(
-            ErrorCode.INFERENCE_FAILED,
+            ErrorCode.INVALID_QUERY,
             f"prompt of {length} positions (text and picture features) does not fit the context of {limit} "
             f"with room for an answer",
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
@@ -17,6 +18,7 @@ IMAGE, VIDEO, DEPTH, SENTINEL = "<image>", "<vila/video>", "<depth>", "<vila/sen
 PLACEHOLDERS: dict[Kind, str] = {"image": IMAGE, "depth": DEPTH}
 SYSTEM_PROMPT = "You are a helpful assistant"
 _PLACEHOLDER_LINE = re.compile(f"(?:{IMAGE}|{DEPTH})\n?")
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 # A tokenizer without a limit of its own carries a huge sentinel value.
 _NO_LIMIT = 10**9
 
@@ -27,6 +29,8 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     Raises:
         CheckpointError: if there is no usable tokenizer in the folder.
     """
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise CheckpointError(f"llm: no tokenizer in {folder}: expected {' or '.join(_TOKENIZER_FILES)}")
     try:
         config = get_tokenizer_config(folder, local_files_only=True)
         # AutoTokenizer would give every qwen2 folder Qwen2's own pre-tokenizer, whatever tokenizer.json says.
@@ -53,7 +57,7 @@ def load_tokenizer(folder: Path, use_depth: bool) -> PreTrainedTokenizerBase:
 
 def placeholder_ids(tokenizer: PreTrainedTokenizerBase) -> dict[Kind, int]:
     """Ids of the placeholders that the tokenizer has; without depth it has none for it."""
-    ids = {kind: tokenizer.convert_tokens_to_ids(token) for kind, token in PLACEHOLDERS.items()}
+    ids: dict[Kind, Any] = {kind: tokenizer.convert_tokens_to_ids(token) for kind, token in PLACEHOLDERS.items()}
     # Some tokenizers have an id for what they do not know, others None.
     return {
         kind: token
@@ -80,7 +84,7 @@ def context_length(tokenizer: PreTrainedTokenizerBase, config: LanguageConfig) -
     return config.model_max_length or config.max_position_embeddings
 
 
-def join_parts(parts: Iterable[str | tuple[str, object]]) -> str:
+def join_parts(parts: Iterable[str | tuple[Kind, object]]) -> str:
     """User content of a list of texts and ("image" | "depth", picture) pairs, in their order.
 
     Placeholders inside a text are not media: they are removed, and that text is stripped.
@@ -102,7 +106,7 @@ def pair_media(content: str, count: int) -> str:
     return f"{IMAGE} {DEPTH}\n" * count + _PLACEHOLDER_LINE.sub("", content).strip("\n")
 
 
-def expand_tiles(content: str, tiles: dict[str, Sequence[int]]) -> str:
+def expand_tiles(content: str, tiles: Mapping[Kind, Sequence[int]]) -> str:
     """Replaces the i-th placeholder of each kind by ``tiles[kind][i]`` lines of it."""
     for kind, placeholder in PLACEHOLDERS.items():
         head, *rest = content.split(placeholder)
@@ -115,9 +119,9 @@ def expand_tiles(content: str, tiles: dict[str, Sequence[int]]) -> str:
 
 
 def inference_content(
-    parts: Sequence[str | tuple[str, object]],
+    parts: Sequence[str | tuple[Kind, object]],
     aspect: str | None,
-    tiles: dict[str, Sequence[int]],
+    tiles: Mapping[Kind, Sequence[int]],
     training_form: bool = False,
 ) -> str:
     """User content as the reference builds it at inference.
@@ -161,11 +165,8 @@ def render_chat(
     """
     messages = [(role, None if content is None else content.strip()) for role, content in messages]
     if chat_template is None:
-        return tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in messages],
-            add_generation_prompt=add_generation_prompt,
-            tokenize=False,
-        )
+        dialogue: Any = [{"role": role, "content": content} for role, content in messages]
+        return str(tokenizer.apply_chat_template(dialogue, add_generation_prompt=add_generation_prompt, tokenize=False))
     if not messages or messages[0][0] != "system":
         messages.insert(0, ("system", SYSTEM_PROMPT))
     turns = [f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in messages if content is not None]

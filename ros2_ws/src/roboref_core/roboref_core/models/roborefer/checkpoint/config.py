@@ -76,7 +76,7 @@ class ModelConfig:
         return self.depth_tower if kind == "depth" and self.depth_tower else self.vision_tower
 
 
-Config = TypeVar("Config", bound=PartConfig)
+Part = TypeVar("Part", bound=PartConfig)
 
 
 def checkpoint_root(path: str | Path) -> Path:
@@ -102,7 +102,7 @@ def read_json(file: Path, part: str) -> dict[str, Any]:
     return value
 
 
-def _parse(kind: type[Config], data: dict[str, Any], part: str, file: Path) -> Config:
+def _parse(kind: type[Part], data: dict[str, Any], part: str, file: Path) -> Part:
     try:
         return kind.model_validate(data)
     except (ValidationError, RecursionError, OverflowError) as error:
@@ -128,7 +128,7 @@ def read_config(path: str | Path) -> ModelConfig:
     enable_depth = root.depth_projector_cfg is not None if root.enable_depth is None else root.enable_depth
     own_tower = root.depth_tower_cfg is not None if root.use_depth_tower is None else root.use_depth_tower
 
-    def part(name: str, kind: type[Config], file_name: str = "config.json") -> Config:
+    def part(name: str, kind: type[Part], file_name: str = "config.json") -> Part:
         file = root_dir / name / file_name
         return _parse(kind, read_json(file, name), name, file)
 
@@ -164,7 +164,7 @@ def _check_parts_fit(config: ModelConfig, root_dir: Path) -> None:
         if tower is None:
             continue
         file = root_dir / name / "config.json"
-        kind = "image" if name == "vision_tower" else "depth"
+        kind: Literal["image", "depth"] = "image" if name == "vision_tower" else "depth"
         if config.tile_side(kind) != tower.image_size:
             raise CheckpointError(
                 f"{name}: {file}: image_size {tower.image_size} differs from the {config.tile_side(kind)} pixels "

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 CHAT_TEMPLATES = ("qwen2",)
+AspectRatio = Literal["resize", "pad", "dynamic", "dynamic_s2"]
+ASPECT_RATIOS: tuple[str, ...] = get_args(AspectRatio)
 
 ProjectorType = Annotated[
     str,
@@ -158,7 +160,7 @@ class RootConfig(PartConfig):
     depth_projector_cfg: dict[str, Any] | None = None
     enable_depth: bool | None = None
     use_depth_tower: bool | None = None
-    image_aspect_ratio: str | None = "resize"
+    image_aspect_ratio: AspectRatio | None = "resize"
     min_tiles: Annotated[int, Field(ge=1, le=144)] = 1
     max_tiles: Annotated[int, Field(ge=1, le=144)] = 12
     dynamic_s2: bool | None = False

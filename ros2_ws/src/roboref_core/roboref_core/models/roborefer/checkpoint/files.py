@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
+from roboref_core.models.roborefer import asking
 from roboref_core.models.roborefer.checkpoint.config import ModelConfig, checkpoint_root, read_config, read_json
 from roboref_core.models.roborefer.checkpoint.weights import StoredTensor, list_tensors, read_tensors
 from roboref_core.models.roborefer.errors import CheckpointError
@@ -194,7 +195,7 @@ def _assign(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
     setattr(module.get_submodule(owner), leaf, parameter)
 
 
-def _resize_vocabulary(llm: nn.Module, rows: int, tied: bool) -> None:
+def _resize_vocabulary(llm: Any, rows: int, tied: bool) -> None:
     if tied:
         llm.lm_head.weight = llm.model.embed_tokens.weight
     llm.config.vocab_size = llm.vocab_size = llm.model.vocab_size = rows
@@ -207,7 +208,8 @@ def _make_buffers(model: RoboReferModel, device: torch.device) -> None:
         model.llm.model.rotary_emb = Qwen2RotaryEmbedding(model.llm.config)
         for name in ("vision_tower", "depth_tower"):
             if getattr(model, name) is not None:
-                embeddings = model.part(name).vision_model.embeddings
+                tower: Any = model.part(name)
+                embeddings = tower.vision_model.embeddings
                 embeddings.position_ids = torch.arange(embeddings.num_positions)[None]
 
 
@@ -216,7 +218,7 @@ def save_checkpoint(
 ) -> None:
     """Writes the model in the layout it was read from; loading and writing again gives the same bytes.
 
-    Configurations, tokenizer and preprocessing files are taken over from ``source``, unless dtype or
+    Configurations, tokenizer, preprocessing files and how it is asked are taken over from ``source``, unless dtype or
     vocabulary changed. Paths that the author's training left in the configurations stay as they are:
     every reader ignores them.
 
@@ -234,6 +236,8 @@ def save_checkpoint(
         for part in model.config.parts:
             _save_part(model, part, source / part, work / part)
         _save_root_config(model, source, work, root_updates or {})
+        if (source / asking.FILE_NAME).is_file():
+            shutil.copyfile(source / asking.FILE_NAME, work / asking.FILE_NAME)
         for file in work.rglob("*"):
             _sync(file)
         work.chmod(0o755)

@@ -64,7 +64,7 @@ class Shape:
         return self.tower_hidden * max(1, len(self.scales))
 
 
-_SIGLIP_SO400M = dict(
+_SIGLIP_SO400M: dict[str, Any] = dict(
     tower_hidden=1152, tower_intermediate=4304, tower_layers=27, tower_heads=16, image_size=448, max_length=16384
 )
 # RoboRefer's language models are Qwen2 1.5B and 7B with the published vocabulary.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,10 +67,12 @@ def read_tensors(tensors: list[StoredTensor], part: str) -> Iterator[tuple[str, 
             if file.name.endswith(".safetensors"):
                 yield from _read_safetensors(file, members)
             else:
-                state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+                # Files from before PyTorch 1.6 are no zip archives and cannot be mapped.
+                mapped = zipfile.is_zipfile(file)
+                state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
                 for member in members:
                     yield member.name, state.pop(member.name)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, RuntimeError) as error:
             raise CheckpointError(f"{part}: {file} cannot be read: {error}") from error
 
 
@@ -85,7 +88,9 @@ def _read_safetensors(file: Path, members: list[StoredTensor]) -> Iterator[tuple
                 start += 1
 
 
-def _list_shards(index: Path, part: str, read_headers) -> dict[str, StoredTensor]:
+def _list_shards(
+    index: Path, part: str, read_headers: Callable[[Path, str], Iterator[StoredTensor]]
+) -> dict[str, StoredTensor]:
     weight_map = read_json(index, part).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(f"{part}: {index} has no weight_map of tensor names to files")

@@ -18,7 +18,7 @@ def greedy(prompt: list[Node], stop_ids: tuple[int, ...], max_new_tokens: int) -
     node = prompt[-1]
     tokens: list[int] = []
     while True:
-        tokens.append(int(torch.argmax(node.logits)))
+        tokens.append(int(torch.argmax(node.evaluated)))
         # Nothing else is predicted from this node.
         node.logits = None
         if tokens[-1] in stop_ids or len(tokens) >= max_new_tokens:

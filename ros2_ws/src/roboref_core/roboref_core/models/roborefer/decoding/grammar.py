@@ -79,6 +79,14 @@ def walk(state: int, text: str) -> int | None:
     return state
 
 
+def walk_on(state: int, text: str) -> int:
+    """The state after ``text``. Raises ValueError if no answer goes that way."""
+    after = walk(state, text)
+    if after is None:
+        raise ValueError(f"no answer goes on with {text!r} after state {state}")
+    return after
+
+
 def forced_text(state: int, may_open: bool) -> str:
     """The characters that must come next, up to the first choice or the end."""
     text = ""
@@ -196,4 +204,4 @@ class TokenGrammar:
                 break
             ids.append(token)
             spelled += self._texts[token]
-        return (ids, walk(state, spelled)) if text.startswith(spelled) else ([], state)
+        return (ids, walk_on(state, spelled)) if text.startswith(spelled) else ([], state)

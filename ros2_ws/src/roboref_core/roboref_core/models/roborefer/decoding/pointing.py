@@ -25,6 +25,7 @@ from roboref_core.models.roborefer.decoding.grammar import (
     forced_text,
     number_lead,
     walk,
+    walk_on,
 )
 from roboref_core.models.roborefer.decoding.likelihood import POINTING, pointing_log_odds
 from roboref_core.models.roborefer.decoding.tree import Decoder, Node, together
@@ -81,8 +82,10 @@ class _Cursor:
 
     def go(self, token: int, state: int) -> None:
         child = self.node.children.get(token)
-        evaluated = child is not None and child.logits is not None
-        self.node, self.pending = (child, None) if evaluated else (self.node, token)
+        if child is not None and child.logits is not None:
+            self.node, self.pending = child, None
+        else:
+            self.pending = token
         self.state = state
 
 
@@ -182,21 +185,23 @@ class PointingDecoder:
 
     def _advance(self, cursor: _Cursor) -> Decoder[None]:
         """Evaluates the pending token together with drafts of what may follow it."""
+        pending = cursor.pending
+        assert pending is not None
         may_open = cursor.opened < self._max_points
         rest = forced_text(cursor.state, may_open)
-        after = walk(cursor.state, rest)
+        after = walk_on(cursor.state, rest)
         drafts = [rest]
         if after not in NUMBERS and may_open:
             # A tuple is closed: the answer ends, or goes on with another.
-            drafts = [rest + "]", rest + "," + forced_text(walk(after, ","), may_open)]
-        nodes = cursor.node.chain([cursor.pending])
+            drafts = [rest + "]", rest + "," + forced_text(walk_on(after, ","), may_open)]
+        nodes = cursor.node.chain([pending])
         for draft in drafts:
             tokens, end = self._grammar.spell(cursor.state, draft)
             branch = nodes[0].chain(tokens[:-1] if end == END else tokens)
             nodes += [*branch, *self._first_digits([nodes[0], *branch][-1], end)]
         # Some of it may be evaluated already, as far as another branch has asked for it.
         yield [node for node in nodes if node.logits is None]
-        cursor.go(cursor.pending, cursor.state)
+        cursor.go(pending, cursor.state)
 
     def _first_digits(self, node: Node, state: int) -> list[Node]:
         """The tokens that may begin a number after a node, where each is a single digit."""
@@ -217,7 +222,7 @@ class PointingDecoder:
         Only those that begin with ``lead``, or that it begins with.
         """
         transitions = self._grammar.transitions(state)
-        logits = node.logits[self._grammar.ids(state)].double().cpu().numpy()
+        logits = node.evaluated[self._grammar.ids(state)].double().cpu().numpy()
         if lead or opened + max(t.opens for t in transitions) > self._max_points:
             allowed = [
                 index
@@ -243,7 +248,7 @@ class PointingDecoder:
         while chosen is None:
             grown: list[tuple[Node, str, float]] = []
             for node, before, mass in active:
-                state, ahead = walk(origin, before), lead[len(before) :]
+                state, ahead = walk_on(origin, before), lead[len(before) :]
                 transitions, probabilities = self._choices(node, state, cursor.opened, ahead)
                 best = int(np.argmax(probabilities))
                 for index, (transition, probability) in enumerate(zip(transitions, probabilities, strict=True)):
@@ -251,7 +256,7 @@ class PointingDecoder:
                     if len(text) >= length:
                         digits, rest = text[len(lead) : length], text[length:]
                         leaves.append(Leaf(digits, share, node, transition.token, transition.state, rest))
-                        follow = None
+                        follow = greedy  # the number ends here: nothing of it follows
                     else:
                         follow = (self._digit if len(text) > len(lead) else Node.child)(node, transition.token)
                         grown.append((follow, text, share))
@@ -291,6 +296,7 @@ class PointingDecoder:
 
     def _second_number(self, leaf: Leaf) -> Decoder[Number]:
         """The y that follows an x other than the chosen one."""
+        assert leaf.node is not None  # whole numbers know where they end
         cursor = _Cursor(leaf.node, opened=1, text=leaf.rest)
         cursor.go(leaf.token, leaf.state)
         while (whole := _WHOLE_NUMBER.search(cursor.text)) is None:

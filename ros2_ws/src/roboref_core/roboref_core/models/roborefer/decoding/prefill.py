@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from roboref_core.models.roborefer.checkpoint.config_schema import ASPECT_RATIOS
 from roboref_core.models.roborefer.decoding.cache import ByteBoundedCache
 from roboref_core.models.roborefer.decoding.tree import Node
 from roboref_core.models.roborefer.errors import PromptTooLongError
@@ -84,6 +85,10 @@ class Prefiller:
         feature_cache_bytes: int = 0,
         prefix_cache_bytes: int = 0,
     ):
+        if aspect is not None and aspect not in ASPECT_RATIOS:
+            raise ValueError(f"aspect must be one of {', '.join(ASPECT_RATIOS)}, found {aspect!r}")
+        if aspect == "dynamic_s2" and not model.config.root.dynamic_s2:
+            raise ValueError("aspect dynamic_s2 needs a checkpoint with dynamic_s2")
         self.model = model
         self.aspect = aspect or model.config.root.image_aspect_ratio
         self.training_form = training_form
@@ -104,7 +109,7 @@ class Prefiller:
         pictures = [self._picture(array, "image") for array in prompt.images]
         pictures += [self._picture(array, "depth") for array in prompt.depths]
         tiles = {kind: [len(p.placeholders) for p in pictures if p.kind == kind] for kind in PLACEHOLDERS}
-        parts = [*((p.kind, p.array) for p in pictures), prompt.text]
+        parts: list[str | tuple[Kind, object]] = [*((p.kind, p.array) for p in pictures), prompt.text]
         content = inference_content(parts, self.aspect, tiles, self.training_form)
         text = render_chat(
             self.model.tokenizer, [("user", content)], self.model.config.root.chat_template, add_generation_prompt=True

@@ -50,6 +50,18 @@ class Node:
     children: dict[int, Node] = field(default_factory=dict)
     path: np.ndarray | None = None
 
+    @property
+    def evaluated(self) -> torch.Tensor:
+        """The logits of a node that was evaluated for them."""
+        assert self.logits is not None
+        return self.logits
+
+    @property
+    def slots(self) -> np.ndarray:
+        """The path of a node that was evaluated."""
+        assert self.path is not None
+        return self.path
+
     def child(self, token: int) -> Node:
         """The continuation by ``token``: the one that exists, or a new one."""
         if token not in self.children:
@@ -77,7 +89,7 @@ class _Group:
         mask = np.zeros((len(nodes), first + len(nodes)), dtype=bool)
         mask[:, : self.prefix] = True
         for row, node in enumerate(nodes):
-            before = np.empty(0, np.int64) if node.parent is None else node.parent.path
+            before = np.empty(0, np.int64) if node.parent is None else node.parent.slots
             node.path = np.append(before, first + row)
             mask[row, node.path] = True
         wanted = torch.tensor([row for row, node in enumerate(nodes) if node.wants_logits], dtype=torch.long)
@@ -118,7 +130,7 @@ class TokenTree:
             members.setdefault(self._group_of[node.prompt], []).append(node)
         groups = [group.rows(own, device) for group, own in members.items()]
         rows = [node for own in members.values() for node in own]
-        positions = [group.prefix + len(node.path) - 1 for group, own in members.items() for node in own]
+        positions = [group.prefix + len(node.slots) - 1 for group, own in members.items() for node in own]
         hidden = run_language_model(
             self._model,
             self._model.embed_ids(torch.tensor([node.token for node in rows], device=device)),

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
@@ -116,7 +116,7 @@ def run_language_model(
         return hidden[:0]
     shares = queries[wanted].split([len(group.wanted) for group in groups])
     attended = [
-        _attend(share, *kv, mask[group.wanted])
+        _attend(share, *kv, None if mask is None else mask[group.wanted])
         for share, kv, mask, group in zip(shares, seen, masks, groups, strict=True)
         if len(group.wanted)
     ]
@@ -127,7 +127,7 @@ def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
 
 
-def _norm(norm: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+def _norm(norm: Any, rows: torch.Tensor) -> torch.Tensor:
     """Qwen2RMSNorm as one operation."""
     return F.rms_norm(rows, norm.weight.shape, norm.weight, norm.variance_epsilon)
 

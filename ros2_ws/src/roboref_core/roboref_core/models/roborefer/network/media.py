@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ def normalise(pixels: torch.Tensor, processor: ProcessorConfig, dtype: torch.dty
     return ((pixels.float() * processor.rescale_factor - mean) / std).to(dtype)
 
 
-def tower_features(tower: nn.Module, pixels: torch.Tensor, layer: int, feature: str) -> torch.Tensor:
+def tower_features(tower: Any, pixels: torch.Tensor, layer: int, feature: str) -> torch.Tensor:
     """(N, tokens, C): hidden state ``layer`` of a SiglipVisionModel; 0 is the embedding's output.
 
     Blocks above the selected one are not run, and its output gets no post_layernorm.
@@ -73,7 +74,7 @@ def merge_scales(
 def encode_pictures(
     pictures: Sequence[Tiles],
     config: ModelConfig,
-    tower: nn.Module,
+    tower: Any,
     projector: nn.Module,
     processor: ProcessorConfig,
 ) -> list[list[torch.Tensor]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ class RoboReferModel(nn.Module):
     def __init__(self, config: ModelConfig, tokenizer: PreTrainedTokenizerBase | None, attention: str = "sdpa"):
         super().__init__()
         self.config = config
-        self.tokenizer = tokenizer
+        self._tokenizer = tokenizer
         self.llm = Qwen2ForCausalLM._from_config(language_config(config.llm), attn_implementation=attention)
         channels, hidden = config.channels, config.llm.hidden_size
         self.vision_tower = _build_tower(config.vision_tower, attention)
@@ -41,6 +42,13 @@ class RoboReferModel(nn.Module):
         self.depth_projector = (
             Projector(config.depth_projector.mm_projector_type, channels, hidden) if config.depth_projector else None
         )
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Raises ValueError for a model of which only the shapes are wanted."""
+        if self._tokenizer is None:
+            raise ValueError("this model was made without a tokenizer")
+        return self._tokenizer
 
     @property
     def device(self) -> torch.device:
@@ -62,18 +70,22 @@ class RoboReferModel(nn.Module):
 
         ``processor`` overrides the normalisation of the picture's own tower.
         """
-        if kind == "depth" and self.depth_projector is None:
-            raise ValueError("depth pictures for a checkpoint without depth")
         own = kind == "depth" and self.depth_tower is not None
-        tower = self.part("depth_tower" if own else "vision_tower").vision_model
-        projector = self.mm_projector if kind == "image" else self.depth_projector
+        tower: Any = self.part("depth_tower" if own else "vision_tower")
+        projector = self._projector(kind)
         before, after = self._frame(kind)
         return [
             [torch.cat([before, tokens, after]) for tokens in tiles]
             for tiles in encode_pictures(
-                pictures, self.config, tower, projector, processor or self.config.processor(kind)
+                pictures, self.config, tower.vision_model, projector, processor or self.config.processor(kind)
             )
         ]
+
+    def _projector(self, kind: Kind) -> Projector:
+        projector = self.mm_projector if kind == "image" else self.depth_projector
+        if projector is None:
+            raise ValueError("depth pictures for a checkpoint without depth")
+        return projector
 
     def _frame(self, kind: Kind) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings put before and after each placeholder's features."""
@@ -90,7 +102,7 @@ class RoboReferModel(nn.Module):
 
     def tokens_of(self, kind: Kind, tiles: int) -> int:
         """Features that ``tiles`` tiles of one placeholder become."""
-        projector = self.mm_projector if kind == "image" else self.depth_projector
+        projector = self._projector(kind)
         grid = self.config.tower(kind).grid
         cells = -(-grid // projector.factor)
         return tiles * (cells * cells - (self.config.root.mm_vision_select_feature == "patch"))
@@ -99,7 +111,7 @@ class RoboReferModel(nn.Module):
         return self.llm.model.embed_tokens(ids)
 
     def insert_media(
-        self, ids: Sequence[int], media: dict[Kind, Sequence[torch.Tensor]]
+        self, ids: Sequence[int], media: Mapping[Kind, Sequence[torch.Tensor]]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Replaces the placeholders of a prompt, left to right, each kind from its own queue.
 

@@ -1,8 +1,8 @@
-"""What goes over the wire: RoboRefer's published API (Query) and the typed one (Refer). Unknown fields are ignored."""
+"""What goes over the wire: RoboRefer's published API (Query), which ignores unknown fields, and the typed one."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class QueryRequest(BaseModel):
@@ -20,19 +20,22 @@ class QueryReply(BaseModel):
 
 
 class ReferRequest(BaseModel):
-    """``POST /v1/refer``: one prompt, as ``models.base.Prompt``."""
+    """``POST /v1/refer``: one prompt, as ``models.vision_language_model.Prompt``. Unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid")
 
     text: str = Field(description="the whole prompt, without media placeholders")
-    images: list[str] = Field(default=[], description="image files as base64; the answered one is last")
+    images: list[str] = Field(min_length=1, description="image files as base64; the answered one is last")
     depths: list[str] = Field(default=[], description="8-bit depth pictures, near = bright: one per image, or none")
 
 
 class ReferReply(BaseModel):
-    """As ``models.base.Generation``: coordinates are in [0, 1] of the last image."""
+    """As ``models.vision_language_model.Generation``: coordinates are in [0, 1] of the last image."""
 
     model: str
     answer: str = Field(description="the model's text")
     visible: bool | None = Field(description="true: points; false: NOT_VISIBLE; null: the text was not parsable")
+    reason: str = Field(default="", description="why the text was not parsable")
     points: list[tuple[float, float]] = Field(description="(x, y), best first")
     point_covariance: list[list[list[float]]] | None = Field(description="2x2 for each point, normalised units squared")
     scores: list[float] | None
@@ -49,4 +52,4 @@ class HealthReply(BaseModel):
 
 class ErrorReply(BaseModel):
     detail: str
-    code: int = Field(default=0, description="an ErrorCode of roboref_core.referring.answer, where there is one")
+    code: int = Field(default=0, description="an ErrorCode of roboref_core.errors, where there is one")
