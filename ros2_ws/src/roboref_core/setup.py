@@ -41,7 +41,7 @@ setup(
         # Models behind HTTP.
         "http": ["httpx>=0.26", "opencv-python-headless>=4.6,<5"],
         # `roboref serve`.
-        "serve": ["fastapi", "uvicorn", "pydantic>=2", "prometheus-client", "tyro", "tqdm", "httpx>=0.26"],
+        "serve": ["fastapi", "uvicorn", "h11", "pydantic>=2", "prometheus-client", "tyro", "tqdm", "httpx>=0.26"],
         # Without it `colcon test` runs no test and succeeds.
         "test": ["pytest", "hypothesis", "scipy"],
     },

@@ -15,7 +15,7 @@ setup(
         ("share/roboref_ros/launch", glob("launch/*.launch.py")),
         ("share/roboref_ros/rviz", glob("rviz/*.rviz")),
     ],
-    entry_points={"console_scripts": ["roboref_node = roboref_ros.node:main"]},
+    entry_points={"console_scripts": ["roboref_node = roboref_ros.main:main", "go_to = roboref_ros.go_to:main"]},
     install_requires=["setuptools"],
     # Without it `colcon test` runs no test and succeeds.
     extras_require={"test": ["pytest"]},

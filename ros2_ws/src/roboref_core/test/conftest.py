@@ -71,6 +71,18 @@ class AnalyticRoom:
         }
         return View(**(fields | changes))
 
+    def textured(self, T_world_camera, camera=None, depth_camera=None, view_id="view", **fields) -> View:
+        """A view in which the surfaces carry a pattern that is fixed to the world."""
+        camera = camera or Camera(320, 240, 280.0, 280.0, 159.5, 119.5)
+        pixels = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1).reshape(-1, 2)
+        directions = camera.rays(pixels) @ T_world_camera[:3, :3].T
+        points = T_world_camera[:3, 3] + directions * self.distances(T_world_camera[:3, 3], directions)[:, None]
+        rng = np.random.default_rng(0)
+        waves, phases = rng.normal(0, 9.0, (24, 3)), rng.uniform(0, 2 * np.pi, 24)
+        grey = np.sin(points @ waves.T + phases).sum(axis=1) * 22 + 128
+        color = np.repeat(grey.clip(0, 255).astype(np.uint8).reshape(camera.height, camera.width, 1), 3, axis=2)
+        return self.view(T_world_camera, camera, depth_camera, view_id, **({"color": color} | fields))
+
 
 @pytest.fixture(scope="session")
 def room() -> AnalyticRoom:

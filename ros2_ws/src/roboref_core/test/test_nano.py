@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from roboref_core.models.model_answer import Outcome  # noqa: E402
 from roboref_core.models.registry import load_model, load_vlm  # noqa: E402
 from roboref_core.models.vision_language_model import Prompt  # noqa: E402
 from roboref_core.prompting import prompt  # noqa: E402
@@ -30,4 +31,4 @@ def test_it_answers_pictures_of_any_shape_with_and_without_depth(nano):
         for depths in ((), (picture,)):
             found = nano.generate(Prompt(prompt.referring("the red chair"), (picture,), depths))
             assert 0.0 <= found.p_visible <= 1.0
-            assert found.visible == (len(found.points) == 1)
+            assert (found.outcome is Outcome.VISIBLE) == (len(found.points) == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -42,6 +43,7 @@ class ReferClient:
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(self._node)
         self._lock = threading.Lock()
+        self._matched = False
 
     def wait(self, timeout: float) -> bool:
         """Wait until the node answers, at most ``timeout`` [s]. Returns whether it does.
@@ -54,21 +56,36 @@ class ReferClient:
         while (remaining := deadline - time.monotonic()) > 0:
             if self._client.wait_for_service(remaining):
                 try:
-                    self.refer(_NO_QUESTION, min(1.0, remaining))
+                    self._call(query_to_message(_NO_QUESTION), min(1.0, remaining), timeout)
                     return True
                 except TimeoutError:
                     continue
         return False
 
     def refer(self, query: Query | ReferQuery, timeout: float = 60.0) -> ReferAnswer:
-        """Ask, and wait at most ``timeout`` [s, steady]. Raises TimeoutError naming the service."""
+        """Ask, and wait at most ``timeout`` [s, steady] for the node to be there and to answer.
+
+        Raises TimeoutError naming the service, and whether it is there.
+        """
+        deadline = time.monotonic() + timeout
+        if not self._matched and not self.wait(timeout):
+            raise TimeoutError(f"no {self._client.srv_name} within {timeout:g} s: does the node run, in this domain?")
         message = query_to_message(query) if isinstance(query, Query) else query
+        return self._call(message, max(0.0, deadline - time.monotonic()), timeout)
+
+    async def refer_async(self, query: Query | ReferQuery, timeout: float = 60.0) -> ReferAnswer:
+        """As ``refer``, for asyncio: waits in a thread, so that the loop goes on."""
+        return await asyncio.to_thread(self.refer, query, timeout)
+
+    def _call(self, message: ReferQuery, remaining: float, timeout: float) -> ReferAnswer:
         with self._lock:
             future = self._client.call_async(ReferPoint.Request(query=message))
-            self._executor.spin_until_future_complete(future, timeout)
+            self._executor.spin_until_future_complete(future, remaining)
             if not future.done():
                 self._client.remove_pending_request(future)
+                self._matched = False
                 raise TimeoutError(f"no answer from {self._client.srv_name} within {timeout:g} s: does the node run?")
+            self._matched = True
             return future.result().answer
 
     def close(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
@@ -10,14 +11,18 @@ from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
 from roboref_core.geometry.camera import Camera
 from roboref_core.geometry.pose import to_quaternion
 from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Target
-from roboref_core.referring.query import MarkedRegion, Query, RegionType
+from roboref_core.referring.query import MarkedBox, MarkedPoint, MarkedPosition, MarkedRegion, Query
 from roboref_core.views.view import View, valid_depth
+from roboref_core.views.view_buffer import SECOND
 from roboref_core.views.visibility import Visibility
 from roboref_msgs import msg
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-SECOND = 1_000_000_000
+MAX_TEXT = 20_000
+"""Most characters of a text in an answer: a model may go on for megabytes."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_UNKNOWN_POSITION = (float("nan"),) * 3
 _VISIBILITY = {
     None: msg.GeometricCheck.VISIBILITY_NOT_CHECKED,
     Visibility.VISIBLE: msg.GeometricCheck.VISIBILITY_VISIBLE,
@@ -26,6 +31,13 @@ _VISIBILITY = {
     Visibility.UNKNOWN: msg.GeometricCheck.VISIBILITY_UNKNOWN,
     Visibility.CONFLICT: msg.GeometricCheck.VISIBILITY_CONFLICT,
 }
+
+
+def clean_text(text: str) -> str:
+    """Text that a message can carry: valid UTF-8 without control characters but line ends and tabs, and bounded."""
+    text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text[: MAX_TEXT + 1])
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def stamp_ns(time: Time | Duration) -> int:
@@ -40,7 +52,7 @@ def to_time(ns: int) -> Time:
 
 def to_duration(seconds: float) -> Duration:
     sec, nanosec = divmod(round(seconds * SECOND), SECOND)
-    return Duration(sec=sec, nanosec=nanosec)
+    return Duration(sec=min(max(sec, -(2**31)), 2**31 - 1), nanosec=nanosec)
 
 
 def duration_or_none(duration: Duration) -> float | None:
@@ -94,18 +106,15 @@ def query_from_message(message: msg.ReferQuery) -> Query:
 
 
 def _region(message: msg.MarkedRegion) -> MarkedRegion:
-    try:
-        kind = RegionType(message.type)
-    except ValueError as error:
-        raise ValueError(f"a marked region has type {message.type}, expected 0 to {max(RegionType)}") from error
-    region = MarkedRegion(type=kind, label=message.label, view_id=message.view_id)
-    if kind == RegionType.POINT:
-        return replace(region, point=(message.point.u, message.point.v))
-    if kind == RegionType.BOX:
+    if message.type == msg.MarkedRegion.TYPE_POINT:
+        return MarkedPoint((message.point.u, message.point.v), message.view_id, message.label)
+    if message.type == msg.MarkedRegion.TYPE_BOX:
         box = message.box
-        return replace(region, box=(box.u_min, box.v_min, box.u_max, box.v_max))
-    p = message.position.point
-    return replace(region, position=(p.x, p.y, p.z), frame_id=message.position.header.frame_id)
+        return MarkedBox((box.u_min, box.v_min, box.u_max, box.v_max), message.view_id, message.label)
+    if message.type == msg.MarkedRegion.TYPE_POSITION:
+        p = message.position.point
+        return MarkedPosition((p.x, p.y, p.z), message.position.header.frame_id, message.label)
+    raise ValueError(f"a marked region has type {message.type}, expected 0 to {msg.MarkedRegion.TYPE_POSITION}")
 
 
 def query_to_message(query: Query) -> msg.ReferQuery:
@@ -118,17 +127,25 @@ def query_to_message(query: Query) -> msg.ReferQuery:
         timeout=to_duration(query.timeout or 0.0),
         search_memory=query.search_memory,
     )
-    for region in query.regions:
-        mark = msg.MarkedRegion(type=int(region.type), label=region.label, view_id=region.view_id)
-        if region.point is not None:
-            mark.point = _pixel(region.point)
-        if region.box is not None:
-            box = (float(edge) for edge in region.box)
-            mark.box.u_min, mark.box.v_min, mark.box.u_max, mark.box.v_max = box
-        if region.position is not None:
-            mark.position.header.frame_id = region.frame_id
-            mark.position.point = _point(region.position)
-        message.regions.append(mark)
+    message.regions = [_region_to_message(region) for region in query.regions]
+    return message
+
+
+def _region_to_message(region: MarkedRegion) -> msg.MarkedRegion:
+    message = msg.MarkedRegion(label=region.label)
+    if isinstance(region, MarkedPosition):
+        message.type = msg.MarkedRegion.TYPE_POSITION
+        message.position.header.frame_id = region.frame_id
+        message.position.point = _point(region.position)
+        return message
+    message.view_id = region.view_id
+    if isinstance(region, MarkedPoint):
+        message.type = msg.MarkedRegion.TYPE_POINT
+        message.point = _pixel(region.point)
+    else:
+        message.type = msg.MarkedRegion.TYPE_BOX
+        box = (float(edge) for edge in region.box)
+        message.box.u_min, message.box.v_min, message.box.u_max, message.box.v_max = box
     return message
 
 
@@ -137,7 +154,7 @@ def answer_to_message(answer: Answer, pinned: bool = False) -> msg.ReferAnswer:
     return msg.ReferAnswer(
         status=int(answer.status),
         error_code=int(answer.error_code),
-        error_msg=answer.error_msg,
+        error_msg=clean_text(answer.error_msg),
         targets=[_target(target) for target in answer.targets],
         last_known=[_last_known(known) for known in answer.last_known],
         check=_check(answer.check),
@@ -145,8 +162,8 @@ def answer_to_message(answer: Answer, pinned: bool = False) -> msg.ReferAnswer:
         view_age=to_duration(answer.view_age),
         queue_time=to_duration(answer.queue_time),
         inference_time=to_duration(answer.inference_time),
-        model=answer.model,
-        raw_answer=answer.raw_answer,
+        model=clean_text(answer.model),
+        raw_answer=clean_text(answer.raw_answer),
     )
 
 
@@ -159,9 +176,10 @@ def _target(target: Target) -> msg.ReferredTarget:
         depth_spread=float(target.depth_spread),
         score=float(target.score),
     )
-    if target.position is not None:
-        message.position = _point(target.position)
-    if target.covariance is not None:
+    message.position = _point(_UNKNOWN_POSITION if target.position is None else target.position)
+    if target.covariance is None:
+        message.position_covariance = np.full(9, np.nan)
+    else:
         message.covariance_type = msg.ReferredTarget.COVARIANCE_FULL
         message.position_covariance = np.asarray(target.covariance, dtype=np.float64).ravel()
     return message
@@ -204,9 +222,10 @@ def view_to_message(view: View, pinned: bool, coverage: bool) -> msg.ReferenceVi
 
 def _depth_coverage(view: View) -> float:
     try:
-        return np.count_nonzero(valid_depth(view.depth)) / view.depth.size if view.has_depth else 0.0
+        depth = view.depth
     except ValueError:
         return 0.0
+    return 0.0 if depth is None else np.count_nonzero(valid_depth(depth)) / depth.size
 
 
 def pose_to_message(T: np.ndarray) -> Pose:
@@ -215,10 +234,10 @@ def pose_to_message(T: np.ndarray) -> Pose:
     return Pose(position=_point(T[:3, 3]), orientation=Quaternion(x=x, y=y, z=z, w=w))
 
 
-def _point(xyz) -> Point:
+def _point(xyz: Sequence[float] | np.ndarray) -> Point:
     x, y, z = (float(c) for c in xyz)
     return Point(x=x, y=y, z=z)
 
 
-def _pixel(uv) -> msg.Pixel:
+def _pixel(uv: Sequence[float] | np.ndarray) -> msg.Pixel:
     return msg.Pixel(u=float(uv[0]), v=float(uv[1]))

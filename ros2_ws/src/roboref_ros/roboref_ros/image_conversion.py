@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import functools
 import logging
-import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
-COLOR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")
-DEPTH_ENCODINGS = ("16UC1", "32FC1")
-_PIXEL = {
+from roboref_ros.compressed_images import compressed_size, decode_color, decode_depth
+
+# OpenCV names a Bayer pattern by its second row's second and third pixel.
+_BAYER = {"bayer_rggb8": "BG", "bayer_bggr8": "RG", "bayer_gbrg8": "GR", "bayer_grbg8": "GB"}
+_YUV = {"yuv422": "UYVY", "uyvy": "UYVY", "yuv422_yuy2": "YUY2", "yuyv": "YUY2"}
+COLOR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8", "8UC1", *_YUV, *_BAYER)
+DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
+_REASONS = {
+    "8UC3": "it does not say whether it is RGB or BGR: let the driver name the order",
+    "16UC3": "16-bit colour",
+}
+_PIXEL: dict[str, tuple[np.dtype[Any], int]] = {
     "rgb8": (np.dtype(np.uint8), 3),
     "bgr8": (np.dtype(np.uint8), 3),
     "rgba8": (np.dtype(np.uint8), 4),
     "bgra8": (np.dtype(np.uint8), 4),
     "mono8": (np.dtype(np.uint8), 1),
+    "8UC1": (np.dtype(np.uint8), 1),
+    **{name: (np.dtype(np.uint8), 2) for name in _YUV},
+    **{name: (np.dtype(np.uint8), 1) for name in _BAYER},
     "16UC1": (np.dtype(np.uint16), 1),
+    "mono16": (np.dtype(np.uint16), 1),
     "32FC1": (np.dtype(np.float32), 1),
 }
 _MILLIMETRE = np.float32(0.001)
-_PNG_SIGNATURE = b"\x89PNG"
-# int32 format, float32 depthParam[2]: ConfigHeader of compressed_depth_image_transport.
-_CONFIG_HEADER = struct.Struct("<iff")
 
 
 def raw_size(message: Image, encodings: Sequence[str]) -> tuple[int, int]:
@@ -37,11 +47,16 @@ def raw_size(message: Image, encodings: Sequence[str]) -> tuple[int, int]:
     Raises ValueError: encoding not among ``encodings``, empty, step or data too short.
     """
     if message.encoding not in encodings:
-        raise ValueError(f"encoding {message.encoding!r} is not supported, expected one of {', '.join(encodings)}")
+        reason = f" ({_REASONS[message.encoding]})" if message.encoding in _REASONS else ""
+        raise ValueError(
+            f"encoding {message.encoding!r} is not supported{reason}, expected one of {', '.join(encodings)}"
+        )
     dtype, channels = _PIXEL[message.encoding]
     row = message.width * channels * dtype.itemsize
     if row == 0 or message.height == 0:
         raise ValueError(f"image is empty: {message.width}x{message.height}")
+    if message.encoding in _YUV and message.width % 2:
+        raise ValueError(f"{message.encoding} needs an even width, found {message.width}")
     if message.step < row:
         raise ValueError(f"step is {message.step} bytes, but {message.width} {message.encoding} pixels take {row}")
     if len(message.data) < message.step * message.height:
@@ -52,19 +67,30 @@ def raw_size(message: Image, encodings: Sequence[str]) -> tuple[int, int]:
     return message.height, message.width
 
 
+def image_size(message: Image | CompressedImage, depth: bool) -> tuple[int, int]:
+    """(height, width) from the headers of a message. Raises ValueError as ``raw_size`` and ``compressed_size`` do."""
+    if isinstance(message, CompressedImage):
+        return compressed_size(message, depth)
+    return raw_size(message, DEPTH_ENCODINGS if depth else COLOR_ENCODINGS)
+
+
 def color_from_message(message: Image | CompressedImage) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a raw image, or of a JPEG or PNG one. May share the message's memory.
 
     Raises ValueError with what is wrong with the message.
     """
     if isinstance(message, CompressedImage):
-        return _decode_color(message)
+        return decode_color(message)
     raw_size(message, COLOR_ENCODINGS)
-    bridge = cv_bridge()
+    if message.encoding in _YUV:
+        return _convert_color(_pixels(message), f"COLOR_YUV2RGB_{_YUV[message.encoding]}")
+    if message.encoding in _BAYER:
+        return _convert_color(_pixels(message)[..., 0], f"COLOR_Bayer{_BAYER[message.encoding]}2RGB")
+    bridge = None if message.encoding == "8UC1" else cv_bridge()
     if bridge is not None and _bridge_is_right(message):
         return bridge.imgmsg_to_cv2(message, "rgb8")
     pixels = _pixels(message)
-    if message.encoding == "mono8":
+    if message.encoding in ("mono8", "8UC1"):
         return np.repeat(pixels, 3, axis=2)
     order = slice(2, None, -1) if message.encoding.startswith("bgr") else slice(0, 3)
     return np.ascontiguousarray(pixels[..., order])
@@ -76,16 +102,22 @@ def depth_from_message(message: Image | CompressedImage) -> np.ndarray:
     May share the message's memory. Raises ValueError with what is wrong with the message.
     """
     if isinstance(message, CompressedImage):
-        return _decode_depth(message)
+        return decode_depth(message)
     raw_size(message, DEPTH_ENCODINGS)
     bridge = cv_bridge()
     if bridge is not None and _bridge_is_right(message):
         pixels = bridge.imgmsg_to_cv2(message, "passthrough")
     else:
         pixels = _pixels(message)[..., 0]
-    if message.encoding == "16UC1":
+    if message.encoding in ("16UC1", "mono16"):
         return np.multiply(pixels, _MILLIMETRE, dtype=np.float32)
     return np.ascontiguousarray(pixels, dtype=np.float32)
+
+
+def _convert_color(pixels: np.ndarray, code: str) -> np.ndarray:
+    import cv2
+
+    return cv2.cvtColor(np.ascontiguousarray(pixels), getattr(cv2, code))
 
 
 def _pixels(message: Image) -> np.ndarray:
@@ -110,7 +142,7 @@ def _bridge_is_right(message: Image) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def cv_bridge():
+def cv_bridge() -> Any:
     """ROS's CvBridge, or None where it cannot be imported or gives wrong pixels.
 
     It is tried on images with known pixels, because sound ones are not the only ones around: the
@@ -135,48 +167,3 @@ def cv_bridge():
         logging.getLogger(__name__).warning("cv_bridge gives wrong pixels: is it ROS 1's? It is not used.")
         return None
     return bridge
-
-
-def _decode_color(message: CompressedImage) -> np.ndarray:
-    import cv2
-
-    # A camera's EXIF orientation must not turn the image away from its intrinsics.
-    bgr = _imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, message)
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-
-
-def _decode_depth(message: CompressedImage) -> np.ndarray:
-    import cv2
-
-    encoding, _, kind = (part.strip() for part in message.format.partition(";"))
-    if encoding not in DEPTH_ENCODINGS or "rvl" in kind:
-        raise ValueError(
-            f"compressed depth has format {message.format!r}, expected '16UC1; compressedDepth png' or "
-            "'32FC1; compressedDepth png'"
-        )
-    data = np.frombuffer(message.data, np.uint8)
-    # Plain PNG, as image_transport's `compressed` writes 16UC1, has no header before it.
-    headed = data[: len(_PNG_SIGNATURE)].tobytes() != _PNG_SIGNATURE
-    png = _imdecode(data[_CONFIG_HEADER.size :] if headed else data, cv2.IMREAD_UNCHANGED, message)
-    if png.dtype != np.uint16 or png.ndim != 2:
-        raise ValueError(f"compressed depth holds {png.dtype} pixels of shape {png.shape}, expected 16-bit grey")
-    if encoding == "16UC1":
-        return np.multiply(png, _MILLIMETRE, dtype=np.float32)
-    if not headed:
-        raise ValueError(f"compressed depth of format {message.format!r} lacks its quantisation header")
-    _, a, b = _CONFIG_HEADER.unpack_from(data)
-    inverse = png.astype(np.float32) - np.float32(b)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where((png > 0) & (inverse > 0), np.float32(a) / inverse, np.float32(np.nan))
-
-
-def _imdecode(data: np.ndarray, flags: int, message: CompressedImage) -> np.ndarray:
-    import cv2
-
-    try:
-        image = cv2.imdecode(data, flags) if len(data) else None
-    except cv2.error as error:
-        raise ValueError(f"compressed image of format {message.format!r} does not decode: {error}") from error
-    if image is None:
-        raise ValueError(f"compressed image of format {message.format!r} with {len(data)} bytes does not decode")
-    return image

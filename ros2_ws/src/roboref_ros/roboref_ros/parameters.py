@@ -6,13 +6,17 @@ Defaults of the core's parts are the core's own; config/roboref.yaml lists them 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
+from roboref_core.geometry.pose import from_quaternion
 from roboref_core.models.registry import BACKENDS
 from roboref_core.referring.refer import ReferConfig
 from roboref_core.views.locate import LocateConfig
+from roboref_core.views.registration import RegistrationMode
 from roboref_core.views.view_buffer import ViewBufferConfig
 from roboref_core.views.visibility import DepthTolerance
 
@@ -31,7 +35,7 @@ class Parameter:
     name: str
     default: str | int | float | list[float] | list[str]
     description: str
-    allowed: tuple | None = None
+    allowed: tuple[Any, ...] | None = None
     changeable: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
@@ -49,6 +53,12 @@ class Parameter:
 PARAMETERS = (
     Parameter("color.transport", "raw", "Transport of color/image_raw.", ("raw", "compressed")),
     Parameter("depth.transport", "raw", "Transport of depth/image_raw.", ("raw", "compressedDepth")),
+    Parameter(
+        "depth.extrinsics",
+        [0.0] * 7,
+        "Pose of the depth camera's optical frame in colour's, if depth is not registered and TF does not tell: "
+        "x y z [m] qx qy qz qw. All zero: TF tells.",
+    ),
     Parameter("depth.min_depth", _LOCATE.min_depth, "Nearer is no measurement [m].", (0, 100), True),
     Parameter("depth.max_depth", _LOCATE.max_depth, "Further is no measurement [m].", (0, 1000), True),
     Parameter(
@@ -77,7 +87,12 @@ PARAMETERS = (
     Parameter("qos_depth", 10, "Messages of each input that the middleware keeps for the node.", (1, 1000)),
     Parameter("sync.slop", 0.02, "Largest difference of stamps of colour and depth [s]. 0: equal only.", (0, 0.5)),
     Parameter("sync.queue_size", 10, "Most images of a stream that wait for a partner.", (1, 100)),
-    Parameter("sync.max_backwards", 1.0, "A stamp further back than this is a clock jump [s].", (0, 60)),
+    Parameter(
+        "sync.max_backwards",
+        1.0,
+        "How far stamps may come out of order; beyond, an outlier or a clock jump [s].",
+        (0, 60),
+    ),
     Parameter(
         "sync.warn_after", 5.0, "Warn, with the cause, when no view has arrived for this long [s, steady].", (0.1, 3600)
     ),
@@ -102,6 +117,13 @@ PARAMETERS = (
         True,
     ),
     Parameter("pose.rotation_sigma", _LOCATE.pose_rotation_sigma, "The same of their rotation [rad].", (0, 1), True),
+    Parameter(
+        "registration",
+        _REFER.registration.value,
+        "Register a mark's view to the searched one: never, where poses have a sigma or disagree, or always.",
+        tuple(mode.value for mode in RegistrationMode),
+        True,
+    ),
     Parameter("fixed_frame", "odom", "World frame of camera poses from TF; odom and pose messages name their own."),
     Parameter("tf.cache_time", 30.0, "How long transforms are kept [s].", (1, 3600)),
     Parameter("tf.timeout", 0.2, "Longest wait of a question for a transform [s, steady].", (0, 10)),
@@ -117,6 +139,7 @@ PARAMETERS = (
     ),
     Parameter("views.max_kept", _BUFFER.max_kept, "Most other views that stay since answers named them.", (1, 10_000)),
     Parameter("refer.max_view_age", _REFER.max_view_age, "Oldest acceptable newest view [s].", (0, 1e9), True),
+    Parameter("refer.max_future", _REFER.max_future, "How far a stamp may lie ahead of the clock [s].", (0, 1e9), True),
     Parameter(
         "refer.memory_views", _REFER.memory_views, "Most older views that one question may search.", (0, 10_000), True
     ),
@@ -186,8 +209,16 @@ def pose_config(node: Node) -> PoseConfig:
     )
 
 
+def depth_extrinsics(node: Node) -> np.ndarray | None:
+    """T_color_depth; None if TF is to tell. Raises ValueError for what is no pose."""
+    numbers = list(node.get_parameter("depth.extrinsics").value)
+    if len(numbers) != 7:
+        raise ValueError(f"depth.extrinsics must be x y z qx qy qz qw, found {len(numbers)} numbers")
+    return from_quaternion(numbers[3:], numbers[:3]) if any(numbers) else None
+
+
 def buffer_config(node: Node) -> ViewBufferConfig:
-    return ViewBufferConfig(**_group(node, "views."), max_backwards=node.get_parameter("sync.max_backwards").value)
+    return ViewBufferConfig(**_group(node, "views."))
 
 
 def refer_config(node: Node) -> ReferConfig:
@@ -203,10 +234,11 @@ def refer_config(node: Node) -> ReferConfig:
             pose_rotation_sigma=node.get_parameter("pose.rotation_sigma").value,
         ),
         tolerance=tolerance,
+        registration=RegistrationMode(node.get_parameter("registration").value),
     )
 
 
-def _group(node: Node, prefix: str, changeable: bool | None = None) -> dict:
+def _group(node: Node, prefix: str, changeable: bool | None = None) -> dict[str, Any]:
     return {
         parameter.name.removeprefix(prefix): node.get_parameter(parameter.name).value
         for parameter in PARAMETERS

@@ -15,7 +15,7 @@ from roboref_core.errors import ErrorCode
 from roboref_core.geometry.camera import Camera
 from roboref_core.geometry.pose import from_quaternion
 from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target
-from roboref_core.referring.query import MarkedRegion, Query, RegionType
+from roboref_core.referring.query import MarkedBox, MarkedPoint, MarkedPosition, Query
 from roboref_core.views.locate import DepthSource
 from roboref_core.views.view import View
 from roboref_core.views.visibility import Visibility
@@ -41,22 +41,16 @@ texts = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters
 seconds = st.none() | st.integers(1, 10**12).map(lambda ns: ns * 1e-9)
 
 
-@st.composite
-def regions(draw):
-    kind = draw(st.sampled_from(RegionType))
-    place = {
-        RegionType.POINT: {"point": draw(st.tuples(numbers, numbers))},
-        RegionType.BOX: {"box": draw(st.tuples(*[numbers] * 4))},
-        RegionType.POSITION: {"position": draw(st.tuples(*[numbers] * 3)), "frame_id": draw(texts)},
-    }[kind]
-    return MarkedRegion(kind, label=draw(texts), view_id=draw(texts), **place)
-
-
+regions = st.one_of(
+    st.builds(MarkedPoint, st.tuples(numbers, numbers), texts, texts),
+    st.builds(MarkedBox, st.tuples(*[numbers] * 4), texts, texts),
+    st.builds(MarkedPosition, st.tuples(*[numbers] * 3), texts, texts),
+)
 queries = st.builds(
     Query,
     text=texts,
     view_id=texts,
-    regions=st.lists(regions(), max_size=3).map(tuple),
+    regions=st.lists(regions, max_size=3).map(tuple),
     target_frame=texts,
     max_targets=st.integers(0, 255),
     max_view_age=seconds,
@@ -78,7 +72,7 @@ def test_a_query_survives_the_wire(query):
 def test_queries_that_make_no_sense():
     with pytest.raises(ValueError, match="-1"):
         query_from_message(ReferQuery(timeout=Duration(sec=-1)))
-    message = query_to_message(Query("x", regions=(MarkedRegion(RegionType.POINT, point=(1, 2)),)))
+    message = query_to_message(Query("x", regions=(MarkedPoint((1, 2)),)))
     message.regions[0].type = 9
     with pytest.raises(ValueError, match="type 9"):
         query_from_message(message)
@@ -151,7 +145,7 @@ def test_an_answer_with_everything():
     assert (first.depth_source, first.depth, first.depth_spread, first.score) == (first.DEPTH_FILLED, 1.5, 0.25, 0.75)
     assert (first.header.frame_id, stamp_ns(first.header.stamp)) == ("map", 77)
     assert (second.depth_source, second.covariance_type) == (second.DEPTH_NONE, second.COVARIANCE_UNKNOWN)
-    assert second.score < 0 and not second.position_covariance.any()
+    assert second.score < 0 and np.isnan(second.position_covariance).all()
     check = message.check
     assert (check.agreement, check.visibility) == (check.AGREEMENT_AGREES, check.VISIBILITY_OCCLUDED)
     assert check.has_expected_pixel and (check.expected_pixel.u, check.expected_pixel.v) == (9, 8)
@@ -231,3 +225,23 @@ def test_poses_that_are_none(broken):
     message.orientation.w = broken["w"]
     with pytest.raises(ValueError, match="quaternion"):
         pose_matrix(message)
+
+
+def test_what_is_unknown_is_not_a_number():
+    target = Target(pixel=(1.0, 2.0), frame_id="map", stamp_ns=5)
+    message = answer_to_message(Answer(Status.FOUND_WITHOUT_POSITION, targets=(target,))).targets[0]
+    p = message.position
+    assert np.isnan([p.x, p.y, p.z, *message.position_covariance, message.depth, message.depth_spread]).all()
+    assert message.covariance_type == message.COVARIANCE_UNKNOWN
+
+
+@given(st.text(st.characters()) | st.text(st.sampled_from("a\ud800\udfff\0\x1b\x85\n"), max_size=50))
+def test_any_text_of_a_model_can_be_sent(text):
+    sent = answer_to_message(Answer(Status.NOT_VISIBLE, raw_answer=text, model=text, error_msg=text))
+    received = deserialize_message(serialize_message(sent), ReferAnswer)
+    assert received.raw_answer == received.model == received.error_msg
+    assert not any(ord(c) < 32 and c not in "\n\t" for c in received.raw_answer)
+
+
+def test_long_texts_are_bounded():
+    assert len(answer_to_message(Answer(Status.NOT_VISIBLE, raw_answer="x" * 8_000_000)).raw_answer) == 20_000

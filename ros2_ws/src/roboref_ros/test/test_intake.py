@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 
@@ -12,11 +13,14 @@ pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 
 from fake_rgbd import AHEAD, CAMERA, OPTICAL, color_message, depth_message, render
 from roboref_core.errors import ErrorCode
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import pose
 from roboref_ros.conversions import camera_to_info, to_time
 from roboref_ros.intake.intake import Intake, StreamTopics
 from roboref_ros.intake.pairing import COLOR, DEPTH, StampPairer
 from roboref_ros.poses.base import CameraPose
 from roboref_ros.poses.history import PoseHistory
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 SECOND = 1_000_000_000
@@ -29,7 +33,8 @@ class Poses:
     topic, world_frame, frames = "/pose", "map", None
 
     def __init__(self):
-        self.history = PoseHistory(0, SECOND, SECOND)
+        self.history = PoseHistory(0, SECOND, 1000 * SECOND, lambda: 0)
+        self.links = {}
         self.broken = ""
 
     def camera_pose(self, stamp_ns, optical_frame, final):
@@ -38,23 +43,37 @@ class Poses:
         found = self.history.at(stamp_ns, final)
         return found and CameraPose(found.before, "map")
 
+    def newest(self, target_frame, source_frame):
+        return self.links.get((target_frame, source_frame))
+
 
 class Bench:
     """An intake with everything around it."""
 
-    def __init__(self, timeout: float, depth_info_expected: bool = False):
+    def __init__(
+        self,
+        timeout: float,
+        depth_info_expected: bool = False,
+        queue_size: int = 10,
+        max_backwards_ns: int = 1000 * SECOND,
+    ):
         self.poses = Poses()
-        self.views, self.problems, self.cleared = [], [], 0
+        self.views, self.problems, self.pose_problems, self.cleared = [], [], [], 0
+        self.clock_ns = 0
         self._changed = threading.Condition()
         self.intake = Intake(
-            StampPairer(0, 10, SECOND),
+            StampPairer(0, queue_size, SECOND),
             self.poses,
             (StreamTopics("/c", "/c_info"), StreamTopics("/d", "/d_info")),
+            max_backwards_ns,
+            clock=lambda: self.clock_ns,
             next_id=iter(map(str, range(1000))).__next__,
             on_view=lambda view: self._note(self.views, view),
             on_problem=lambda problem: self._note(self.problems, problem),
+            on_pose_problem=lambda problem: self._note(self.pose_problems, problem),
             on_clear=self._clear,
-            depth_info_expected=lambda: depth_info_expected,
+            publishers=lambda topic: int(depth_info_expected),
+            depth_pose=self.poses.newest,
             timeout=timeout,
         )
 
@@ -144,7 +163,7 @@ def test_a_view_whose_pose_never_comes_is_a_view_without_pose(make_bench):
     bench.put(SECOND)
     bench.until(lambda: bench.views)
     assert bench.views[0].T_world_camera is None and bench.views[0].world_frame == "map"
-    assert bench.problems[0].code == ErrorCode.TF_ERROR and "/pose" in bench.intake.pose_problem
+    assert bench.pose_problems == [bench.intake.pose_problem] and "/pose" in bench.intake.pose_problem
     bench.put_pose(2 * SECOND)
     bench.put(2 * SECOND)
     bench.until(lambda: len(bench.views) == 2)
@@ -177,7 +196,7 @@ def test_without_camera_info_there_is_no_view_but_a_reason(make_bench):
     bench.put(SECOND)
     bench.until(lambda: bench.problems)
     assert bench.intake.problem.code == ErrorCode.CAMERA_INFO_INVALID
-    assert "/c_info" in bench.intake.diagnosis()
+    assert "/c_info" in bench.intake.diagnosis().text
     bench.put_info()
     bench.put_pose(2 * SECOND)
     bench.put(2 * SECOND)
@@ -224,13 +243,94 @@ def test_colours_camera_info_serves_depth_of_its_size_only(make_bench):
     assert bench.intake.problem.code == ErrorCode.CAMERA_INFO_INVALID and "/d_info" in str(bench.intake.problem)
 
 
-def test_depth_in_another_frame_is_named(make_bench):
-    bench = make_bench()
+DEPTH_FRAME = "camera_depth_optical_frame"
+
+
+def test_unregistered_depth_is_refused_where_nothing_tells_its_place(make_bench):
+    bench = make_bench(timeout=0.05)
     bench.put_info()
+    bench.put_info(DEPTH)
     bench.put_pose(SECOND)
-    bench.put(SECOND, frame="camera_depth_optical_frame")
+    bench.put(SECOND, frame=DEPTH_FRAME)
+    bench.until(lambda: bench.problems)
+    assert not bench.views and bench.problems[0].code == ErrorCode.IMAGE_INVALID
+    for text in (OPTICAL, DEPTH_FRAME, "depth.extrinsics"):
+        assert text in str(bench.problems[0])
+
+
+def test_unregistered_depth_is_registered_where_something_tells_its_place(make_bench):
+    bench = make_bench(timeout=30.0)
+    own = Camera(160, 120, 110.0, 110.0, 80.0, 60.0)
+    T_color_depth = pose(np.eye(3), (0.05, 0.0, 0.0))
+    bench.put_info()
+    bench.put_info(DEPTH, own)
+    bench.put_pose(SECOND)
+    header = Header(stamp=to_time(SECOND), frame_id=OPTICAL)
+    bench.intake.put_image(COLOR, color_message(IMAGES[0], header))
+    depth = render(AHEAD @ T_color_depth, own)[1]
+    bench.intake.put_image(DEPTH, depth_message(depth, Header(stamp=header.stamp, frame_id=DEPTH_FRAME)))
+    assert not bench.views, "TF may come yet"
+    bench.poses.links[OPTICAL, DEPTH_FRAME] = T_color_depth
     bench.until(lambda: bench.views)
-    assert "registered" in str(bench.problems[0])
+    view = bench.views[0]
+    truth = render(AHEAD, view.depth_camera)[1]
+    measured = view.depth > 0
+    assert measured.mean() > 0.6
+    assert (np.abs(view.depth - truth)[measured] < 0.03).mean() > 0.98
+
+
+@pytest.mark.parametrize("stream", [COLOR, DEPTH])
+def test_a_camera_info_of_another_camera_is_refused(make_bench, stream):
+    bench = make_bench(timeout=0.05)
+    for each in (COLOR, DEPTH):
+        frame = "left_camera" if each == stream else OPTICAL
+        bench.intake.put_info(each, camera_to_info(CAMERA, Header(frame_id=frame)))
+    bench.put_pose(SECOND)
+    bench.put(SECOND)
+    bench.until(lambda: bench.problems)
+    assert bench.problems[0].code == ErrorCode.CAMERA_INFO_INVALID and not bench.views
+    assert "left_camera" in str(bench.problems[0]) and OPTICAL in str(bench.problems[0])
+
+
+def test_an_outlier_of_the_camera_clock_changes_nothing(make_bench):
+    bench = make_bench(max_backwards_ns=SECOND)
+    bench.put_info()
+    stamps = [100 * SECOND + i * SECOND // 10 for i in range(6)]
+    for i, stamp in enumerate(stamps):
+        bench.put_pose(stamp)
+        bench.put(stamp)
+        if i == 2:
+            bench.put(stamp + 3600 * SECOND)
+    bench.until(lambda: len(bench.views) == 6)
+    assert [view.stamp_ns for view in bench.views] == stamps
+    assert bench.cleared == 0 and "because of their stamps: 2" in bench.intake.summary()
+
+
+def test_a_true_jump_clears_once_and_loses_no_image(make_bench):
+    bench = make_bench(timeout=0.05, max_backwards_ns=SECOND)
+    bench.put_info()
+    stamps = [(100 + away) * SECOND + i * SECOND // 10 for away in (3600, 0) for i in range(4)]
+    for stamp in stamps:
+        bench.put(stamp)
+    bench.until(lambda: bench.cleared and bench.views and bench.views[-1].stamp_ns == stamps[-1])
+    assert bench.cleared == 1
+    assert [view.stamp_ns for view in bench.views][-4:] == stamps[-4:]
+
+
+@pytest.mark.parametrize("size", [(20000, 20000), (CAMERA.height, CAMERA.width + 1)])
+def test_compressed_images_are_checked_by_their_headers(make_bench, size):
+    header = struct.pack(">IIBBBBB", size[1], size[0], 16, 0, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + bytes(4) + bytes(4) + b"IEND" + bytes(4)
+    bench = make_bench(timeout=0.05)
+    bench.put_info()
+    bench.put_info(DEPTH)
+    bench.put_pose(SECOND)
+    stamp = Header(stamp=to_time(SECOND), frame_id=OPTICAL)
+    bench.intake.put_image(COLOR, color_message(IMAGES[0], stamp))
+    data = bytes(12) + png
+    bench.intake.put_image(DEPTH, CompressedImage(header=stamp, format="16UC1; compressedDepth png", data=data))
+    bench.until(lambda: bench.problems)
+    assert not bench.views and str(size[1]) in str(bench.problems[0])
 
 
 def test_clearing_drops_what_was_handed_over_before(make_bench):
@@ -279,8 +379,21 @@ def test_one_view_that_is_not_taken_does_not_end_the_stream(make_bench):
 
 def test_the_diagnosis_names_what_is_silent(make_bench):
     bench = make_bench()
-    assert bench.intake.diagnosis() == "no image arrives on /c nor on /d"
+    assert bench.intake.diagnosis().text == "no image arrives on /c nor on /d, and nobody publishes there"
     bench.put(SECOND, depth=False)
-    bench.until(lambda: bench.intake.diagnosis() == "1 images have arrived on /c, but none on /d")
+    bench.until(lambda: "1 images have arrived on /c, but none on /d" in bench.intake.diagnosis().text)
     bench.put(2 * SECOND, color=False)
-    bench.until(lambda: "no two with stamps within 0 s" in bench.intake.diagnosis())
+    bench.until(lambda: "no two have stamps within 0 s" in bench.intake.diagnosis().text)
+
+
+def test_the_diagnosis_names_a_queue_that_is_too_short(make_bench):
+    bench = make_bench(queue_size=3)
+    bench.put_info()
+    for i in range(30):
+        bench.clock_ns = i * SECOND // 30
+        bench.put(bench.clock_ns + 5, depth=False)
+        if i >= 20:
+            bench.put((i - 20) * SECOND // 30 + 5, color=False)
+        time.sleep(1 / 30)
+    bench.until(lambda: "sync.queue_size" in bench.intake.diagnosis().text)
+    assert not bench.views

@@ -20,7 +20,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from roboref_core.errors import ErrorCode
 from roboref_core.geometry.pose import inverse, transform
 from roboref_core.referring.answer import Status
-from roboref_core.referring.query import MarkedRegion, Query, RegionType
+from roboref_core.referring.query import MarkedPoint, Query
 from roboref_ros.conversions import pose_to_message
 from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
@@ -83,7 +83,7 @@ def see(camera: FakeCamera, T_world_camera: np.ndarray, with_tf: bool = True, **
 
 
 def ask(camera: FakeCamera, view_id: str, **fields):
-    mark = MarkedRegion(RegionType.POINT, view_id=view_id, point=pixel_of(WALL_POINT, AHEAD))
+    mark = MarkedPoint(pixel_of(WALL_POINT, AHEAD), view_id)
     return camera.client.refer(Query("that", regions=(mark,), **fields))
 
 

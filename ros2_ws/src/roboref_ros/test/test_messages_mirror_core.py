@@ -27,7 +27,6 @@ def test_constants_are_the_enums():
     assert codes == members(answer.ErrorCode)
     assert constants(msg.ReferredTarget, "DEPTH_") == members(answer.DepthSource)
     assert constants(msg.GeometricCheck, "AGREEMENT_") == members(answer.Agreement)
-    assert constants(msg.MarkedRegion, "TYPE_") == members(query.RegionType)
 
 
 def test_visibility_constants_name_every_visibility_and_its_absence():
@@ -41,10 +40,12 @@ def test_visibility_constants_name_every_visibility_and_its_absence():
     "dataclass, message, only_core, only_message",
     [
         (query.Query, msg.ReferQuery, set(), set()),
-        (query.MarkedRegion, msg.MarkedRegion, {"frame_id"}, set()),
+        (query.MarkedPoint, msg.MarkedRegion, set(), {"type", "box", "position"}),
+        (query.MarkedBox, msg.MarkedRegion, set(), {"type", "point", "position"}),
+        (query.MarkedPosition, msg.MarkedRegion, {"frame_id"}, {"type", "view_id", "point", "box"}),
         (answer.Answer, msg.ReferAnswer, set(), set()),
         (answer.LastKnown, msg.LastKnownTarget, set(), set()),
-        (answer.GeometricCheck, msg.GeometricCheck, set(), {"has_expected_pixel"}),
+        (answer.GeometricCheck, msg.GeometricCheck, {"registration", "surface"}, {"has_expected_pixel"}),
         (
             answer.Target,
             msg.ReferredTarget,

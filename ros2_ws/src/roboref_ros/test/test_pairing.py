@@ -124,17 +124,6 @@ def test_a_later_message_ends_the_wait():
     assert pairer.add(COLOR, 33_000_000, "c33", now=1.001) == [("c0", "d8")]
 
 
-def test_a_clock_jump_drops_what_waits():
-    pairer = StampPairer(0, 10, max_backwards_ns=SECOND)
-    pairer.add(COLOR, 100 * SECOND, "old", now=0.0)
-    assert pairer.add(DEPTH, 99 * SECOND + 500_000_000, "late, not back in time", now=0.0) == []
-    assert pairer.jumps == 0
-    pairer.add(COLOR, 5 * SECOND, "new", now=0.0)
-    assert pairer.jumps == 1 and pairer.dropped == [1, 1]
-    assert pairer.add(DEPTH, 5 * SECOND, "new", now=0.0) == [("new", "new")]
-    assert pairer.add(DEPTH, 100 * SECOND, "a late old one", now=0.0) == []
-
-
 def test_what_no_partner_can_reach_is_dropped_and_counted():
     """Colour without depth: nothing piles up."""
     pairer = StampPairer(0, 10, max_backwards_ns=SECOND)

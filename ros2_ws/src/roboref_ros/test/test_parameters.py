@@ -71,7 +71,7 @@ def leaves(config) -> dict:
 def other(parameter):
     """An allowed value that is not the default."""
     if isinstance(parameter.default, str):
-        return "elsewhere"
+        return next(value for value in parameter.allowed or ("elsewhere",) if value != parameter.default)
     low, high = parameter.allowed
     changed = type(parameter.default)(high if parameter.default * 2 > high else parameter.default * 2 or high / 2)
     assert changed != parameter.default and low <= changed <= high

@@ -12,9 +12,9 @@ from roboref_ros.poses.history import PoseHistory
 MS = 1_000_000
 
 
-def history(*stamps, tolerance=20 * MS, gap=250 * MS, size=4096) -> PoseHistory:
+def history(*stamps, tolerance=20 * MS, gap=250 * MS, size=4096, clock=0) -> PoseHistory:
     """Entries are their own stamps."""
-    poses = PoseHistory(tolerance, gap, 1000 * MS, size)
+    poses = PoseHistory(tolerance, gap, 3000 * MS, lambda: clock, size)
     for stamp in stamps:
         poses.add(stamp, stamp)
     return poses
@@ -58,9 +58,19 @@ def test_a_repeated_stamp_replaces():
 
 def test_stamps_going_backwards_forget_what_was():
     poses = history(9000 * MS, 9100 * MS)
-    poses.add(100 * MS, "new")
+    for i in range(3):
+        poses.add((100 + i) * MS, f"new {i}")
     assert poses.at(9050 * MS, final=True) is None
-    assert poses.at(100 * MS, final=False).before == "new"
+    assert poses.at(100 * MS, final=False).before == "new 0"
+
+
+@pytest.mark.parametrize("away", [-3_600_000 * MS, 3_600_000 * MS])
+def test_an_outlier_forgets_nothing(away):
+    poses = history(4_000_000 * MS, 4_000_100 * MS)
+    poses.add(4_000_150 * MS + away, "outlier")
+    poses.add(4_000_200 * MS, 4_000_200 * MS)
+    assert poses.at(4_000_150 * MS + away, final=True) is None
+    assert poses.at(4_000_150 * MS, final=False).fraction == pytest.approx(0.5)
 
 
 def test_bounded():

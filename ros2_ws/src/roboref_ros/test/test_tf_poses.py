@@ -131,6 +131,17 @@ def test_a_clock_jump_forgets_all_but_what_is_static(world):
     np.testing.assert_allclose(eventually(source, SECOND).T_world_camera, at(1.0) @ T_BASE_CAMERA, atol=1e-9)
 
 
+def test_a_view_older_than_tf_remembers_gets_the_newest_transform(world):
+    source, publish = world
+    publish(100 * SECOND, at(1.0))
+    eventually(source, 100 * SECOND)
+    publish(150 * SECOND, at(2.0))
+    np.testing.assert_allclose(source.frames.lookup("odom", "base_link", 101 * SECOND), at(2.0), atol=1e-9)
+    np.testing.assert_allclose(source.frames.lookup("odom", "base_link", None), at(2.0), atol=1e-9)
+    assert source.newest("odom", "kitchen") is None
+    np.testing.assert_allclose(source.newest("base_link", "camera"), T_BASE_CAMERA, atol=1e-9)
+
+
 def test_our_node_is_not_put_on_another_executor(world):
     source, _ = world
     assert source._node.executor is not None

@@ -16,7 +16,7 @@ from nav_msgs.msg import Odometry
 from roboref_core.errors import ErrorCode
 from roboref_core.geometry.pose import from_quaternion, inverse
 from roboref_core.referring.answer import Status
-from roboref_core.referring.query import MarkedRegion, Query, RegionType
+from roboref_core.referring.query import MarkedPoint, Query
 from roboref_msgs.srv import ListViews
 from roboref_ros.conversions import camera_to_info, pose_to_message, to_time
 from rosgraph_msgs.msg import Clock
@@ -94,7 +94,7 @@ def view(stamp: int, T_world_camera: np.ndarray) -> dict:
 
 
 def ask(camera, view_id: str):
-    mark = MarkedRegion(RegionType.POINT, view_id=view_id, point=pixel_of(WALL_POINT, AHEAD))
+    mark = MarkedPoint(pixel_of(WALL_POINT, AHEAD), view_id)
     return camera.client.refer(Query("that", regions=(mark,)))
 
 
@@ -138,7 +138,10 @@ def test_a_picture_that_does_not_decode(robot, now):
     _, camera = robot
     camera.publish({"odom": odometry(now, AHEAD)})
     messages = view(now, AHEAD)
-    messages["depth"].data = messages["depth"].data[:30]
+    data = bytearray(messages["depth"].data)
+    start = data.index(b"IDAT") + 4
+    data[start : start + 40] = b"\xff" * 40
+    messages["depth"].data = bytes(data)
     broken = camera.wait_for_view(messages)
     answer = ask(camera, broken.view_id)
     assert (answer.status, answer.error_code) == (Status.ERROR, ErrorCode.IMAGE_INVALID)

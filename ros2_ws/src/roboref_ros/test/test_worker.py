@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not in the environment: source setup/env.sh")
 
+from roboref_core.errors import ErrorCode, ReferError
 from roboref_ros.services.futures import Deadlines, complete
 from roboref_ros.services.worker import Worker
 
@@ -139,6 +140,7 @@ def test_a_result_does_not_live_until_its_deadline(deadlines):
     del future
     gc.collect()
     assert picture() is None
+    assert len(deadlines) == 0
 
 
 def test_a_future_has_one_outcome():
@@ -148,11 +150,17 @@ def test_a_future_has_one_outcome():
     assert future.result() == 1
 
 
-def test_closing_leaves_the_waiting_jobs():
+def test_closing_fails_the_waiting_jobs():
     worker = Worker(queue_size=1)
     running, release = blocked(worker)
     waiting = worker.submit(lambda waited: None)
     assert not worker.close(0.01), "the running job is not interrupted"
     release.set()
     assert worker.close(10)
-    assert running.done() and not waiting.done()
+    assert running.result() == "done"
+    with pytest.raises(ReferError) as refused:
+        waiting.result(0)
+    assert refused.value.code == ErrorCode.CANCELED
+    with pytest.raises(ReferError) as refused:
+        worker.submit(lambda waited: None)
+    assert refused.value.code == ErrorCode.NOT_ACTIVE

@@ -9,6 +9,7 @@ import numpy as np
 
 from roboref_core.errors import ErrorCode
 from roboref_core.views.locate import DepthSource
+from roboref_core.views.registration import ChangeEvidence, Registration
 from roboref_core.views.view import View
 from roboref_core.views.visibility import Visibility
 
@@ -41,7 +42,7 @@ class Target:
         covariance: (3, 3) of position in ``frame_id`` [m^2]; None without position.
         frame_id, stamp_ns: frame of position and capture time of the view (not of the answer).
         depth_source: where the depth came from.
-        depth, depth_spread: along the optical axis and its spread in the sampled patch [m].
+        depth, depth_spread: along the optical axis and its spread in the sampled patch [m]; NaN without depth.
         score: confidence in [0, 1]; negative if the model gives none.
     """
 
@@ -51,8 +52,8 @@ class Target:
     position: np.ndarray | None = None
     covariance: np.ndarray | None = None
     depth_source: DepthSource = DepthSource.NONE
-    depth: float = 0.0
-    depth_spread: float = 0.0
+    depth: float = float("nan")
+    depth_spread: float = float("nan")
     score: float = -1.0
 
 
@@ -74,6 +75,9 @@ class GeometricCheck:
         expected_pixel: where it projects; None if behind the camera or not checked.
         distance_px: from there to the model's point [pixel]; NaN unless both exist.
         distance: between both 3D positions [m]; NaN unless both exist.
+        registration: of the mark's view to the searched one: its verdict, and the correction of the stated pose
+            [m, rad]; None: the stated poses stand.
+        surface: what became of the surface around the mark, with its evidence.
     """
 
     agreement: Agreement = Agreement.NOT_CHECKED
@@ -81,6 +85,8 @@ class GeometricCheck:
     expected_pixel: tuple[float, float] | None = None
     distance_px: float = float("nan")
     distance: float = float("nan")
+    registration: Registration | None = None
+    surface: ChangeEvidence = field(default_factory=ChangeEvidence)
 
 
 @dataclass(frozen=True)
@@ -89,10 +95,12 @@ class Answer:
 
     Attributes:
         status: FOUND with targets, NOT_VISIBLE (an answer, not an error) or ERROR with a code and a text.
+        error_msg: what was expected and found; with NOT_VISIBLE why older views could not be searched, if any.
         targets: best first; empty unless FOUND, AMBIGUOUS or FOUND_WITHOUT_POSITION.
         last_known: places in older views, only with NOT_VISIBLE and ``search_memory``.
         view: the view that was searched.
-        view_age, queue_time, inference_time: [s]
+        view_age: age of the view when it was searched [s].
+        queue_time, inference_time: [s]
         model, raw_answer: model name with revision, and its text before parsing.
     """
 
@@ -110,5 +118,5 @@ class Answer:
     raw_answer: str = ""
 
     @classmethod
-    def error(cls, code: ErrorCode, message: str, **fields) -> Answer:
-        return cls(status=Status.ERROR, error_code=code, error_msg=message, **fields)
+    def error(cls, code: ErrorCode, message: str, model: str = "") -> Answer:
+        return cls(Status.ERROR, code, message, model=model)

@@ -3,36 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
+from roboref_core.errors import ErrorCode, ReferError
 
-class RegionType(IntEnum):
-    POINT = 0
-    BOX = 1
-    POSITION = 2
+MAX_REGIONS = 64
+"""Most marks of one query: every one is located, and drawn for the model."""
+MAX_TEXT = 10_000
+"""Most characters of a text in a query."""
 
 
 @dataclass(frozen=True)
-class MarkedRegion:
-    """Something that somebody marked in one view.
+class MarkedPoint:
+    """A pixel that somebody marked in one view.
 
     Attributes:
-        type: which of the fields below holds the mark.
-        label: how the text calls it ("A"); empty: a hint only.
-        view_id: view that the pixels refer to; empty: the view that is queried.
         point: (u, v) in the full-resolution colour image [pixel].
-        box: (u_min, v_min, u_max, v_max), both ends included [pixel].
-        position: (x, y, z) in ``frame_id`` [m].
-        frame_id: frame of ``position``; empty: the fixed frame.
+        view_id: view that the pixel refers to; empty: the view that is queried.
+        label: how the text calls it ("A"); empty: a hint only.
     """
 
-    type: RegionType
-    label: str = ""
+    point: tuple[float, float]
     view_id: str = ""
-    point: tuple[float, float] | None = None
-    box: tuple[float, float, float, float] | None = None
-    position: tuple[float, float, float] | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class MarkedBox:
+    """A box that somebody marked in one view.
+
+    Attributes:
+        box: (u_min, v_min, u_max, v_max), both ends included [pixel].
+        view_id, label: as of MarkedPoint.
+    """
+
+    box: tuple[float, float, float, float]
+    view_id: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class MarkedPosition:
+    """A place in space that somebody marked.
+
+    Attributes:
+        position: (x, y, z) in ``frame_id`` [m].
+        frame_id: frame of ``position``; empty: the fixed frame.
+        label: as of MarkedPoint.
+    """
+
+    position: tuple[float, float, float]
     frame_id: str = ""
+    label: str = ""
+
+
+MarkedRegion = MarkedPoint | MarkedBox | MarkedPosition
 
 
 @dataclass(frozen=True)
@@ -58,3 +82,17 @@ class Query:
     max_view_age: float | None = None
     timeout: float | None = None
     search_memory: bool = False
+
+
+def check_size(query: Query) -> None:
+    """Raise ReferError(INVALID_QUERY) beyond the limits: MAX_REGIONS marks, MAX_TEXT characters in any text."""
+    if len(query.regions) > MAX_REGIONS:
+        raise ReferError(
+            ErrorCode.INVALID_QUERY, f"a query may have {MAX_REGIONS} marked regions, found {len(query.regions)}"
+        )
+    texts = [query.text, query.view_id, query.target_frame]
+    for region in query.regions:
+        texts += [region.label, region.frame_id if isinstance(region, MarkedPosition) else region.view_id]
+    longest = max(map(len, texts))
+    if longest > MAX_TEXT:
+        raise ReferError(ErrorCode.INVALID_QUERY, f"a text of a query may have {MAX_TEXT} characters, found {longest}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field, replace
 
@@ -9,15 +10,20 @@ import numpy as np
 
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.geometry.pose import inverse, transform
+from roboref_core.models.model_answer import Outcome
 from roboref_core.models.pointing_model import Mark, PointingModel, PointingRequest, Prediction
 from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target
 from roboref_core.referring.frames import FrameLookup, lookup
-from roboref_core.referring.marks import resolve
-from roboref_core.referring.query import Query
+from roboref_core.referring.marks import mark_for_view, resolve
+from roboref_core.referring.query import Query, check_size
+from roboref_core.referring.registered import bring, candidates, surface_of_mark
 from roboref_core.views.locate import DepthSource, LocateConfig, locate
+from roboref_core.views.registration import FeatureCache, Registrar, RegistrarConfig, RegistrationMode
 from roboref_core.views.view import ImageError, View
 from roboref_core.views.view_buffer import SECOND, ViewBuffer
 from roboref_core.views.visibility import DepthTolerance, Visibility, point_visibility
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,16 +33,19 @@ class ReferConfig:
     Attributes:
         target_frame: frame of positions where the question names none; empty: the fixed frame.
         max_view_age: oldest acceptable newest view where the question names none [s].
+        max_future: how far a view's stamp may lie ahead of the clock [s].
         memory_views: most older views that one question may put to the model.
         ambiguity_ratio: a second place scoring at least this share of the first one's score ...
         ambiguity_distance: ... and this far from it makes the answer AMBIGUOUS [m].
         agreement_distance: the model agrees with geometry up to this distance in space [m] ...
         agreement_pixels: ... or in the picture, as a share of its diagonal, where there is no depth.
         locate, tolerance: how depth is read and compared.
+        registration: when a mark's view is registered to the searched one.
     """
 
     target_frame: str = ""
     max_view_age: float = 5.0
+    max_future: float = 1.0
     memory_views: int = 8
     ambiguity_ratio: float = 0.8
     ambiguity_distance: float = 0.3
@@ -44,6 +53,25 @@ class ReferConfig:
     agreement_pixels: float = 0.05
     locate: LocateConfig = field(default_factory=LocateConfig)
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)
+    registration: RegistrationMode = RegistrationMode.AUTO
+
+
+_FEATURES = FeatureCache()
+"""Of the whole process: its entries belong to images and end with them."""
+
+
+@dataclass(frozen=True)
+class Now:
+    """The present, by which the age of views is judged.
+
+    Attributes:
+        stamp_ns: in the clock of the stamps [ns].
+        steady: time.monotonic(), for the time since a view arrived [s]; None: only stamps count, as in simulated
+            time, which may stand still.
+    """
+
+    stamp_ns: int
+    steady: float | None = None
 
 
 def answer(
@@ -52,49 +80,65 @@ def answer(
     model: PointingModel,
     config: ReferConfig | None = None,
     frames: FrameLookup | None = None,
-    now_ns: int | None = None,
+    now: Now | None = None,
     deadline: float | None = None,
 ) -> Answer:
     """Answer ``query``. Never raises for what a question, an image or a model may bring: it is mapped to its code.
 
     Args:
         frames: transforms between frames other than the views' world frame; None: there are none.
-        now_ns: the present in the clock of the stamps [ns], for the age of the view; None: the newest stamp.
-        deadline: time.monotonic() at which the search of memory ends [s]; None: no limit.
+        now: the present, for the age of the view; None: the newest stamp.
+        deadline: time.monotonic() after which nobody waits [s]; the model is told, and the search of memory ends
+            with it; None: no limit.
     """
     config = config or ReferConfig()
-    view = None
-    known = {"model": model.name}
+    known = Answer(Status.ERROR, model=model.name)
     try:
-        view = _searched_view(query, buffer, config, now_ns)
-        known |= {"view": view, "view_age": _age(view, buffer, now_ns)}
-        marks = tuple(resolve(region, view, buffer, frames, config.locate) for region in query.regions)
+        check_size(query)
+        view = _searched_view(query, buffer)
+        known = replace(known, view=view, view_age=_age(view, now))
+        _check_age(query, known, config, now)
+        marks = tuple(resolve(region, view, buffer, config.locate) for region in query.regions)
         if not query.text.strip() and not marks:
             raise ReferError(ErrorCode.INVALID_QUERY, "the question has neither text nor a marked region")
         buffer.keep(view)
+        asked = tuple(mark_for_view(mark, view, frames) for mark in marks)
+        registrar = Registrar(RegistrarConfig(config.registration), _FEATURES)
+        between = candidates(view, marks, buffer)
+        brought = bring(asked, view, registrar, config.locate, between)
+        asked, view, config = brought.marks, brought.view, replace(config, locate=brought.locate)
         started = time.perf_counter()
-        prediction = _predict(model, _request(query, view, marks, config))
-        known |= {"inference_time": time.perf_counter() - started, "raw_answer": prediction.text}
-        if prediction.visible is None:
-            raise ReferError(ErrorCode.UNPARSABLE_ANSWER, f"{model.name} gave no point: {prediction.text[:200]!r}")
-        targets = _targets(query, view, prediction, config, frames) if prediction.visible else ()
-        known["check"] = _check(view, marks, prediction, targets, config, frames)
+        prediction = _predict(model, _request(query, view, asked, config, deadline))
+        known = replace(known, inference_time=time.perf_counter() - started, raw_answer=prediction.text)
+        if prediction.outcome is Outcome.UNPARSABLE:
+            raise ReferError(
+                ErrorCode.UNPARSABLE_ANSWER,
+                f"{model.name} gave no point ({prediction.reason or 'no reason given'}): {prediction.text[:200]!r}",
+            )
+        targets = _targets(query, view, prediction, config, frames)
+        check = _check(view, asked, prediction, targets, config, frames)
+        check = replace(check, registration=brought.registration, surface=surface_of_mark(asked, view))
+        known = replace(known, check=check)
         if targets:
             status, targets = _rank(targets, query, config)
-            return Answer(status=status, targets=targets, **known)
-        remembered = ()
+            return replace(known, status=status, targets=targets)
+        known = replace(known, status=Status.NOT_VISIBLE)
         if query.search_memory and not query.view_id:
-            remembered = _search_memory(query, view, marks, buffer, model, config, frames, deadline)
-        return Answer(status=Status.NOT_VISIBLE, last_known=remembered, **known)
+            remembered, unsearched = _search_memory(
+                query, view, marks, buffer, model, config, registrar, frames, deadline
+            )
+            known = replace(known, last_known=remembered, error_msg=unsearched)
+        return known
     except ReferError as error:
-        return Answer.error(error.code, str(error), **known)
+        return replace(known, error_code=error.code, error_msg=str(error))
     except ImageError as error:
-        return Answer.error(ErrorCode.IMAGE_INVALID, str(error), **known)
-    except Exception as error:  # A robot must get an answer: the unforeseen has a code of its own, and its text.
-        return Answer.error(ErrorCode.UNKNOWN, f"{type(error).__name__}: {error}", **known)
+        return replace(known, error_code=ErrorCode.IMAGE_INVALID, error_msg=str(error))
+    except Exception as error:  # A robot must get an answer: the unforeseen has a code of its own, and its traceback.
+        _log.exception("question %r failed", query.text[:200])
+        return replace(known, error_code=ErrorCode.UNKNOWN, error_msg=f"{type(error).__name__}: {error}")
 
 
-def _searched_view(query: Query, buffer: ViewBuffer, config: ReferConfig, now_ns: int | None) -> View:
+def _searched_view(query: Query, buffer: ViewBuffer) -> View:
     if query.view_id:
         view = buffer.get(query.view_id)
         if view is None:
@@ -107,22 +151,40 @@ def _searched_view(query: Query, buffer: ViewBuffer, config: ReferConfig, now_ns
         raise ReferError(
             ErrorCode.NO_VIEW, "no complete view has arrived yet: colour, depth and camera info with matching stamps"
         )
-    limit = config.max_view_age if query.max_view_age is None else query.max_view_age
-    age = _age(view, buffer, now_ns)
-    if age > limit:
-        raise ReferError(ErrorCode.VIEW_STALE, f"the newest view is {age:.2f} s old, accepted are {limit:.2f} s")
     return view
 
 
-def _age(view: View, buffer: ViewBuffer, now_ns: int | None) -> float:
-    if now_ns is None:
-        newest = buffer.newest()
-        now_ns = view.stamp_ns if newest is None else newest.stamp_ns
-    return max((now_ns - view.stamp_ns) / SECOND, 0.0)
+def _age(view: View, now: Now | None) -> float:
+    """By its stamp or by its arrival, whichever is more [s]: the clock of a camera that died may be ahead."""
+    if now is None:
+        return 0.0
+    age = max((now.stamp_ns - view.stamp_ns) / SECOND, 0.0)
+    return age if now.steady is None or view.arrival is None else max(age, now.steady - view.arrival)
 
 
-def _request(query: Query, view: View, marks: tuple[Mark, ...], config: ReferConfig) -> PointingRequest:
-    return PointingRequest(query.text, view, marks, max(query.max_targets, 1), config.locate, config.tolerance)
+def _check_age(query: Query, known: Answer, config: ReferConfig, now: Now | None) -> None:
+    if query.view_id or now is None or known.view is None:
+        return
+    limit = config.max_view_age if query.max_view_age is None else query.max_view_age
+    if known.view_age > limit:
+        raise ReferError(
+            ErrorCode.VIEW_STALE, f"the newest view is {known.view_age:.2f} s old, accepted are {limit:.2f} s"
+        )
+    ahead = (known.view.stamp_ns - now.stamp_ns) / SECOND
+    if ahead > config.max_future:
+        raise ReferError(
+            ErrorCode.CLOCK_MISMATCH,
+            f"the newest view's stamp lies {ahead:.2f} s in the future, accepted are {config.max_future:.2f} s: the "
+            "camera's clock and this computer's differ",
+        )
+
+
+def _request(
+    query: Query, view: View, marks: tuple[Mark, ...], config: ReferConfig, deadline: float | None
+) -> PointingRequest:
+    return PointingRequest(
+        query.text, view, marks, max(query.max_targets, 1), config.locate, config.tolerance, deadline
+    )
 
 
 def _predict(model: PointingModel, request: PointingRequest) -> Prediction:
@@ -133,7 +195,15 @@ def _predict(model: PointingModel, request: PointingRequest) -> Prediction:
     except MemoryError as error:
         raise ReferError(ErrorCode.OUT_OF_MEMORY, f"{model.name}: {error}") from error
     except Exception as error:
+        _log.exception("%s failed", model.name)
         raise ReferError(ErrorCode.INFERENCE_FAILED, f"{model.name}: {type(error).__name__}: {error}") from error
+
+
+def _is_covariance(matrix: np.ndarray) -> bool:
+    """Whether a square matrix is finite, symmetric and positive semidefinite."""
+    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-12):
+        return False
+    return bool(np.linalg.eigvalsh(matrix).min() >= -1e-9 * max(float(np.trace(matrix)), 0.0))
 
 
 def _targets(
@@ -143,31 +213,43 @@ def _targets(
     targets = []
     for i, pixel in enumerate(prediction.points):
         covariance = None if prediction.point_covariance is None else prediction.point_covariance[i]
-        place = locate(view, pixel, covariance, config.locate)
         target = Target(
             pixel=(float(pixel[0]), float(pixel[1])),
             frame_id=frame,
             stamp_ns=view.stamp_ns,
             score=-1.0 if prediction.scores is None else float(prediction.scores[i]),
         )
-        if place.source != DepthSource.NONE:
-            T = _from_view(place.in_world, view, frame, frames)
-            target = replace(
-                target,
-                position=transform(T, place.point),
-                covariance=T[:3, :3] @ place.covariance @ T[:3, :3].T,
-                depth_source=place.source,
-                depth=place.depth,
-                depth_spread=place.spread,
-            )
-        targets.append(target)
+        targets.append(_located(target, view, covariance, config, frames))
     return tuple(targets)
+
+
+def _located(
+    target: Target, view: View, covariance: np.ndarray | None, config: ReferConfig, frames: FrameLookup | None
+) -> Target:
+    """The target with its position in its frame; as it is where there is no depth."""
+    # In the camera's own frame its pose, and the error of it, play no part.
+    seen = view.with_pose(None) if target.frame_id == view.frame_id else view
+    place = locate(seen, target.pixel, covariance, config.locate)
+    if place.source == DepthSource.NONE or place.point is None or place.covariance is None:
+        return target
+    T = _from_view(place.in_world, view, target.frame_id, frames)
+    position, position_covariance = transform(T, place.point), T[:3, :3] @ place.covariance @ T[:3, :3].T
+    if not np.isfinite(position).all() or not _is_covariance(position_covariance):
+        return target  # Nothing vouches for it.
+    return replace(
+        target,
+        position=position,
+        covariance=position_covariance,
+        depth_source=place.source,
+        depth=place.depth,
+        depth_spread=place.spread,
+    )
 
 
 def _from_view(in_world: bool, view: View, frame: str, frames: FrameLookup | None) -> np.ndarray:
     """Transform into ``frame`` of a point that the view gives in its world frame, or without a pose in its own."""
     if in_world:
-        if frame == view.frame_id:
+        if frame == view.frame_id and view.T_world_camera is not None:
             return inverse(view.T_world_camera)
         return lookup(frames, frame, view.world_frame, view.stamp_ns)
     if frame == view.frame_id:
@@ -210,12 +292,13 @@ def _check(
     frames: FrameLookup | None,
 ) -> GeometricCheck:
     """What depth and poses say of the one mark, against what the model says."""
-    if len(marks) != 1 or marks[0].position is None or view.T_world_camera is None:
+    place = marks[0].place if len(marks) == 1 else None
+    if place is None or view.T_world_camera is None:
         return GeometricCheck()
-    names, pixels = point_visibility(marks[0].position, view, config.tolerance)
+    names, pixels = point_visibility(place.position, view, config.tolerance)
     visibility, pixel = names[0], pixels[0]
     expected = (float(pixel[0]), float(pixel[1])) if np.isfinite(pixel).all() else None
-    if not prediction.visible:
+    if prediction.outcome is Outcome.NOT_VISIBLE:
         hidden = visibility in (Visibility.OUT_OF_FRUSTUM, Visibility.OCCLUDED)
         verdict = {Visibility.VISIBLE: Agreement.DISAGREES}.get(visibility, Agreement.UNDECIDED)
         return GeometricCheck(Agreement.AGREES if hidden else verdict, visibility, expected)
@@ -223,7 +306,7 @@ def _check(
     distance = float("nan")
     if targets and targets[0].position is not None:
         T = _from_view(True, view, targets[0].frame_id, frames)
-        distance = float(np.linalg.norm(targets[0].position - transform(T, marks[0].position)))
+        distance = float(np.linalg.norm(targets[0].position - transform(T, place.position)))
     if visibility in (Visibility.UNKNOWN, Visibility.CONFLICT):
         verdict = Agreement.UNDECIDED
     elif visibility != Visibility.VISIBLE:
@@ -245,33 +328,48 @@ def _search_memory(
     buffer: ViewBuffer,
     model: PointingModel,
     config: ReferConfig,
+    registrar: Registrar,
     frames: FrameLookup | None,
     deadline: float | None,
-) -> tuple[LastKnown, ...]:
-    """The newest older view in which the model finds it, if any.
+) -> tuple[tuple[LastKnown, ...], str]:
+    """The newest older view in which the model finds it, if any, and why other views could not be searched.
 
     Where the mark's place is known only views that could see it are asked. A view that fails (a broken
-    image, an unparsable answer) is passed over: the answer for the present view stands without it.
+    image, an unparsable answer, a world frame that nothing links) is passed over: the answer for the present view
+    stands without it.
     """
-    position = marks[0].position if len(marks) == 1 else None
     older = [v for v in buffer.views() if v.stamp_ns < searched.stamp_ns and v.T_world_camera is not None]
     asked = 0
+    failures: list[str] = []
     for view in older:
-        if asked == config.memory_views or (deadline is not None and time.monotonic() >= deadline):
+        if asked == config.memory_views:
+            break
+        if deadline is not None and time.monotonic() >= deadline:
+            failures.append("the time was up")
             break
         try:
-            if position is not None:
-                names, _ = point_visibility(position, view, config.tolerance)
+            there = tuple(mark_for_view(mark, view, frames) for mark in marks)
+            place = there[0].place if len(there) == 1 else None
+            if place is not None:
+                names, _ = point_visibility(place.position, view, config.tolerance)
                 if names[0] not in (Visibility.VISIBLE, Visibility.UNKNOWN):
                     continue
             asked += 1
-            prediction = _predict(model, _request(query, view, marks, config))
-            if not prediction.visible:
-                continue
+            there = bring(there, view, registrar, config.locate).marks
+            prediction = _predict(model, _request(query, view, there, config, deadline))
             targets = _targets(query, view, prediction, config, frames)
-        except (ReferError, ImageError):
+        except (ReferError, ImageError) as error:
+            failures.append(f"view {view.view_id}: {error}")
             continue
         found = [t for t in targets if t.position is not None][: max(query.max_targets, 1)]
         if found:
-            return tuple(LastKnown(view.view_id, target) for target in found)
-    return ()
+            return tuple(LastKnown(view.view_id, target) for target in found), _unsearched(failures)
+    return (), _unsearched(failures)
+
+
+def _unsearched(failures: list[str]) -> str:
+    if not failures:
+        return ""
+    text = f"memory not searched in full, {len(failures)} of its views failed, the newest: {failures[0]}"
+    _log.warning(text)
+    return text

@@ -7,11 +7,12 @@ import pytest
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.geometry.camera import Camera
 from roboref_core.geometry.pose import look_at, pose, transform
-from roboref_core.models.pointing_model import Prediction
+from roboref_core.models.model_answer import Outcome
+from roboref_core.models.pointing_model import PositionMark, Prediction
 from roboref_core.models.reprojection import ReprojectionModel
 from roboref_core.referring.answer import Agreement, Status
-from roboref_core.referring.query import MarkedRegion, Query, RegionType
-from roboref_core.referring.refer import ReferConfig, answer
+from roboref_core.referring.query import MarkedBox, MarkedPoint, MarkedPosition, Query
+from roboref_core.referring.refer import Now, ReferConfig, answer
 from roboref_core.views.locate import DepthSource
 from roboref_core.views.view import LazyImage
 from roboref_core.views.view_buffer import SECOND, ViewBuffer, ViewBufferConfig
@@ -42,10 +43,10 @@ class Answering:
 
 
 def found(*pixels, scores=None):
-    return Prediction("[...]", np.array(pixels, float), True, scores=scores)
+    return Prediction("[...]", Outcome.VISIBLE, np.array(pixels, float), scores=scores)
 
 
-NOT_VISIBLE = Prediction("NOT_VISIBLE", visible=False)
+NOT_VISIBLE = Prediction("NOT_VISIBLE", Outcome.NOT_VISIBLE)
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def add(room, buffer, T, seconds, **fields):
 
 
 def point(view, pixel, **fields):
-    return MarkedRegion(RegionType.POINT, view_id=view.view_id, point=pixel, **fields)
+    return MarkedPoint(pixel, view.view_id, **fields)
 
 
 def test_a_mark_in_one_view_is_found_in_another(room, buffer):
@@ -85,12 +86,10 @@ def test_a_mark_in_one_view_is_found_in_another(room, buffer):
 def test_box_and_position_marks_find_the_same_object(room, buffer):
     a = add(room, buffer, A, 0)
     add(room, buffer, B, 1)
-    box = MarkedRegion(RegionType.BOX, view_id=a.view_id, box=(55, 35, 105, 85))
+    box = MarkedBox((55, 35, 105, 85), a.view_id)
     by_box = answer(Query("that", regions=(box,)), buffer, ReprojectionModel())
     top = (0.0, 0.0, 1.0)
-    by_place = answer(
-        Query("", regions=(MarkedRegion(RegionType.POSITION, position=top),)), buffer, ReprojectionModel()
-    )
+    by_place = answer(Query("", regions=(MarkedPosition(top),)), buffer, ReprojectionModel())
     assert by_box.status == by_place.status == Status.FOUND
     assert abs(np.linalg.norm(by_box.targets[0].position - CENTRE) - 0.5) < 0.02
     assert np.linalg.norm(by_place.targets[0].position - top) < 0.05
@@ -99,14 +98,14 @@ def test_box_and_position_marks_find_the_same_object(room, buffer):
 def test_a_position_is_shown_to_the_model_where_it_projects(room, buffer):
     view = add(room, buffer, A, 0)
     model = Answering(found((79.5, 59.5)))
-    answer(Query("that", regions=(MarkedRegion(RegionType.POSITION, position=CENTRE),)), buffer, model)
+    answer(Query("that", regions=(MarkedPosition(CENTRE),)), buffer, model)
     (mark,) = model.requests[0].marks
     assert mark.view is view
     np.testing.assert_allclose(mark.pixel, (79.5, 59.5))
-    behind = MarkedRegion(RegionType.POSITION, position=(-2.9, 0.0, 1.0))
+    behind = MarkedPosition((-2.9, 0.0, 1.0))
     answer(Query("that", regions=(behind,)), buffer, model)
     (mark,) = model.requests[1].marks
-    assert (mark.view, mark.pixel) == (None, None)
+    assert isinstance(mark, PositionMark)
 
 
 @pytest.mark.parametrize(
@@ -225,21 +224,21 @@ def test_bad_questions_each_have_their_code(room, buffer):
     assert code == ErrorCode.INVALID_QUERY
     assert "words" in text
     assert refused(Query("it", view_id="gone"), buffer)[0] == ErrorCode.VIEW_NOT_FOUND
-    missing = MarkedRegion(RegionType.POINT, view_id="gone", point=(1, 1))
+    missing = MarkedPoint((1, 1), "gone")
     assert refused(Query("it", regions=(missing,)), buffer)[0] == ErrorCode.VIEW_NOT_FOUND
     for pixel in [(-1.0, 5.0), (160.0, 5.0), (5.0, 120.0), (float("nan"), 5.0)]:
         code, text = refused(Query("it", regions=(point(a, pixel),)), buffer)
         assert code == ErrorCode.INVALID_QUERY
         assert "160x120" in text
-    inside_out = MarkedRegion(RegionType.BOX, view_id=a.view_id, box=(50, 50, 40, 60))
+    inside_out = MarkedBox((50, 50, 40, 60), a.view_id)
     assert refused(Query("it", regions=(inside_out,)), buffer)[0] == ErrorCode.INVALID_QUERY
-    nowhere = MarkedRegion(RegionType.POSITION, position=(np.nan, 0, 0))
+    nowhere = MarkedPosition((np.nan, 0, 0))
     assert refused(Query("it", regions=(nowhere,)), buffer)[0] == ErrorCode.INVALID_QUERY
     two = (point(a, (79.0, 58.0)), point(a, (70.0, 58.0)))
     assert refused(Query("it", regions=two), buffer)[0] == ErrorCode.INVALID_QUERY
     now = 60 * SECOND
-    assert refused(Query("it", regions=two[:1]), buffer, now_ns=now)[0] == ErrorCode.VIEW_STALE
-    asked = answer(Query("it", regions=two[:1], max_view_age=100.0), buffer, ReprojectionModel(), now_ns=now)
+    assert refused(Query("it", regions=two[:1]), buffer, now=Now(now))[0] == ErrorCode.VIEW_STALE
+    asked = answer(Query("it", regions=two[:1], max_view_age=100.0), buffer, ReprojectionModel(), now=Now(now))
     assert asked.status == Status.FOUND
     assert asked.view_age == pytest.approx(60.0)
 
@@ -264,7 +263,7 @@ def test_a_mark_in_a_view_without_pose(room, buffer):
         (RuntimeError("cuda"), ErrorCode.INFERENCE_FAILED),
         (ValueError("nan"), ErrorCode.INFERENCE_FAILED),
         (ReferError(ErrorCode.TIMEOUT, "slow server"), ErrorCode.TIMEOUT),
-        (Prediction("I cannot say"), ErrorCode.UNPARSABLE_ANSWER),
+        (Prediction("I cannot say", Outcome.UNPARSABLE), ErrorCode.UNPARSABLE_ANSWER),
     ],
 )
 def test_model_failures_are_mapped(room, buffer, failure, code):
@@ -336,3 +335,115 @@ def test_how_depth_is_compared_reaches_the_model(room, buffer):
     assert answer(query, buffer, ReprojectionModel()).status == Status.NOT_VISIBLE
     lenient = ReferConfig(tolerance=DepthTolerance(a=2.0))
     assert answer(query, buffer, ReprojectionModel(), lenient).status == Status.FOUND
+
+
+class Linked:
+    """Frames of which some are linked by a fixed offset; others by nothing."""
+
+    def __init__(self, **offsets):
+        self.offsets = offsets
+
+    def lookup(self, target_frame, source_frame, stamp_ns):
+        if not {target_frame, source_frame} <= self.offsets.keys():
+            raise ReferError(ErrorCode.TF_ERROR, f"nothing links {source_frame!r} and {target_frame!r}")
+        return pose(np.eye(3), np.subtract(self.offsets[target_frame], self.offsets[source_frame]))
+
+
+OFFSET = np.array([0.5, 0.0, 0.0])
+FRAMES = Linked(world=(0, 0, 0), odom3=OFFSET)
+
+
+def add_in_another_world(room, buffer, T, seconds):
+    """The same room, seen with poses in a frame whose origin lies elsewhere."""
+    view = room.view(T, view_id=buffer.next_id(), stamp_ns=int(seconds * SECOND))
+    view = view.with_pose(pose(np.eye(3), OFFSET) @ T, "odom3")
+    buffer.add(view)
+    return view
+
+
+@pytest.mark.parametrize("kind", ["point", "box", "position"])
+def test_a_mark_of_another_world_frame_is_transformed(room, buffer, kind):
+    a = add(room, buffer, A, 0)
+    add_in_another_world(room, buffer, B, 1)
+    marks = {
+        "point": point(a, (74.0, 52.0)),
+        "box": MarkedBox((55, 35, 105, 85), a.view_id),
+        "position": MarkedPosition((0.0, 0.0, 1.0), "world"),
+    }
+    same = ViewBuffer(buffer.config)
+    for view in (a, room.view(B, view_id="b", stamp_ns=SECOND)):
+        same.add(view)
+    expected = answer(Query("", regions=(marks[kind],)), same, ReprojectionModel()).targets[0]
+    reply = answer(Query("", regions=(marks[kind],)), buffer, ReprojectionModel(), frames=FRAMES)
+    assert (reply.status, reply.targets[0].frame_id) == (Status.FOUND, "odom3")
+    np.testing.assert_allclose(reply.targets[0].position - OFFSET, expected.position, atol=1e-6)
+    np.testing.assert_allclose(reply.targets[0].covariance, expected.covariance, rtol=1e-6)
+    assert reply.check.agreement == Agreement.AGREES
+    there = answer(Query("", regions=(marks[kind],), target_frame="world"), buffer, ReprojectionModel(), frames=FRAMES)
+    np.testing.assert_allclose(there.targets[0].position, expected.position, atol=1e-6)
+
+
+@pytest.mark.parametrize("frames", [None, Linked(world=(0, 0, 0))], ids=["no frames", "not linked"])
+def test_world_frames_that_nothing_links_are_named(room, buffer, frames):
+    a = add(room, buffer, A, 0)
+    add_in_another_world(room, buffer, B, 1)
+    for model in (ReprojectionModel(), Answering(found((79.0, 58.0)))):
+        reply = answer(Query("it", regions=(point(a, (74.0, 52.0)),)), buffer, model, frames=frames)
+        assert (reply.error_code, reply.targets) == (ErrorCode.TF_ERROR, ())
+        assert "'world'" in reply.error_msg and "'odom3'" in reply.error_msg
+
+
+def test_memory_of_another_world_frame(room, buffer):
+    a = add(room, buffer, A, 0)
+    query = Query("it", regions=(point(a, (74.0, 52.0)),), search_memory=True)
+    add_in_another_world(room, buffer, AWAY, 1)
+    reply = answer(query, buffer, ReprojectionModel(), ReferConfig(target_frame="odom3"), FRAMES)
+    assert [known.view_id for known in reply.last_known] == [a.view_id]
+    np.testing.assert_allclose(reply.last_known[0].target.position, room.point(a, (74.0, 52.0)) + OFFSET, atol=0.01)
+    assert reply.error_msg == ""
+    words = answer(
+        Query("ball", search_memory=True, target_frame="odom3"), buffer, Answering(NOT_VISIBLE, found((74.0, 52.0)))
+    )
+    assert (words.status, words.last_known) == (Status.NOT_VISIBLE, ())
+    assert "'world'" in words.error_msg and "'odom3'" in words.error_msg, "nothing is swallowed"
+
+
+def test_a_camera_that_died_gets_old_even_if_its_clock_is_ahead(room, buffer):
+    query = Query("it", max_view_age=5.0)
+    view = room.view(A, view_id="a", stamp_ns=100 * SECOND)
+    view.arrival = 1000.0
+    buffer.add(view)
+    model = Answering(found((79.0, 58.0)))
+    fresh = answer(query, buffer, model, now=Now(100 * SECOND, 1001.0))
+    assert (fresh.status, fresh.view_age) == (Status.FOUND, 1.0)
+    silent = answer(query, buffer, model, now=Now(100 * SECOND, 1008.0))
+    assert silent.error_code == ErrorCode.VIEW_STALE
+    ahead = answer(query, buffer, model, now=Now(98 * SECOND, 1001.0))
+    assert ahead.error_code == ErrorCode.CLOCK_MISMATCH and "2.00 s in the future" in ahead.error_msg
+    assert answer(Query("it", view_id="a"), buffer, model, now=Now(98 * SECOND, 2000.0)).status == Status.FOUND
+
+
+def test_limits_of_a_query(room, buffer):
+    a = add(room, buffer, A, 0)
+    assert refused(Query("it", regions=(point(a, (1.0, 1.0)),) * 65), buffer)[0] == ErrorCode.INVALID_QUERY
+    assert refused(Query("x" * 10_001), buffer)[0] == ErrorCode.INVALID_QUERY
+
+
+def test_the_deadline_reaches_the_model(room, buffer):
+    add(room, buffer, A, 0)
+    model = Answering(found((79.0, 58.0)))
+    deadline = time.monotonic() + 7
+    answer(Query("it"), buffer, model, deadline=deadline)
+    assert model.requests[0].deadline == deadline
+
+
+def test_the_unforeseen_leaves_a_traceback(room, buffer, caplog):
+    add(room, buffer, A, 0)
+
+    class Broken:
+        def lookup(self, *_):
+            raise AttributeError("no such thing")
+
+    code, text = refused(Query("it", target_frame="map"), buffer, Answering(found((79.0, 58.0))), frames=Broken())
+    assert (code, text) == (ErrorCode.UNKNOWN, "AttributeError: no such thing")
+    assert caplog.records[-1].exc_info

@@ -5,6 +5,7 @@ The executor thread hands over references and returns. Nothing here decodes an i
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -12,21 +13,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.geometry.camera import Camera
+from roboref_core.views.depth_registration import register_depth, registered_camera
+from roboref_core.views.stamp_order import Sorted, StampOrder
 from roboref_core.views.view import LazyImage, View
+from roboref_core.views.view_buffer import SECOND
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from roboref_ros.conversions import camera_from_info, stamp_ns
-from roboref_ros.image_conversion import (
-    COLOR_ENCODINGS,
-    DEPTH_ENCODINGS,
-    color_from_message,
-    depth_from_message,
-    raw_size,
-)
+from roboref_ros.image_conversion import color_from_message, depth_from_message, image_size
+from roboref_ros.intake.diagnosis import Diagnosis, IntakeFacts, StreamFacts, diagnose
+from roboref_ros.intake.measuring import StreamMeter, nearest_gap
 from roboref_ros.intake.pairing import COLOR, DEPTH, StampPairer
 from roboref_ros.poses.base import PoseSource
+
+_log = logging.getLogger(__name__)
 
 # How often a source that cannot notify is asked again [s].
 _POLL = 0.01
@@ -43,9 +46,18 @@ class StreamTopics(NamedTuple):
 
 
 @dataclass(frozen=True)
+class _Received:
+    """An image, and when it arrived: steady [s]."""
+
+    stream: int
+    message: Image | CompressedImage
+    arrival: float
+
+
+@dataclass(frozen=True)
 class _Pair:
-    color: Image | CompressedImage
-    depth: Image | CompressedImage
+    color: _Received
+    depth: _Received
     deadline: float
 
 
@@ -57,11 +69,15 @@ class Intake:
 
     Args:
         topics: of colour and depth.
+        max_backwards_ns: how far stamps may come out of order; beyond it they are outliers or a clock jump [ns].
+        clock: the node's clock [ns].
         next_id: gives the id of the next view.
         on_view: called with every view, in the intake's thread.
-        on_problem: called with what kept a pair from becoming a view, or its pose from being used.
+        on_problem: called with what kept a pair from becoming a view.
+        on_pose_problem: called with what kept a view from getting its pose.
         on_clear: called when all earlier messages are dropped, in the intake's thread.
-        depth_info_expected: whether somebody publishes camera infos for depth.
+        publishers: number of publishers of a topic.
+        depth_pose: T_color_depth of two optical frames, without waiting; None: not known (yet).
         timeout: longest wait [s].
 
     Attributes:
@@ -75,28 +91,36 @@ class Intake:
         pairer: StampPairer,
         poses: PoseSource,
         topics: tuple[StreamTopics, StreamTopics],
+        max_backwards_ns: int,
+        clock: Callable[[], int],
         next_id: Callable[[], str],
         on_view: Callable[[View], None],
         on_problem: Callable[[ReferError], None],
+        on_pose_problem: Callable[[str], None],
         on_clear: Callable[[], None],
-        depth_info_expected: Callable[[], bool],
+        publishers: Callable[[str], int],
+        depth_pose: Callable[[str, str], np.ndarray | None],
         timeout: float,
     ):
         self.pairer = pairer
         self.problem: ReferError | None = None
         self.pose_problem = ""
-        self._received = [0, 0]
         self.overflowed = 0
+        self._meters = StreamMeter(), StreamMeter()
+        self._order: StampOrder[_Received] = StampOrder(max_backwards_ns)
         self._poses = poses
         self._topics = topics
+        self._clock = clock
         self._next_id = next_id
         self._on_view = on_view
         self._on_problem = on_problem
+        self._on_pose_problem = on_pose_problem
         self._on_clear = on_clear
-        self._depth_info_expected = depth_info_expected
+        self._publishers = publishers
+        self._depth_pose = depth_pose
         self._timeout = timeout
         self._infos: list[CameraInfo | None] = [None, None]
-        self._inbox: deque[tuple[int, Image | CompressedImage]] = deque()
+        self._inbox: deque[tuple[_Received, int]] = deque()
         self._pending: deque[_Pair] = deque()
         self._changed = threading.Condition()
         self._cleared = self._closed = False
@@ -111,13 +135,16 @@ class Intake:
             if len(self._inbox) >= _MAX_INBOX:
                 self._inbox.popleft()
                 self.overflowed += 1
-            self._inbox.append((stream, message))
+            self._inbox.append((_Received(stream, message, time.monotonic()), self._clock()))
             self._changed.notify()
 
     def put_info(self, stream: int, message: CameraInfo) -> None:
         """From the executor thread: the newest camera info of a stream."""
         self._infos[stream] = message
         self.wake()
+
+    def has_info(self, stream: int) -> bool:
+        return self._infos[stream] is not None
 
     def wake(self) -> None:
         """A pose or a camera info has arrived, which a pair may be waiting for."""
@@ -136,32 +163,53 @@ class Intake:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
-    def diagnosis(self) -> str:
-        """Why there has been no view since the last one, for a person."""
-        if self.problem is not None:
-            return str(self.problem)
-        color, depth = (topics.image for topics in self._topics)
-        received = self._received
-        if not any(received):
-            return f"no image arrives on {color} nor on {depth}"
-        if not all(received):
-            silent, other = (color, depth) if not received[COLOR] else (depth, color)
-            return f"{sum(received)} images have arrived on {other}, but none on {silent}"
-        if self._pending:
-            return f"waiting for camera info on {self._topics[COLOR].info} and for a pose on {self._poses.topic}"
-        return (
-            f"{received[COLOR]} images on {color} and {received[DEPTH]} on {depth}, but no two with stamps within "
-            f"{self.pairer.slop_ns * 1e-9:g} s of each other (sync.slop)"
+    def facts(self, simulated: bool = False) -> IntakeFacts:
+        """What has been measured until now. Args: simulated: whether the clock follows /clock."""
+        now = time.monotonic()
+        color, depth = (
+            StreamFacts(
+                topics.image,
+                topics.info,
+                meter.count,
+                meter.rate,
+                meter.silence(now),
+                meter.delay,
+                self._publishers(topics.image),
+                unpaired,
+                meter.outliers,
+            )
+            for topics, meter, unpaired in zip(self._topics, self._meters, self.pairer.dropped, strict=True)
         )
+        return IntakeFacts(
+            color,
+            depth,
+            self.pairer.paired,
+            nearest_gap(*self._meters),
+            self.pairer.slop_ns / SECOND,
+            self.pairer.queue_size,
+            self.overflowed,
+            len(self._pending),
+            self.problem,
+            self._poses.topic,
+            self.pose_problem,
+            simulated,
+            self._clock() / SECOND,
+        )
+
+    def diagnosis(self, simulated: bool = False) -> Diagnosis:
+        """Why the newest view is missing or old."""
+        return diagnose(self.facts(simulated))
 
     def summary(self) -> str:
         """What has become of all images, for a person."""
         color, depth = self.pairer.dropped
+        outliers = sum(meter.outliers for meter in self._meters)
         return (
             f"{self.pairer.paired} pairs; without partner: {color} colour and {depth} depth images; "
-            f"dropped because too many came at once: {self.overflowed}"
+            f"dropped because too many came at once: {self.overflowed}; because of their stamps: {outliers}"
         )
 
     def _run(self) -> None:
@@ -174,25 +222,44 @@ class Intake:
                 inbox, self._inbox = self._inbox, deque()
                 cleared, self._cleared = self._cleared, False
             if cleared:
-                self.pairer.clear()
-                self._pending.clear()
-                self._on_clear()
+                self._order.clear()
+                self._clear()
             now = time.monotonic()
-            for stream, message in inbox:
-                self._received[stream] += 1
-                self._enqueue(self.pairer.add(stream, stamp_ns(message.header.stamp), message, now), now)
+            for received, clock_ns in inbox:
+                stamp = stamp_ns(received.message.header.stamp)
+                self._meters[received.stream].add(stamp, received.arrival, clock_ns)
+                self._pair(self._order.add(stamp, received, clock_ns), now)
+            if self._order.waiting:
+                self._pair(self._order.poll(self._clock()), now)
             self._enqueue(self.pairer.poll(now), now)
             while self._pending and self._finish(self._pending[0], final=now >= self._pending[0].deadline):
                 self._pending.popleft()
 
+    def _clear(self) -> None:
+        self.pairer.clear()
+        self._pending.clear()
+        for meter in self._meters:
+            meter.clear()
+        self._on_clear()
+
+    def _pair(self, ordered: Sorted[_Received], now: float) -> None:
+        if ordered.jumped:
+            self._clear()
+        for received in ordered.rejected:
+            self._meters[received.stream].outliers += 1
+        for stamp, received in ordered.accepted:
+            self._enqueue(self.pairer.add(received.stream, stamp, received, now), now)
+
     def _next_wait(self) -> float | None:
-        deadlines = [self.pairer.next_deadline()]
+        first = self.pairer.next_deadline()
+        deadlines = [] if first is None else [first]
+        if self._order.waiting:
+            deadlines.append(time.monotonic() + _POLL)
         if self._pending:
             deadlines += [self._pending[0].deadline, time.monotonic() + _POLL]
-        deadlines = [deadline for deadline in deadlines if deadline is not None]
         return max(min(deadlines) - time.monotonic(), 0.0) if deadlines else None
 
-    def _enqueue(self, pairs: list, now: float) -> None:
+    def _enqueue(self, pairs: list[tuple[_Received, _Received]], now: float) -> None:
         for color, depth in pairs:
             if len(self._pending) >= _MAX_PENDING:
                 self._finish(self._pending.popleft(), final=True)
@@ -205,27 +272,31 @@ class Intake:
             if view is None:
                 return False
             self.problem = None
-            self._received = [0, 0]
             self._on_view(view)
         except ReferError as error:
             if not final and error.code == ErrorCode.CAMERA_INFO_INVALID:
                 return False
-            self._reject(error)
+            self.problem = error
+            self._on_problem(error)
         except Exception as error:  # One view must not end the stream.
-            self._reject(ReferError(ErrorCode.UNKNOWN, f"view not taken: {type(error).__name__}: {error}"))
+            _log.exception("view not taken")
+            self.problem = ReferError(ErrorCode.UNKNOWN, f"view not taken: {type(error).__name__}: {error}")
+            self._on_problem(self.problem)
         return True
 
-    def _reject(self, error: ReferError) -> None:
-        self.problem = error
-        self._on_problem(error)
-
     def _view(self, pair: _Pair, final: bool) -> View | None:
-        color, depth = pair.color, pair.depth
+        color, depth = pair.color.message, pair.depth.message
         stamp, frame = stamp_ns(color.header.stamp), color.header.frame_id
-        color_size = self._size(COLOR, color, COLOR_ENCODINGS)
-        depth_size = self._size(DEPTH, depth, DEPTH_ENCODINGS)
-        camera = self._camera(COLOR, color_size)
-        depth_camera = self._depth_camera(camera, depth_size, final)
+        color_size, depth_size = self._size(COLOR, color), self._size(DEPTH, depth)
+        camera = self._camera(COLOR, color_size, frame)
+        depth_camera = self._depth_camera(camera, depth_size, depth.header.frame_id, frame, final)
+        T_color_depth = None
+        if depth.header.frame_id != frame:
+            T_color_depth = self._depth_pose(frame, depth.header.frame_id)
+            if T_color_depth is None:
+                if not final:
+                    return None
+                raise self._unregistered(frame, depth.header.frame_id)
         try:
             pose = self._poses.camera_pose(stamp, frame, final)
             if pose is None and not final:
@@ -234,50 +305,70 @@ class Intake:
         except ValueError as error:
             pose, self.pose_problem = None, str(error)
         if self.pose_problem:
-            self._on_problem(ReferError(ErrorCode.TF_ERROR, self.pose_problem))
-        if depth.header.frame_id != frame:
-            self._on_problem(
-                ReferError(
-                    ErrorCode.IMAGE_INVALID,
-                    f"{self._topics[COLOR].image} is in frame {frame!r}, {self._topics[DEPTH].image} in "
-                    f"{depth.header.frame_id!r}: depth must be registered to colour",
-                )
-            )
+            self._on_pose_problem(self.pose_problem)
+        read, seen_by = _depth_reader(depth, depth_camera, camera, T_color_depth)
         return View(
             view_id=self._next_id(),
             stamp_ns=stamp,
             color=LazyImage(lambda: color_from_message(color), len(color.data)),
             camera=camera,
-            depth=LazyImage(lambda: depth_from_message(depth), len(depth.data)),
-            depth_camera=depth_camera,
+            depth=LazyImage(read, len(depth.data)),
+            depth_camera=seen_by,
             T_world_camera=pose.T_world_camera if pose else None,
             frame_id=frame,
             world_frame=pose.world_frame if pose else self._poses.world_frame,
+            arrival=max(pair.color.arrival, pair.depth.arrival),
         )
 
-    def _size(self, stream: int, image: Image | CompressedImage, encodings) -> tuple[int, int] | None:
-        """(height, width); None if only decoding would tell."""
+    def _unregistered(self, frame: str, depth_frame: str) -> ReferError:
+        return ReferError(
+            ErrorCode.IMAGE_INVALID,
+            f"{self._topics[COLOR].image} is in frame {frame!r}, {self._topics[DEPTH].image} in {depth_frame!r}, and "
+            "nothing tells where one is in the other: use the driver's registered depth, or give the transform by TF "
+            "or by depth.extrinsics",
+        )
+
+    def _size(self, stream: int, image: Image | CompressedImage) -> tuple[int, int]:
+        """(height, width), from headers alone."""
         try:
-            return None if isinstance(image, CompressedImage) else raw_size(image, encodings)
+            return image_size(image, depth=stream == DEPTH)
         except ValueError as error:
             raise ReferError(ErrorCode.IMAGE_INVALID, f"{self._topics[stream].image}: {error}") from error
 
-    def _camera(self, stream: int, size: tuple[int, int] | None) -> Camera:
+    def _camera(self, stream: int, size: tuple[int, int], frame: str) -> Camera:
         topics, info = self._topics[stream], self._infos[stream]
         if info is None:
             raise ReferError(ErrorCode.CAMERA_INFO_INVALID, f"no camera info has arrived on {topics.info}")
         try:
             camera = camera_from_info(info)
-            if size is not None:
-                camera.check_size(size, f"an image of {topics.image}")
+            camera.check_size(size, f"an image of {topics.image}")
         except ValueError as error:
             raise ReferError(ErrorCode.CAMERA_INFO_INVALID, f"{topics.info}: {error}") from error
+        # Some drivers leave the frame of their camera infos empty.
+        if info.header.frame_id not in ("", frame):
+            raise ReferError(
+                ErrorCode.CAMERA_INFO_INVALID,
+                f"{topics.info} is of frame {info.header.frame_id!r}, {topics.image} of {frame!r}: is it another "
+                "camera's?",
+            )
         return camera
 
-    def _depth_camera(self, camera: Camera, size: tuple[int, int] | None, final: bool) -> Camera:
-        """Its own camera info's, or colour's where nobody publishes one and the sizes agree."""
-        registered = size is None or size == (camera.height, camera.width)
+    def _depth_camera(
+        self, camera: Camera, size: tuple[int, int], depth_frame: str, color_frame: str, final: bool
+    ) -> Camera:
+        """Its own camera info's, or colour's where nobody publishes one, and frames and sizes agree."""
+        registered = size == (camera.height, camera.width) and depth_frame == color_frame
         missing = self._infos[DEPTH] is None
-        if missing and registered and (final or not self._depth_info_expected()):
+        if missing and registered and (final or not self._publishers(self._topics[DEPTH].info)):
             return camera
-        return self._camera(DEPTH, size)
+        return self._camera(DEPTH, size, depth_frame)
+
+
+def _depth_reader(
+    message: Image | CompressedImage, depth: Camera, color: Camera, T_color_depth: np.ndarray | None
+) -> tuple[Callable[[], np.ndarray], Camera]:
+    """What decodes the depth image, registered to colour, and the camera of the result."""
+    if T_color_depth is None:
+        return lambda: depth_from_message(message), depth
+    target = registered_camera(color, depth)
+    return lambda: register_depth(depth_from_message(message), depth, target, T_color_depth), target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 COLOR, DEPTH = 0, 1
@@ -25,12 +26,11 @@ class StampPairer:
     Args:
         slop_ns: largest difference of stamps [ns]; 0: equal stamps only.
         queue_size: most messages of a stream that wait for a partner.
-        max_backwards_ns: a stamp further than this behind its stream's newest is a clock jump: what waits is dropped.
+        max_backwards_ns: a message further than this behind a newer one waits no longer [ns].
 
     Attributes:
         paired: number of pairs made.
         dropped: [colour, depth] messages that found no partner.
-        jumps: number of clock jumps.
     """
 
     def __init__(self, slop_ns: int, queue_size: int, max_backwards_ns: int):
@@ -44,7 +44,6 @@ class StampPairer:
         self.max_backwards_ns = max_backwards_ns
         self.paired = 0
         self.dropped = [0, 0]
-        self.jumps = 0
         self._waiting: tuple[list[_Waiting], list[_Waiting]] = ([], [])
         self._newest: list[int | None] = [None, None]
 
@@ -56,10 +55,6 @@ class StampPairer:
             now: steady time [s].
         """
         newest = self._newest[stream]
-        if newest is not None and stamp_ns < newest - self.max_backwards_ns:
-            self.jumps += 1
-            self.clear()
-            newest = None
         self._newest[stream] = stamp_ns if newest is None else max(newest, stamp_ns)
         for side, queue in enumerate(self._waiting):
             while queue and queue[0].stamp_ns < stamp_ns - self.max_backwards_ns - self.slop_ns:
@@ -101,7 +96,7 @@ class StampPairer:
         """Colour and depth messages that wait for a partner."""
         return len(self._waiting[COLOR]), len(self._waiting[DEPTH])
 
-    def _matches(self):
+    def _matches(self) -> Iterator[tuple[_Waiting, _Waiting]]:
         """(colour, depth) that are each other's nearest within the tolerance."""
         for color in self._waiting[COLOR]:
             depth = _nearest(self._waiting[DEPTH], color.stamp_ns)
@@ -115,7 +110,8 @@ class StampPairer:
             return True
         earlier_stream = COLOR if color.stamp_ns < depth.stamp_ns else DEPTH
         earlier = min(color.stamp_ns, depth.stamp_ns)
-        return self._newest[earlier_stream] > earlier or now >= self._deadline(color, depth)
+        newest = self._newest[earlier_stream]
+        return (newest is not None and newest > earlier) or now >= self._deadline(color, depth)
 
     def _deadline(self, color: _Waiting, depth: _Waiting) -> float:
         return max(color.arrival, depth.arrival) + self.slop_ns * 1e-9

@@ -23,7 +23,7 @@ class PoseConfig:
             quaternion x y z w. The identity: it is the camera's pose that is published.
         tf_cache_time: how long transforms are kept [s].
         tf_timeout: longest time that a question waits for a transform [s].
-        max_backwards: a stamp further than this behind the newest is a clock jump [s].
+        max_backwards: how far stamps may come out of order; beyond it a stamp is an outlier or a clock jump [s].
     """
 
     source: str
@@ -63,6 +63,9 @@ class PoseSource(Protocol):
         Args:
             final: nothing more is waited for, so that the tolerance applies.
         """
+
+    def newest(self, target_frame: str, source_frame: str) -> np.ndarray | None:
+        """The newest 4x4 T_target_source, without waiting; None: this source does not know it (yet)."""
 
     def clear(self) -> None:
         """Forget everything: the clock jumped."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import bisect
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from roboref_core.views.stamp_order import Sorted, StampOrder
 
 
 class Bracket(NamedTuple):
@@ -18,31 +21,39 @@ class Bracket(NamedTuple):
 class PoseHistory:
     """The newest stamped entries of a stream of poses, whatever they are. Thread-safe.
 
+    A stamp that is an outlier is left out; a clock jump drops all older knowledge (see StampOrder).
+
     Args:
         tolerance_ns: the nearest entry stands for a stamp this close to it, if no two entries are around it [ns].
         max_gap_ns: between two entries further apart than this nothing is interpolated [ns].
-        max_backwards_ns: a stamp further than this behind the newest is a clock jump: all older knowledge is dropped.
+        window_ns: how far stamps may come out of order [ns].
+        clock: the present in the clock of the stamps [ns].
         size: most entries kept.
     """
 
-    def __init__(self, tolerance_ns: int, max_gap_ns: int, max_backwards_ns: int, size: int = 4096):
+    def __init__(self, tolerance_ns: int, max_gap_ns: int, window_ns: int, clock: Callable[[], int], size: int = 4096):
         self.tolerance_ns = tolerance_ns
         self.max_gap_ns = max_gap_ns
-        self.max_backwards_ns = max_backwards_ns
         self.size = size
+        self._clock = clock
         self._lock = threading.Lock()
+        self._order: StampOrder[Any] = StampOrder(window_ns)
         self._stamps: list[int] = []
         self._entries: list[Any] = []
 
     def add(self, stamp_ns: int, entry: Any) -> None:
         with self._lock:
-            if self._stamps and stamp_ns < self._stamps[-1] - self.max_backwards_ns:
-                self._stamps.clear()
-                self._entries.clear()
+            self._take(self._order.add(stamp_ns, entry, self._clock()))
+
+    def _take(self, ordered: Sorted[Any]) -> None:
+        if ordered.jumped:
+            self._stamps.clear()
+            self._entries.clear()
+        for stamp_ns, entry in ordered.accepted:
             place = bisect.bisect_left(self._stamps, stamp_ns)
             if place < len(self._stamps) and self._stamps[place] == stamp_ns:
                 self._entries[place] = entry
-                return
+                continue
             self._stamps.insert(place, stamp_ns)
             self._entries.insert(place, entry)
             if len(self._stamps) > self.size:
@@ -56,6 +67,8 @@ class PoseHistory:
                 may still come, which gives a better answer.
         """
         with self._lock:
+            if self._order.waiting:
+                self._take(self._order.poll(self._clock()))
             place = bisect.bisect_left(self._stamps, stamp_ns)
             near = range(max(place - 1, 0), min(place + 1, len(self._stamps)))
             if place < len(self._stamps) and self._stamps[place] == stamp_ns:
@@ -72,5 +85,6 @@ class PoseHistory:
 
     def clear(self) -> None:
         with self._lock:
+            self._order.clear()
             self._stamps.clear()
             self._entries.clear()

@@ -6,14 +6,17 @@ import threading
 import time
 
 import numpy as np
+from geometry_msgs.msg import TransformStamped
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.time import Time
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.geometry.pose import from_quaternion
+from roboref_core.referring.frames import FrameLookup
+from roboref_core.views.view_buffer import SECOND
 
-from roboref_ros.conversions import SECOND, stamp_ns
+from roboref_ros.conversions import stamp_ns
 from roboref_ros.ending import spin
 from roboref_ros.poses.base import CameraPose, PoseConfig
 
@@ -55,27 +58,50 @@ class TfPoses:
         self._thread.start()
         self.topic = self._node.resolve_topic_name("/tf")
         self.world_frame = config.fixed_frame
-        self.frames = self
+        self.frames: FrameLookup | None = self
 
     def camera_pose(self, stamp_ns: int, optical_frame: str, final: bool) -> CameraPose | None:
         T = self._transform(self.world_frame, optical_frame, stamp_ns, final)
         return None if T is None else CameraPose(T, self.world_frame)
 
-    def lookup(self, target_frame: str, source_frame: str, stamp_ns: int) -> np.ndarray:
-        """T_target_source at a stamp; waits for it in the caller's thread. Raises ReferError(TF_ERROR)."""
+    def lookup(self, target_frame: str, source_frame: str, stamp_ns: int | None) -> np.ndarray:
+        """T_target_source at a stamp, or the newest; waits for it in the caller's thread. Raises ReferError(TF_ERROR).
+
+        A stamp that is older than everything TF still knows gives the newest transform.
+        """
         deadline = time.monotonic() + self._config.tf_timeout
         while True:
             final = time.monotonic() >= deadline
-            T = self._transform(target_frame, source_frame, stamp_ns, final)
+            if stamp_ns is None or self._is_forgotten(target_frame, source_frame, stamp_ns):
+                T = self.newest(target_frame, source_frame)
+            else:
+                T = self._transform(target_frame, source_frame, stamp_ns, final)
             if T is not None:
                 return T
             if final:
+                when = "at any time" if stamp_ns is None else f"at {stamp_ns / SECOND:.3f} s"
                 raise ReferError(
                     ErrorCode.TF_ERROR,
-                    f"no transform from {source_frame!r} to {target_frame!r} at {stamp_ns / SECOND:.3f} s within "
-                    f"{self._config.tf_timeout} s: {self._reason(target_frame, source_frame, stamp_ns)}",
+                    f"no transform from {source_frame!r} to {target_frame!r} {when} within "
+                    f"{self._config.tf_timeout} s: {self._reason(target_frame, source_frame, stamp_ns or 0)}",
                 )
             time.sleep(_POLL)
+
+    def newest(self, target_frame: str, source_frame: str) -> np.ndarray | None:
+        """The newest T_target_source, without waiting; None: nothing links the frames (yet)."""
+        try:
+            return _matrix(self._buffer.lookup_transform(target_frame, source_frame, Time()))
+        except self._error:
+            return None
+
+    def _is_forgotten(self, target: str, source: str, stamp: int) -> bool:
+        """Whether a stamp lies further back than transforms are kept."""
+        try:
+            latest = self._buffer.lookup_transform(target, source, Time())
+        except self._error:
+            return False
+        newest = stamp_ns(latest.header.stamp)
+        return newest > 0 and stamp < newest - self._config.tf_cache_time * SECOND
 
     def _transform(self, target: str, source: str, stamp: int, final: bool) -> np.ndarray | None:
         try:
@@ -103,7 +129,7 @@ class TfPoses:
         self._node.destroy_node()
 
 
-def _matrix(transform) -> np.ndarray:
-    """geometry_msgs/TransformStamped -> 4x4 T_target_source."""
+def _matrix(transform: TransformStamped) -> np.ndarray:
+    """4x4 T_target_source."""
     t, q = transform.transform.translation, transform.transform.rotation
     return from_quaternion((q.x, q.y, q.z, q.w), (t.x, t.y, t.z))

@@ -11,8 +11,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from roboref_core.geometry.pose import from_quaternion, interpolate
+from roboref_core.referring.frames import FrameLookup
+from roboref_core.views.view_buffer import SECOND
 
-from roboref_ros.conversions import SECOND, stamp_ns
+from roboref_ros.conversions import stamp_ns
 from roboref_ros.poses.base import CameraPose, PoseConfig
 from roboref_ros.poses.history import PoseHistory
 
@@ -20,14 +22,17 @@ from roboref_ros.poses.history import PoseHistory
 class TopicPoses:
     """Poses from nav_msgs/Odometry on `odom`, or from geometry_msgs/PoseStamped on `pose`."""
 
-    frames = None
+    frames: FrameLookup | None = None
 
     def __init__(self, node: Node, config: PoseConfig, qos_depth: int, on_pose: Callable[[], None]):
         if len(config.extrinsics) != 7:
             raise ValueError(f"pose.extrinsics must be x y z qx qy qz qw, found {len(config.extrinsics)} numbers")
         self._T_body_camera = from_quaternion(config.extrinsics[3:], config.extrinsics[:3])
         self._history = PoseHistory(
-            round(config.tolerance * SECOND), round(config.max_gap * SECOND), round(config.max_backwards * SECOND)
+            round(config.tolerance * SECOND),
+            round(config.max_gap * SECOND),
+            round(config.max_backwards * SECOND),
+            clock=lambda: node.get_clock().now().nanoseconds,
         )
         self._on_pose = on_pose
         self._node = node
@@ -71,6 +76,9 @@ class TopicPoses:
                 "to the pose of the one in the other, or pose.source to tf"
             )
         return pose_matrix(message.pose.pose)
+
+    def newest(self, target_frame: str, source_frame: str) -> np.ndarray | None:
+        return None
 
     def clear(self) -> None:
         self._history.clear()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -15,9 +18,11 @@ from roboref_msgs.srv import CaptureView, GetView, ListViews, ReleaseViews
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from roboref_ros.conversions import duration_or_none, to_time, view_to_message
+from roboref_ros.conversions import clean_text, duration_or_none, to_time, view_to_message
+from roboref_ros.services.burst import burst_profile
 from roboref_ros.services.futures import Deadlines, awaitable, complete
 
+_log = logging.getLogger(__name__)
 _JPEG_QUALITY = 95
 
 
@@ -30,10 +35,10 @@ class ViewServices:
         self._deadlines = deadlines
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="views")
         self._lock = threading.Lock()
-        self._captures: list[Future] = []
+        self._captures: list[Future[View]] = []
         group = ReentrantCallbackGroup()
         self._services = [
-            node.create_service(kind, name, serve, callback_group=group)
+            node.create_service(kind, name, serve, qos_profile=burst_profile(), callback_group=group)
             for kind, name, serve in (
                 (CaptureView, "~/capture_view", self._capture),
                 (GetView, "~/get_view", self._off_executor(self._get)),
@@ -62,7 +67,7 @@ class ViewServices:
     async def _capture(self, request: CaptureView.Request, response: CaptureView.Response) -> CaptureView.Response:
         try:
             timeout = duration_or_none(request.timeout) or self._node.get_parameter("capture.timeout").value
-            future = Future()
+            future: Future[View] = Future()
             with self._lock:
                 self._captures = [capture for capture in self._captures if not capture.done()] + [future]
             self._deadlines.watch(future, time.monotonic() + timeout, f"no view within {timeout:g} s")
@@ -70,12 +75,24 @@ class ViewServices:
             response.view = await awaitable(self._pool.submit(view_to_message, view, True, True), self._node)
             response.success = True
         except (ValueError, TimeoutError) as error:
-            response.message = str(error)
+            response.message = clean_text(str(error))
+        except Exception as error:
+            _log.exception("capture_view failed")
+            response.message = clean_text(f"{type(error).__name__}: {error}")
         return response
 
-    def _off_executor(self, serve):
-        async def callback(request, response):
-            return await awaitable(self._pool.submit(serve, request, response), self._node)
+    def _off_executor(self, serve: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitable[Any]]:
+        """A callback that runs ``serve`` in the pool, and answers whatever happens there."""
+
+        async def callback(request: Any, response: Any) -> Any:
+            try:
+                return await awaitable(self._pool.submit(serve, request, response), self._node)
+            except Exception as error:
+                _log.exception("service failed")
+                failed = type(response)()
+                if hasattr(failed, "message"):
+                    failed.message = clean_text(f"{type(error).__name__}: {error}")
+                return failed
 
         return callback
 
@@ -88,8 +105,9 @@ class ViewServices:
         self._buffer.keep(view)
         try:
             response.color = _encoded_color(view)
-            if request.include_depth and view.has_depth:
-                response.depth = _encoded_depth(view)
+            depth = view.depth if request.include_depth else None
+            if depth is not None:
+                response.depth = _encoded_depth(view, depth)
             response.view = view_to_message(view, self._buffer.is_pinned(view.view_id), coverage=True)
             response.success = True
         except ValueError as error:
@@ -114,10 +132,10 @@ def _encoded_color(view: View) -> CompressedImage:
     return _compressed(view, "jpeg", cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1])
 
 
-def _encoded_depth(view: View) -> CompressedImage:
+def _encoded_depth(view: View, depth: np.ndarray) -> CompressedImage:
     import cv2
 
-    millimetres = np.nan_to_num(view.depth * 1000.0, nan=0.0, posinf=0.0, neginf=0.0).round()
+    millimetres = np.nan_to_num(depth * 1000.0, nan=0.0, posinf=0.0, neginf=0.0).round()
     # Beyond 16 bits is no measurement rather than a wrong one.
     millimetres = np.where((millimetres > 0) & (millimetres <= 65535), millimetres, 0).astype(np.uint16)
     return _compressed(view, "16UC1; png compressed", cv2.imencode(".png", millimetres)[1])

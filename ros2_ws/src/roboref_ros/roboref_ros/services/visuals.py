@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from geometry_msgs.msg import Vector3
 from roboref_core.geometry.pose import pose
-from roboref_core.referring.answer import Answer, Status, Target
+from roboref_core.referring.answer import Answer, Status
+from roboref_core.views.view import View
 from sensor_msgs.msg import Image
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
@@ -27,16 +28,18 @@ def markers(answer: Answer, text: str) -> MarkerArray:
     located = [(target, _FOUND) for target in answer.targets]
     located += [(known.target, _REMEMBERED) for known in answer.last_known]
     for i, (target, color) in enumerate(located):
-        if target.position is not None:
-            array.markers += _target_markers(i, target, color, text)
+        if target.position is not None and target.covariance is not None:
+            array.markers += _target_markers(i, target.frame_id, target.position, target.covariance, color, text)
     return array
 
 
-def _target_markers(i: int, target: Target, color: Sequence[float], text: str) -> list[Marker]:
+def _target_markers(
+    i: int, frame_id: str, position: np.ndarray, covariance: np.ndarray, color: Sequence[float], text: str
+) -> list[Marker]:
     # Stamp zero: shown where the frame is now, also when the capture has left the buffer of TF.
-    header = Header(frame_id=target.frame_id)
+    header = Header(frame_id=frame_id)
     red, green, blue = color
-    variances, axes = np.linalg.eigh(target.covariance)
+    variances, axes = np.linalg.eigh(covariance)
     if np.linalg.det(axes) < 0:
         axes[:, 0] *= -1
     x, y, z = (float(size) for size in np.maximum(2 * _SIGMAS * np.sqrt(np.maximum(variances, 0)), _MIN_AXIS))
@@ -45,7 +48,7 @@ def _target_markers(i: int, target: Target, color: Sequence[float], text: str) -
         ns="targets",
         id=i,
         type=Marker.SPHERE,
-        pose=pose_to_message(pose(axes, target.position)),
+        pose=pose_to_message(pose(axes, tuple(position))),
         scale=Vector3(x=x, y=y, z=z),
         color=ColorRGBA(r=red, g=green, b=blue, a=0.6),
     )
@@ -54,7 +57,7 @@ def _target_markers(i: int, target: Target, color: Sequence[float], text: str) -
         ns="labels",
         id=i,
         type=Marker.TEXT_VIEW_FACING,
-        pose=pose_to_message(pose(np.eye(3), target.position + (0.0, 0.0, 0.1))),
+        pose=pose_to_message(pose(np.eye(3), tuple(position + (0.0, 0.0, 0.1)))),
         scale=Vector3(z=0.08),
         color=ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0),
         text=text,
@@ -62,11 +65,11 @@ def _target_markers(i: int, target: Target, color: Sequence[float], text: str) -
     return [ellipsoid, label]
 
 
-def debug_image(answer: Answer, text: str) -> Image:
-    """The searched view with the answer's points and status on it, as rgb8. The answer must have a view."""
+def debug_image(answer: Answer, view: View, text: str) -> Image:
+    """The searched view with the answer's points and status on it, as rgb8. ``view`` is the answer's."""
     import cv2
 
-    picture = answer.view.color.copy()
+    picture = view.color.copy()
     height, width = picture.shape[:2]
     # Readable on every size of image.
     scale = max(height / 480, 0.5)
@@ -82,7 +85,7 @@ def debug_image(answer: Answer, text: str) -> Image:
             _write(picture, label, (u + radius + 4, v), scale, thick)
     verdict = answer.status.name if answer.status != Status.ERROR else answer.error_code.name
     _write(picture, f"{text[:60]} -> {verdict}", (8, round(22 * scale)), scale, thick)
-    header = Header(stamp=to_time(answer.view.stamp_ns), frame_id=answer.view.frame_id)
+    header = Header(stamp=to_time(view.stamp_ns), frame_id=view.frame_id)
     return Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width, data=picture.tobytes())
 
 

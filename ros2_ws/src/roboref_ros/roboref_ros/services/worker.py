@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from roboref_core.errors import ErrorCode, ReferError
+
 from roboref_ros.services.futures import complete
 
 
@@ -18,7 +20,7 @@ from roboref_ros.services.futures import complete
 class _Job:
     run: Callable[[float], Any]
     submitted: float
-    future: Future
+    future: Future[Any]
 
 
 class Worker:
@@ -38,14 +40,16 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
-    def submit(self, run: Callable[[float], Any]) -> Future:
+    def submit(self, run: Callable[[float], Any]) -> Future[Any]:
         """Queue a job; it is given the time it waited [s], and its future what it returns or raises.
 
         A job whose future is done before its turn (its deadline came) is passed over and takes no
-        place. Raises queue.Full.
+        place. Raises queue.Full; ReferError(NOT_ACTIVE) after ``close``.
         """
         job = _Job(run, time.monotonic(), Future())
         with self._changed:
+            if self._closed:
+                raise ReferError(ErrorCode.NOT_ACTIVE, "the node does not answer any more")
             self._jobs = deque(waiting for waiting in self._jobs if not waiting.future.done())
             if len(self._jobs) >= self._queue_size:
                 raise queue.Full
@@ -53,18 +57,36 @@ class Worker:
             self._changed.notify()
         return job.future
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for their turn."""
+        with self._changed:
+            return sum(not job.future.done() for job in self._jobs)
+
+    def position(self, future: Future[Any]) -> int | None:
+        """Jobs that wait before this one; None if it waits no longer."""
+        with self._changed:
+            waiting = [job.future for job in self._jobs if not job.future.done()]
+        return waiting.index(future) if future in waiting else None
+
     def close(self, timeout: float) -> bool:
-        """Stop after the running job, without the waiting ones. Returns whether the thread ended in time [s]."""
+        """Stop after the running job; the waiting ones fail with CANCELED.
+
+        Returns whether the thread ended in time [s].
+        """
         with self._changed:
             self._closed = True
+            jobs, self._jobs = self._jobs, deque()
             self._changed.notify()
+        for job in jobs:
+            complete(job.future, exception=ReferError(ErrorCode.CANCELED, "the node stops answering"))
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._jobs or self._closed)
+                self._changed.wait_for(lambda: bool(self._jobs) or self._closed)
                 if self._closed:
                     return
                 job = self._jobs.popleft()

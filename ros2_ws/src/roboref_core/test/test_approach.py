@@ -1,0 +1,69 @@
+"""Standing poses: they face the target, are free, connected to the start, and see it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from roboref_core.approach import Failure, OccupancyMap, approach
+
+pytest.importorskip("cv2")
+
+RESOLUTION, SIDE = 0.05, 120
+# Walls around (3, 3), too near to it to stand inside.
+CAGE = [(2.55, 2.55, 3.45, 2.65), (2.55, 3.35, 3.45, 3.45), (2.55, 2.55, 2.65, 3.45), (3.35, 2.55, 3.45, 3.45)]
+
+
+def room(*boxes) -> OccupancyMap:
+    """6 x 6 m with walls; boxes (x0, y0, x1, y1) [m] are obstacles."""
+    grid = np.zeros((SIDE, SIDE), np.int8)
+    grid[[0, -1]], grid[:, [0, -1]] = 100, 100
+    for x0, y0, x1, y1 in boxes:
+        (c0, r0), (c1, r1) = ((round(x / RESOLUTION), round(y / RESOLUTION)) for x, y in ((x0, y0), (x1, y1)))
+        grid[r0:r1, c0:c1] = 100
+    return OccupancyMap(grid, RESOLUTION, (0.0, 0.0))
+
+
+def heading_error(found, target) -> float:
+    x, y = target[:2] - found.T_map_base[:2, 3]
+    forward = found.T_map_base[:2, 0]
+    return abs(np.arctan2(forward[0] * y - forward[1] * x, forward[0] * x + forward[1] * y))
+
+
+@given(st.floats(0.5, 5.5), st.floats(0.5, 5.5), st.floats(0.3, 1.2), st.floats(0.1, 0.3), st.integers(0, 1000))
+def test_whatever_is_given_back_can_be_driven_to(x, y, distance, radius, seed):
+    rng = np.random.default_rng(seed)
+    boxes = [(*(a := rng.uniform(0.5, 5.0, 2)), *(a + rng.uniform(0.1, 0.8, 2))) for _ in range(6)]
+    grid, target, start = room(*boxes), np.array([x, y, 0.7]), np.array([0.4, 0.4])
+    found = approach(target, None, start, distance, radius, grid)
+    if found.failure is not None:
+        return
+    place = found.T_map_base[:2, 3]
+    assert heading_error(found, target) < 1e-9
+    assert distance - 1e-9 <= np.linalg.norm(target[:2] - place) <= 1.5 * distance + 1e-9
+    rows, columns = np.nonzero(~grid.free)
+    centres = (np.stack([columns, rows], axis=1) + 0.5) * RESOLUTION
+    # The place lies in its cell, so up to half a cell's diagonal from where clearance was measured.
+    assert np.abs(centres - place).max(axis=1).min() >= radius - 1.5 * RESOLUTION
+
+
+def test_without_a_map_it_stops_short_of_the_target():
+    found = approach(np.array([3.0, 0.0, 1.0]), None, np.zeros(2), 0.8, 0.2)
+    assert found.T_map_base[:2, 3] == pytest.approx((2.2, 0.0)) and heading_error(found, np.array([3.0, 0.0])) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("target", "covariance", "start", "boxes", "failure"),
+    [
+        ((3, 3), np.eye(3), (1, 1), [], Failure.TARGET_UNCERTAIN),
+        ((9, 3), None, (1, 1), [], Failure.TARGET_OUTSIDE),
+        ((3, 3), None, (0.02, 0.02), [], Failure.START_BLOCKED),
+        ((3, 3), None, (1, 1), [(1.5, 1.5, 4.5, 4.5)], Failure.NO_ROOM),
+        ((4.8, 3), None, (1, 1), [(2.5, 0, 2.8, 6)], Failure.UNREACHABLE),
+        ((3, 3), None, (1, 1), CAGE, Failure.HIDDEN),
+    ],
+)
+def test_why_there_is_no_place(target, covariance, start, boxes, failure):
+    found = approach(np.array([*target, 1.0]), covariance, np.array(start), 0.9, 0.2, room(*boxes))
+    assert found.failure is failure and found.T_map_base is None
