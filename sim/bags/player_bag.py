@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import heapq
 import os
+import shutil
 import struct
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import apsw
-from backports.zstd import ZstdError
-from rosbags.interfaces import Connection, Qos, QosDurability
-from rosbags.rosbag2 import Reader, ReaderError
+from backports.zstd import ZstdFile
+from rosbags.interfaces import Qos, QosDurability
 
-_DAMAGED = (ReaderError, ZstdError, apsw.Error, struct.error, OSError, EOFError, UnicodeDecodeError)
+from sim.bags.mcap_storage import McapStorage
+from sim.bags.metadata import BagMetadata, read_metadata
+from sim.bags.sqlite_storage import SqliteStorage
+from sim.bags.storage import BagDamaged, Storage, naming, unzstd
+
+_SUFFIXES: dict[str, type[McapStorage] | type[SqliteStorage]] = {".mcap": McapStorage, ".db3": SqliteStorage}
+# By convention their publishers are latched. Offering that serves subscribers that do not ask for it too.
+_LATCHED_NAMES = ("tf_static", "robot_description", "map")
+# Left free on the disk when a bag compressed as a whole is unpacked.
+_KEEP_FREE_BYTES = 2**30
 
 
-class Topic(NamedTuple):
-    """A recorded topic. ``qos`` are the profiles its publishers offered."""
+@dataclass(frozen=True)
+class Topic:
+    """A recorded topic. ``qos`` are the profiles its publishers offered, none if the bag does not say."""
 
     name: str
     type: str
@@ -26,7 +39,9 @@ class Topic(NamedTuple):
 
     @property
     def latched(self) -> bool:
-        """Whether late subscribers get what was sent before (/tf_static)."""
+        """Whether late subscribers get what was sent before, as with /tf_static."""
+        if not self.qos:
+            return self.name.rpartition("/")[2] in _LATCHED_NAMES
         return any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in self.qos)
 
 
@@ -43,66 +58,144 @@ class Bag:
 
     Attributes:
         topics: recorded topics by name.
-        start_ns, end_ns: times of the first and last message.
+        skipped: topics whose messages cannot be played, with the reason: another encoding than ROS 2's CDR.
+        start_ns, end_ns: times of the first and last message. Messages recorded at time 0, before there was a time,
+            do not count.
 
     Raises:
-        ValueError: not a bag, empty, truncated or damaged.
+        ValueError: not a bag, empty, truncated, damaged or beyond the limits of ``sim.bags.storage``.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
-        if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
-            raise ValueError(f"{self.path}: not a whole rosbag2: it has no metadata.yaml, which a recorder writes last")
+        self._open_files = ExitStack()
+        self._storages: list[Storage] = []
+        self._metadata = BagMetadata()
         try:
-            self._reader = Reader(self.path)
-            self._reader.open()
-        except _DAMAGED as error:
-            raise ValueError(f"{self.path}: not a whole rosbag2, truncated or damaged: {error}") from error
-        try:
+            for file in self._files():
+                storage = _SUFFIXES[file.suffix](file)
+                self._open_files.callback(storage.close)
+                self._storages.append(storage)
             self._index()
-        except ValueError:
+        except (OSError, KeyError) as error:
+            self.close()
+            raise ValueError(f"{self.path}: not a whole rosbag2: {error}") from error
+        except BaseException:
             self.close()
             raise
 
-    def _index(self) -> None:
-        # A folder's metadata.yaml may state other QoS than its files, and the reader drops what does not agree.
-        storages = getattr(self._reader.storage, "storages", [self._reader.storage])
-        for storage in storages:
-            _check_length(storage.path)
-        self._connections: list[Connection] = [c for storage in storages for c in storage.connections]
-        found, expected = sum(c.msgcount for c in self._connections), self._reader.message_count
-        if found != expected or not found:
-            raise ValueError(f"{self.path}: damaged: {found} messages in its files, {expected} in its metadata")
-        self.start_ns, self.end_ns = self._reader.start_time, self._reader.end_time - 1
-        self.topics: dict[str, Topic] = {}
-        for c in self._connections:
-            count = c.msgcount + (self.topics[c.topic].count if c.topic in self.topics else 0)
-            self.topics[c.topic] = Topic(c.topic, c.msgtype, count, list(c.ext.offered_qos_profiles))
-
     def messages(self, topics: Collection[str], start_ns: int | None = None) -> Iterator[BagMessage]:
-        """Messages of ``topics`` from ``start_ns`` on, in the order of their times.
+        """Messages of ``topics`` from ``start_ns`` on, in the order of their times, however the files overlap.
 
         Raises ValueError naming the bag where it turns out damaged.
         """
-        connections = [c for c in self._connections if c.topic in topics]
-        try:
-            if connections:
-                # A numpy integer would be bound to the SQL query as a blob, and match nothing.
-                start = None if start_ns is None else int(start_ns)
-                for connection, time_ns, data in self._reader.messages(connections, start):
-                    yield BagMessage(connection.topic, time_ns, data)
-        except _DAMAGED as error:
-            raise ValueError(f"{self.path}: damaged: {error}") from error
+        start = 0 if start_ns is None else max(0, int(start_ns))
+        waiting = sorted(
+            (storage.first_ns, i)
+            for i, storage in enumerate(self._storages)
+            if storage.end_ns >= start and any(topic in topics for topic in self._names[i].values())
+        )
+        # A file is opened up when its time comes: a long recording has hundreds.
+        streams: list[tuple[int, int, BagMessage, Iterator[BagMessage]]] = []
+        while waiting or streams:
+            while waiting and (not streams or waiting[0][0] <= streams[0][0]):
+                _, i = heapq.heappop(waiting)
+                stream = self._stream(i, topics, start)
+                first = next(stream, None)
+                if first is not None:
+                    heapq.heappush(streams, (first.time_ns, i, first, stream))
+            if not streams:
+                continue
+            _, i, message, stream = streams[0]
+            yield message
+            following = next(stream, None)
+            if following is None:
+                heapq.heappop(streams)
+            else:
+                heapq.heapreplace(streams, (following.time_ns, i, following, stream))
 
     def close(self) -> None:
-        if self._reader.is_open:
-            self._reader.close()
+        self._open_files.close()
 
     def __enter__(self) -> Bag:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _files(self) -> list[Path]:
+        if not self.path.is_dir():
+            if self.path.suffix not in _SUFFIXES:
+                expected = "a folder, an .mcap or a .db3 file"
+                if self.path.suffix == ".bag":
+                    expected += "; `roboref sim convert` makes one of a ROS 1 bag"
+                raise ValueError(f"{self.path}: not a whole rosbag2: expected {expected}")
+            if not self.path.is_file():
+                raise ValueError(f"{self.path}: not a whole rosbag2: there is no such file")
+            return [self.path]
+        self._metadata = read_metadata(self.path)
+        files = [self.path / name for name in self._metadata.files]
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise ValueError(f"{self.path}: not a whole rosbag2: its metadata names files that are missing: {missing}")
+        return self._unpacked(files) if self._metadata.compression == "file" else files
+
+    def _unpacked(self, files: list[Path]) -> list[Path]:
+        """Files compressed as a whole, unpacked into a temporary folder for as long as the bag is open."""
+        folder = Path(self._open_files.enter_context(TemporaryDirectory(prefix="roboref-bag-")))
+        unpacked = []
+        for file in files:
+            target = folder / file.stem
+            with naming(file), ZstdFile(file) as packed, open(target, "wb") as plain:
+                while block := packed.read(2**24):
+                    if shutil.disk_usage(folder).free < _KEEP_FREE_BYTES + len(block):
+                        raise BagDamaged(f"{file}: unpacked it does not fit into {folder}; set TMPDIR to a larger disk")
+                    plain.write(block)
+            unpacked.append(target)
+        return unpacked
+
+    def _index(self) -> None:
+        """Collect the topics of all files; the files are believed over the metadata, which may state other QoS."""
+        found = sum(channel.messages for storage in self._storages for channel in storage.channels)
+        expected = self._metadata.message_count
+        if expected is not None and found != expected:
+            raise ValueError(f"{self.path}: damaged: {found} messages in its files, {expected} in its metadata")
+        if not found:
+            raise ValueError(f"{self.path}: damaged: no messages in it")
+        times = [time_ns for s in self._storages for time_ns in (s.start_ns, s.end_ns) if time_ns]
+        self.start_ns, self.end_ns = min(times, default=0), max(times, default=0)
+        self.topics: dict[str, Topic] = {}
+        self.skipped: dict[str, str] = {}
+        self._names: list[dict[int, str]] = []
+        for storage in self._storages:
+            names = {}
+            for channel in storage.channels:
+                known = self.topics.get(channel.topic)
+                if channel.encoding != "cdr":
+                    self.skipped[channel.topic] = (
+                        f"its messages are encoded as {channel.encoding!r}, not as ROS 2's cdr"
+                    )
+                elif known is not None and known.type != channel.type:
+                    self.skipped[channel.topic] = (
+                        f"it has messages of {known.type} and of {channel.type}; the first are kept"
+                    )
+                else:
+                    qos = channel.qos or (known.qos if known else self._metadata.qos.get(channel.topic, []))
+                    count = channel.messages + (known.count if known else 0)
+                    self.topics[channel.topic] = Topic(channel.topic, channel.type, count, qos)
+                    names[channel.id] = channel.topic
+            self._names.append(names)
+        if not any(topic.count for topic in self.topics.values()):
+            reasons = "; ".join(f"{topic}: {reason}" for topic, reason in self.skipped.items())
+            raise ValueError(f"{self.path}: nothing in it can be played: {reasons}")
+
+    def _stream(self, i: int, topics: Collection[str], start_ns: int) -> Iterator[BagMessage]:
+        storage, names = self._storages[i], self._names[i]
+        packed = self._metadata.compression == "message"
+        wanted = [channel for channel, topic in names.items() if topic in topics]
+        with naming(storage.path):
+            for channel, time_ns, data in storage.messages(wanted, start_ns):
+                yield BagMessage(names[channel], time_ns, unzstd(data) if packed else data)
 
 
 def header_stamp_ns(cdr: bytes) -> int:
@@ -110,14 +203,3 @@ def header_stamp_ns(cdr: bytes) -> int:
     1 for little endian."""
     sec, nanosec = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)
     return sec * 10**9 + nanosec
-
-
-def _check_length(path: Path) -> None:
-    """Raise ValueError if an SQLite file is shorter than its header says: SQLite reads what is missing as zeros."""
-    with open(path, "rb") as file:
-        header = file.read(100)
-    if header.startswith(b"SQLite format 3\0"):
-        page_size, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
-        expected = pages * (65536 if page_size == 1 else page_size)
-        if path.stat().st_size < expected:
-            raise ValueError(f"{path}: truncated: {path.stat().st_size} of {expected} bytes")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,12 +11,14 @@ from typing import Literal
 
 import numpy as np
 import simplejpeg
+import tyro
 from roboref_core.geometry.camera import Camera
+from roboref_core.progress import Progress
 from roboref_core.scene import BadFrame, EncodedImage, Scene
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from tqdm import tqdm
 
+from sim.bags.new_bag import new_bag
 from sim.bags.perturb import Delivery, PoseDrift, PoseNoise
 from sim.bags.recorder_messages import Frames, Messages, typestore
 
@@ -53,13 +53,13 @@ class RecordOptions:
     """Namespace of the image topics."""
     frames: Frames = field(default_factory=Frames)
     """Names of the coordinate frames."""
-    noise: PoseNoise = field(default_factory=PoseNoise)
+    noise: tyro.conf.Suppress[PoseNoise] = field(default_factory=PoseNoise)
     """Noise on the recorded poses; the exact ones stay in the sequence, as ground truth."""
-    drift: PoseDrift = field(default_factory=PoseDrift)
+    drift: tyro.conf.Suppress[PoseDrift] = field(default_factory=PoseDrift)
     """Drift of the recorded poses."""
-    delivery: Delivery = field(default_factory=Delivery)
+    delivery: tyro.conf.Suppress[Delivery] = field(default_factory=Delivery)
     """Frames that arrive late or never."""
-    focal_scale: float = 1.0
+    focal_scale: tyro.conf.Suppress[float] = 1.0
     """The camera infos state the focal lengths times this: the calibration of another camera."""
     overwrite: bool = False
     """Replace an existing bag."""
@@ -129,23 +129,15 @@ def record(
 
     Raises:
         ValueError: the folder exists, options select no frame, or no frame could be read.
+        FolderInUse: another process records the same bag.
     """
     options = options or RecordOptions()
     path = Path(path)
     if path.exists() and not options.overwrite:
         raise ValueError(f"{path} exists; choose another name or overwrite it")
     positions = _selected(scene, options)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
-    try:
-        # rosbag2 names the file in the folder after the folder, so the folder has its name from the beginning.
-        result = _write(scene, partial / path.name, positions, options, progress)
-        _sync(partial / path.name)
-        if path.exists():
-            os.rename(path, partial / "replaced")
-        os.rename(partial / path.name, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_bag(path, f"roboref sim record {path}") as bag:
+        result = _write(scene, bag, positions, options, progress)
     return RecordResult(path, *result)
 
 
@@ -181,7 +173,7 @@ def _write(
     recorded: list[int] = []
     bad_frames: list[str] = []
     arrivals = list(zip(selected[order].tolist(), times.tolist(), strict=True))
-    with writer, tqdm(arrivals, desc=f"recording {scene.scene_id}", unit="frame", disable=not progress) as bar:
+    with writer, Progress(arrivals, desc=f"recording {scene.scene_id}", unit="frame", disable=not progress) as bar:
         topics = _Topics(writer)
         for i, arrival in bar:
             stamp = int(stamps[i])
@@ -247,7 +239,7 @@ class _Topics:
 
     def __init__(self, writer: Writer):
         self._writer = writer
-        self._connections = {}
+        self._connections: dict[str, Connection] = {}
 
     def write(self, topic: str, message_type: str, stamp: int, data: memoryview) -> None:
         connection = self._connections.get(topic)
@@ -285,12 +277,3 @@ def as_millimetres(raw: np.ndarray, unit: float) -> np.ndarray:
         return raw
     millimetres = np.rint(raw * (unit / _MILLIMETRE))
     return np.where(millimetres > np.iinfo(np.uint16).max, 0, millimetres).astype(np.uint16)
-
-
-def _sync(folder: Path) -> None:
-    for path in (*folder.iterdir(), folder):
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -97,11 +98,11 @@ class Messages:
     def tf(self, stamp_ns: int, T_world_optical: np.ndarray) -> memoryview:
         """tf2_msgs/TFMessage world -> link."""
         T_world_link = T_world_optical @ inverse(T_LINK_OPTICAL)
-        return self._transforms(stamp_ns, self.frames.world, self.frames.link, T_world_link)
+        return self.transform(stamp_ns, self.frames.world, self.frames.link, T_world_link)
 
     def tf_static(self, stamp_ns: int) -> memoryview:
         """tf2_msgs/TFMessage link -> optical."""
-        return self._transforms(stamp_ns, self.frames.link, self.frames.optical, T_LINK_OPTICAL)
+        return self.transform(stamp_ns, self.frames.link, self.frames.optical, T_LINK_OPTICAL)
 
     def camera_pose(self, stamp_ns: int, T_world_optical: np.ndarray) -> memoryview:
         """geometry_msgs/PoseStamped of the optical frame in the world."""
@@ -130,6 +131,22 @@ class Messages:
             twist=t["geometry_msgs/msg/TwistWithCovariance"](twist, (_UNKNOWN_VARIANCE * np.eye(6)).reshape(-1)),
         )
 
+    def occupancy_grid(self, stamp_ns: int, occupied: np.ndarray, cell: float) -> memoryview:
+        """nav_msgs/OccupancyGrid in the world, its corner at the origin.
+
+        Args:
+            occupied: (X, Y) bool.
+            cell: edge of a cell [m].
+        """
+        t = self._types
+        sec, nanosec = divmod(int(stamp_ns), 10**9)
+        now = t["builtin_interfaces/msg/Time"](sec, nanosec)
+        width, height = occupied.shape
+        info = t["nav_msgs/msg/MapMetaData"](now, float(cell), width, height, self._pose(np.eye(4)))
+        data = np.where(occupied.T, 100, 0).astype(np.int8).reshape(-1)
+        header = self._header(stamp_ns, self.frames.world)
+        return self._cdr("nav_msgs/msg/OccupancyGrid", header=header, info=info, data=data)
+
     def _compressed(self, stamp_ns: int, format_name: str, data: bytes) -> memoryview:
         return self._cdr(
             "sensor_msgs/msg/CompressedImage",
@@ -138,7 +155,8 @@ class Messages:
             data=np.frombuffer(data, np.uint8),
         )
 
-    def _transforms(self, stamp_ns: int, parent: str, child: str, T_parent_child: np.ndarray) -> memoryview:
+    def transform(self, stamp_ns: int, parent: str, child: str, T_parent_child: np.ndarray) -> memoryview:
+        """tf2_msgs/TFMessage of one transform parent -> child."""
         t = self._types
         x, y, z, w = map(float, to_quaternion(T_parent_child))
         transform = t["geometry_msgs/msg/Transform"](
@@ -148,14 +166,14 @@ class Messages:
         stamped = t["geometry_msgs/msg/TransformStamped"](self._header(stamp_ns, parent), child, transform)
         return self._cdr("tf2_msgs/msg/TFMessage", transforms=[stamped])
 
-    def _pose(self, T: np.ndarray) -> object:
+    def _pose(self, T: np.ndarray) -> Any:
         t = self._types
         return t["geometry_msgs/msg/Pose"](
             t["geometry_msgs/msg/Point"](*map(float, T[:3, 3])),
             t["geometry_msgs/msg/Quaternion"](*map(float, to_quaternion(T))),
         )
 
-    def _header(self, stamp_ns: int, frame_id: str) -> object:
+    def _header(self, stamp_ns: int, frame_id: str) -> Any:
         sec, nanosec = divmod(int(stamp_ns), 10**9)
         stamp = self._types["builtin_interfaces/msg/Time"](sec, nanosec)
         return self._types["std_msgs/msg/Header"](stamp, frame_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,10 +95,14 @@ class Kit:
         """Put ``solid`` with its own origin at ``at``."""
         self.parts.append(Part(solid, material, pose(np.eye(3) if rotation is None else rotation, at)))
 
-    def box(self, size, at, material: Material, rounding: float = 0.0, rotation: np.ndarray | None = None) -> None:
+    def box(
+        self, size: Sequence[float], at, material: Material, rounding: float = 0.0, rotation: np.ndarray | None = None
+    ) -> None:
         """A cuboid of ``size`` whose foot (before ``rotation``) is centred at ``at``."""
         x, y, z = at
-        self.add(Box(tuple(map(float, size)), rounding), (x, y, z + size[2] / 2), material, rotation)
+        self.add(
+            Box((float(size[0]), float(size[1]), float(size[2])), rounding), (x, y, z + size[2] / 2), material, rotation
+        )
 
     def post(self, radius: float, height: float, at, material: Material, top_radius: float | None = None) -> None:
         """An upright cylinder or frustum."""
@@ -113,7 +118,7 @@ class Kit:
 
     def bar(self, path, radius: float, material: Material) -> None:
         """A round bar along a polyline."""
-        self.add(Tube(tuple(tuple(float(c) for c in p) for p in path), radius), (0, 0, 0), material)
+        self.add(Tube(tuple((float(x), float(y), float(z)) for x, y, z in path), radius), (0, 0, 0), material)
 
     def uniform(self, low: float, high: float) -> float:
         return float(self.rng.uniform(low, high))
@@ -145,7 +150,8 @@ class Kit:
         return Material(tone, second, pattern, scale * self.uniform(0.8, 1.3))
 
     def _tint(self, tone) -> tuple[float, float, float]:
-        return tuple(float(c) for c in np.clip(np.array(tone) * self.uniform(0.85, 1.12), 0.02, 0.97))
+        red, green, blue = np.clip(np.array(tone) * self.uniform(0.85, 1.12), 0.02, 0.97).tolist()
+        return red, green, blue
 
 
 METAL = Material((0.62, 0.63, 0.66))

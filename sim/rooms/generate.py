@@ -1,22 +1,18 @@
-"""Generate simulated scans in ScanNet's formats.
-
-python -m sim.rooms.generate --seed 7 --scenes 2 --frames 300 --out scans
-"""
+"""`roboref sim scene`: simulated scans in ScanNet's formats."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
-import tyro
-from tqdm import tqdm
+from roboref_core.atomic import replacing
+from roboref_core.command_line import ExitStatus
+from roboref_core.progress import Progress
 
-from sim.files import replacing
 from sim.rooms.noise import DepthNoise
 from sim.rooms.scannet_writer import write_scene
 from sim.rooms.sim_source import CAMERA_640, CAMERA_1296, SimSource, make_source
@@ -51,7 +47,7 @@ class GenerateConfig:
     contact_sheet: bool = True
     """Also write <scan>.png, a sheet of frames from along the walk."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("scenes", "frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, found {getattr(self, name)}")
@@ -59,6 +55,11 @@ class GenerateConfig:
             raise ValueError(
                 f"seeds must lie in 0..9999 (scan names have four digits), found {self.seed} + {self.scenes}"
             )
+
+    def __call__(self) -> int:
+        for folder in generate(self):
+            print(folder)
+        return ExitStatus.DONE
 
 
 def generate(config: GenerateConfig) -> list[Path]:
@@ -84,8 +85,12 @@ def generate(config: GenerateConfig) -> list[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(folder / f"{folder.name}.png") as file:
                 file.write(cv2.imencode(".png", contact_sheet(source)[..., ::-1])[1].tobytes())
-        with tqdm(total=config.frames, desc=folder.name, unit="frame") as bar:
-            write_scene(source, config.out, on_frame=lambda done, bar=bar: bar.update(done - bar.n))
+        with Progress(total=config.frames, desc=folder.name, unit="frame") as bar:
+
+            def advance(done: int, bar: Progress = bar) -> None:
+                bar.update(done - bar.n)
+
+            write_scene(source, config.out, on_frame=advance)
     return folders
 
 
@@ -96,8 +101,8 @@ def contact_sheet(source: SimSource, columns: int = 4, rows: int = 3) -> np.ndar
     palette[0] = 0
     tiles = []
     for i in picks:
-        depth = np.clip(source.depth(i) / 5.0 * 255, 0, 255).astype(np.uint8)
-        depth = cv2.applyColorMap(depth, cv2.COLORMAP_TURBO)[..., ::-1] * (depth > 0)[..., None]
+        near = np.clip(source.depth(i) / 5.0 * 255, 0, 255).astype(np.uint8)
+        depth = cv2.applyColorMap(near, cv2.COLORMAP_TURBO)[..., ::-1] * (near > 0)[..., None]
         small = [
             cv2.resize(image, (160, 120), interpolation=cv2.INTER_NEAREST) for image in (depth, palette[source.ids(i)])
         ]
@@ -105,19 +110,3 @@ def contact_sheet(source: SimSource, columns: int = 4, rows: int = 3) -> np.ndar
             np.vstack([cv2.resize(source.color(i), (320, 240), interpolation=cv2.INTER_AREA), np.hstack(small)])
         )
     return np.vstack([np.hstack(tiles[r * columns : (r + 1) * columns]) for r in range(rows)])
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    try:
-        folders = generate(tyro.cli(GenerateConfig, args=argv, description=GenerateConfig.__doc__))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for folder in folders:
-        print(folder)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -38,9 +38,10 @@ class Material:
         return np.array([PATTERNS.index(self.pattern), self.scale, self.glow, *self.color, *self.second])
 
 
-def shade(color, factor: float) -> tuple[float, float, float]:
+def shade(color: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
     """``color`` made darker (factor < 1) or lighter, clipped to [0, 1]."""
-    return tuple(float(min(1.0, max(0.0, c * factor))) for c in color)
+    red, green, blue = (float(min(1.0, max(0.0, c * factor))) for c in color)
+    return red, green, blue
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")

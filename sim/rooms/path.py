@@ -115,7 +115,7 @@ def _walk(scene: SimScene, rng: np.random.Generator, frames: int, rate_hz: float
         # The farthest of a few random goals: the walk crosses the room rather than trembling in a corner.
         goals = cells[rng.integers(len(cells), size=4)]
         goal = goals[np.argmax(np.linalg.norm(goals - np.array(route[-1]), axis=1))]
-        leg = _shortest(region, route[-1], tuple(goal))
+        leg = shortest_way(region, route[-1], tuple(goal))
         route += leg[1:] if len(leg) > 1 else [route[-1]]
     line = _smoothed((np.array(route) + 0.5) * _CELL, region)
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
@@ -124,7 +124,7 @@ def _walk(scene: SimScene, rng: np.random.Generator, frames: int, rate_hz: float
     return np.column_stack([np.interp(travelled, length, line[:, k]) for k in range(2)])
 
 
-def _shortest(region: np.ndarray, start: tuple[int, int], goal: tuple[int, int]) -> list[tuple[int, int]]:
+def shortest_way(region: np.ndarray, start: tuple[int, int], goal: tuple[int, int]) -> list[tuple[int, int]]:
     """Cells of a shortest 8-connected way inside a connected region (A*)."""
     open_, came, cost = [(0.0, start)], {start: start}, {start: 0.0}
     while open_:
@@ -170,7 +170,7 @@ def _look(renderer: Renderer, eyes: np.ndarray, rng: np.random.Generator, rate_h
     dt = 1.0 / rate_hz
     yaw, pitch = _angles(eyes[0], targets[_pick(targets, seen, eyes[0], None, rng)])
     rate = np.zeros(2)
-    target, until, glance = None, -1.0, 0.0
+    target, until, glance = 0, -1.0, 0.0
     tremor = np.radians(0.35) * np.column_stack([_wander(rng, frames, rate_hz, 0.35) for _ in range(3)])
     roll = np.radians(1.5) * _wander(rng, frames, rate_hz, 2.0) + tremor[:, 2]
     poses = np.empty((frames, 4, 4))
@@ -229,4 +229,6 @@ def _pick(targets, seen, eye, yaw, rng) -> int:
 def _posed(eye: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndarray:
     ahead = np.array((np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)))
     c, s = np.cos(roll), np.sin(roll)
-    return look_at(eye, eye + ahead) @ pose(np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]), (0, 0, 0))
+    return look_at(eye.tolist(), (eye + ahead).tolist()) @ pose(
+        np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]), (0, 0, 0)
+    )

@@ -106,7 +106,7 @@ class Renderer:
             one = replace(camera, width=1, height=1, cx=camera.cx - u, cy=camera.cy - v)
             inverse_depth, face_index = draw(geometry, one, T_world_camera, _make_lens(one))
             if face_index[0, 0] >= 0:
-                points[n] = transform(T_world_camera, one.unproject((0, 0), 1.0 / inverse_depth[0, 0])[0])
+                points[n] = transform(T_world_camera, one.unproject(np.zeros((1, 2)), 1.0 / inverse_depth[:1, 0])[0])
                 ids[n] = geometry.face_object[face_index[0, 0]]
         return points, ids
 
@@ -139,7 +139,7 @@ class Renderer:
     def _lamp(self):
         """Lamp position, what it sees (inverse depth), its pose and intrinsics."""
         light = transform(self.scene.T_world_room, self.scene.light)
-        T_world_lamp = pose(np.diag((1.0, -1.0, -1.0)), light)
+        T_world_lamp = pose(np.diag((1.0, -1.0, -1.0)), light.tolist())
         size = _SHADOW_SIZE if self._shadows else 2
         f = size / 2 / np.tan(_SHADOW_FOV / 2)
         camera = Camera(size, size, f, f, (size - 1) / 2, (size - 1) / 2)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from roboref_core.atomic import replacing
 from roboref_core.scene import Mesh
 
-from sim.files import replacing
 from sim.rooms.labels import LABELS, label_table
 from sim.rooms.scene import Geometry
 from sim.rooms.sens_writer import write_sens
@@ -122,7 +122,7 @@ def _aggregation(source: SimSource, segments: np.ndarray, segments_name: str) ->
 def metadata_text(source: SimSource) -> str:
     """The scan's `.txt`: `key = value` lines in ScanNet's order."""
     c, d = source.color_camera, source.depth_camera
-    pairs = {"axisAlignment": "".join(f"{x:.6f} " for x in source.axis_alignment.ravel())}
+    pairs: dict[str, object] = {"axisAlignment": "".join(f"{x:.6f} " for x in source.axis_alignment.ravel())}
     pairs |= {"colorHeight": c.height, "colorWidth": c.width, "depthHeight": d.height, "depthWidth": d.width}
     for name, of in (("fx", "fx"), ("fy", "fy"), ("mx", "cx"), ("my", "cy")):
         pairs |= {f"{name}_color": f"{getattr(c, of):.6f}", f"{name}_depth": f"{getattr(d, of):.6f}"}

@@ -12,7 +12,7 @@ import numpy as np
 from roboref_core.geometry.pose import inverse, transform
 from roboref_core.scene import Instances, Mesh
 
-from sim.rooms.materials import paint
+from sim.rooms.materials import Material, paint
 from sim.rooms.shapes import Part, Solid, Surface, join
 
 # Faces per cluster: what the renderer accepts or rejects as a whole.
@@ -155,7 +155,8 @@ class SimScene:
 
 def build_geometry(objects: tuple[SimObject, ...], edge: float) -> Geometry:
     """Mesh all parts of ``objects`` with edges of about ``edge`` [m]."""
-    surfaces, normals, local, counts, materials = [], [], [], [], {}
+    surfaces, normals, local, counts = [], [], [], []
+    materials: dict[Material, int] = {}
     owners, rows = [], []
     for o in objects:
         for part in o.parts:

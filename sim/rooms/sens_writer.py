@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
+from roboref_core.atomic import replacing
 from roboref_core.geometry.camera import Camera
 from roboref_core.geometry.pose import interpolate
 from roboref_core.scene import Scene
-
-from sim.files import replacing
 
 VERSION = 4
 _JPEG, _ZLIB_U16 = 2, 1

@@ -28,6 +28,8 @@ class Surface:
 class Solid(Protocol):
     """A primitive in its own frame."""
 
+    def __hash__(self) -> int: ...
+
     def mesh(self, edge: float) -> Surface:
         """Triangulate with edges of about ``edge`` [m], shorter where the shape is round."""
 
@@ -72,9 +74,9 @@ class Box:
                 # (a, b, axis) is right-handed for sign +1, so the winding of the lattice faces outwards.
                 a, b = ((axis + 1) % 3, (axis + 2) % 3) if sign > 0 else ((axis + 2) % 3, (axis + 1) % 3)
                 ta, tb = (self._lattice(half[k], radius, edge) for k in (a, b))
-                points = np.empty((len(ta), len(tb), 3))
-                points[..., a], points[..., b], points[..., axis] = ta[:, None], tb[None, :], sign * half[axis]
-                points = points.reshape(-1, 3)
+                lattice = np.empty((len(ta), len(tb), 3))
+                lattice[..., a], lattice[..., b], lattice[..., axis] = ta[:, None], tb[None, :], sign * half[axis]
+                points = lattice.reshape(-1, 3)
                 normals = np.zeros_like(points)
                 normals[:, axis] = sign
                 if radius > 0:
@@ -122,7 +124,7 @@ class Lathe:
         corner /= np.maximum(np.linalg.norm(corner, axis=1, keepdims=True), 1e-12)
         pieces = []
         for i in range(len(flat)):
-            t = _ticks(1.0, edge / max(np.linalg.norm(points[i + 1] - points[i]), 1e-9))[:, None]
+            t = _ticks(1.0, edge / max(float(np.linalg.norm(points[i + 1] - points[i])), 1e-9))[:, None]
             ring = points[i] * (1 - t) + points[i + 1] * t
             normal = corner[i] * (1 - t) + corner[i + 1] * t if self.smooth else np.repeat(flat[i : i + 1], len(t), 0)
             pieces.append(self._turned(ring, normal, turn))
@@ -181,7 +183,7 @@ class Tube:
             side /= np.linalg.norm(side)
             ring = [point]
             if i + 1 < len(points):
-                t = _ticks(1.0, edge / np.linalg.norm(points[i + 1] - point))[:-1, None]
+                t = _ticks(1.0, edge / float(np.linalg.norm(points[i + 1] - point)))[:-1, None]
                 ring = point + (points[i + 1] - point) * t
             for p in ring:
                 centres.append(p)

@@ -81,7 +81,9 @@ class SimSource:
 
     def color(self, i: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
-        return self._rendered(int(i), self.color_camera, True).color
+        color = self._rendered(int(i), self.color_camera, True).color
+        assert color is not None, "rendered with colour"
+        return color
 
     def color_encoded(self, i: int) -> EncodedImage | None:
         """None: the simulation holds raw pixels."""
@@ -134,8 +136,7 @@ class SimSource:
     def _render(self, i: int, camera: Camera, color: bool) -> Rendering:
         if not 0 <= i < len(self):
             raise IndexError(f"{self.scene_id}: frame {i} of {len(self)}")
-        changed = self.change is not None and i >= self.change.at
-        renderer = self.change.renderer if changed else self.renderer
+        renderer = self.change.renderer if self.change is not None and i >= self.change.at else self.renderer
         rendering = renderer.render(camera, self.true_poses[i], color=color)
         for image in (rendering.color, rendering.depth, rendering.ids):
             if image is not None:

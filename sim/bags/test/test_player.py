@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from mcap.writer import Writer as McapWriter
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -24,7 +25,9 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
-from sim.bags.player import AnotherClock, BagPlayer, NoSubscriber, PlayOptions, ViewNotTaken, ViewWaiter  # noqa: E402
+from sim.bags.player import BagPlayer, PlayOptions, ViewNotTaken  # noqa: E402
+from sim.bags.publishing import AnotherClock, NoSubscriber  # noqa: E402
+from sim.bags.view_waiter import ViewWaiter  # noqa: E402
 
 COLOR = "/camera/color/image_raw/compressed"
 DEPTH = "/camera/depth/image_raw"
@@ -277,3 +280,57 @@ def test_latched_messages_are_sent_wherever_playing_starts(participants, tmp_pat
         )
         assert wait_until(lambda: len(heard) == 2)
         assert heard == ["one", "two"]
+
+
+def test_bags_of_others_are_played(participants, tmp_path):
+    """With /clock, messages at time 0, names of types as in ROS 1 or none at all, a latched topic without QoS, and an
+    image topic that nobody listens to and that stands for no view."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    path = record(MemoryScene(OWN_STAMPS), tmp_path / "bag").path
+    text = bytes(store.serialize_cdr(store.types["std_msgs/msg/String"]("hello"), "std_msgs/msg/String"))
+    first = int(OWN_STAMPS[0])
+    extra = [("/clock", "rosgraph_msgs/msg/Clock", first, b"\0\1\0\0" + bytes(8))]
+    extra += [("/early", "std_msgs/msg/String", 0, text), ("/robot_description", "std_msgs/String", first, text)]
+    extra += [("/odd", "no such type!", first, text), ("/debug/image", "sensor_msgs/msg/Image", first, b"")]
+    with Bag(path) as recorded, open(tmp_path / "others.mcap", "wb") as file:
+        writer = McapWriter(file)
+        writer.start(profile="ros2", library="test")
+        channels = {}
+        images = [(m.topic, recorded.topics[m.topic].type, m.time_ns, m.data) for m in recorded.messages(TYPES)]
+        extra[-1] = (
+            "/debug/image",
+            "sensor_msgs/msg/Image",
+            first,
+            next(data for t, _, _, data in images if t == DEPTH),
+        )
+        for topic, kind, time_ns, data in extra + images:
+            if topic not in channels:
+                schema = writer.register_schema(name=kind, encoding="ros2msg", data=b"")
+                channels[topic] = writer.register_channel(topic, "cdr", schema)
+            writer.add_message(channels[topic], log_time=time_ns, publish_time=time_ns, data=data)
+        writer.finish()
+    listener, me = participants(Listener), participants(Participant, "player")
+    heard = []
+    latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    me.node.create_subscription(String, "/robot_description", lambda m: heard.append(m.data), latched)
+    me.node.create_subscription(String, "/early", lambda m: heard.append(m.data), 10)
+    with Bag(tmp_path / "others.mcap") as bag:
+        waiter = ViewWaiter(me.node, timeout_seconds=2)
+        player = BagPlayer(me.node, bag, wait_for_taken=waiter)
+        waiter.wait_for_publisher(10)
+        assert [step.stamp_ns for step in player.step_until(bag.end_ns)] == OWN_STAMPS.tolist()
+        player.seek(bag.start_ns)
+        began = time.monotonic()
+        assert player.play_until(bag.end_ns)
+        assert time.monotonic() - began < 30
+    assert wait_until(lambda: len(heard) >= 4)
+    assert listener.clock and min(listener.clock) >= first
+
+
+def test_a_silence_of_years_is_jumped_over(participants, tmp_path):
+    stamps = OWN_STAMPS + np.array([0, 0, 10**18, 10**18, 10**18])
+    path = record(MemoryScene(stamps), tmp_path / "gap").path
+    listener, me = participants(Listener), participants(Participant, "player")
+    with Bag(path) as bag:
+        assert BagPlayer(me.node, bag).play_until(bag.end_ns)
+    assert wait_until(lambda: len(listener.heard[DEPTH]) == 5)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import simplejpeg
 from mcap.reader import make_reader
+from roboref_core.atomic import FolderInUse, sole_writer
 from roboref_core.geometry.camera import Camera
 from roboref_core.geometry.pose import from_quaternion, inverse, rotation_angle
 from roboref_core.scene import BadFrame, EncodedImage
@@ -282,6 +283,20 @@ def test_existing_bag_is_kept_unless_overwritten(tmp_path):
     record(MemoryScene(), tmp_path / "bag", RecordOptions(overwrite=True))
     assert len(read(tmp_path / "bag")["/tf"]) == 4
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bag"]
+
+
+def test_what_killed_recorders_left_is_removed_and_two_recorders_of_one_bag_are_refused(tmp_path):
+    for name in ("bag", "other"):
+        left = tmp_path / f".{name}.partial" / name
+        left.mkdir(parents=True)
+        (left / "part.mcap").write_bytes(b"half")
+    with sole_writer(tmp_path / ".held.partial", "roboref sim record held"):
+        record(MemoryScene(), tmp_path / "bag")
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".held.partial", "bag"]
+        with pytest.raises(FolderInUse, match=r"held\.partial is being written by roboref sim record held"):
+            record(MemoryScene(), tmp_path / "held")
+    record(MemoryScene(), tmp_path / "held")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bag", "held"]
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import cv2
 import pytest
+from roboref_core.command_line import run
 
-from sim.rooms.generate import main
+from sim.rooms.generate import GenerateConfig
 
 SMALL = ["--frames", "3", "--triangles", "20000"]
+
+
+def main(arguments: list[str]) -> int:
+    return run(GenerateConfig, "roboref sim scene", arguments)
 
 
 def test_generate_writes_scans_and_resumes(tmp_path, capsys):

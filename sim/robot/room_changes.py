@@ -1,0 +1,126 @@
+"""Changes of a room on command: things are moved, taken away, brought in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from roboref_core.geometry.pose import inverse, pose
+
+from sim.rooms import items
+from sim.rooms.collision import any_overlap, outside, upright_boxes
+from sim.rooms.design import about, seeded
+from sim.rooms.furniture import FURNITURE
+from sim.rooms.scene import SimObject, SimScene
+
+_ITEMS = {make.__name__: make for make in (*items.TABLETOP, *items.SHELF, *items.FLOOR, *items.SOFT, *items.COUNTER)}
+_KINDS = {**_ITEMS, **FURNITURE}
+_FIELDS = {
+    "move": {"x", "y", "yaw"},
+    "remove": set(),
+    "bring": {"x", "y", "yaw", "seed"},
+    "exposure": set(),
+}
+_MAX_TEXT = 10_000
+
+
+def parse_change(text: str) -> dict[str, Any]:
+    """A change as JSON: one of
+
+        {"move": 7, "x": 1.5, "y": 2.0, "yaw": 0.3}     an object (by id) and what rests on it, to a free place
+        {"remove": 7}                                   an object and what rests on it
+        {"bring": "chair", "x": 1.5, "y": 2.0}          a new object of a kind; "seed" picks its looks
+        {"exposure": 0.5}                               how bright the pictures are, 1 at first
+
+    Places are in the room's frame, on its floor [m], yaw in [rad].
+
+    Raises ValueError saying what was expected.
+    """
+    try:
+        change = json.loads(text) if len(text) <= _MAX_TEXT else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"a change must be JSON: {error}") from error
+    kinds = [kind for kind in _FIELDS if isinstance(change, dict) and kind in change]
+    if not isinstance(change, dict) or len(kinds) != 1:
+        raise ValueError(f"a change must be an object with one of {', '.join(_FIELDS)}, found {text[:200]}")
+    kind = kinds[0]
+    unknown = change.keys() - _FIELDS[kind] - {kind}
+    missing = _FIELDS[kind] & {"x", "y"} - change.keys()
+    if unknown or missing:
+        raise ValueError(
+            f"{kind}: fields {sorted(unknown)} are unknown and {sorted(missing)} are missing in {text[:200]}"
+        )
+    numbers = {name: value for name, value in change.items() if name != "bring"}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            raise ValueError(f"{kind}: {name} must be a number, found {value!r}")
+    if kind == "bring" and change["bring"] not in _KINDS:
+        raise ValueError(f"bring: no kind {change['bring']!r}; there are {', '.join(sorted(_KINDS))}")
+    if kind == "exposure" and not 0 < change["exposure"] <= 10:
+        raise ValueError(f"exposure must be above 0 and at most 10, found {change['exposure']}")
+    return change
+
+
+def changed_scene(scene: SimScene, change: dict[str, Any]) -> SimScene:
+    """The scene after a change of ``parse_change``; the same scene for one of the exposure.
+
+    Raises ValueError: no such object, the room itself, or the place is taken or outside.
+    """
+    if "exposure" in change:
+        return scene
+    if "bring" in change:
+        return _with_brought(scene, change)
+    object_id = int(change.get("move", change.get("remove", 0)))
+    if not scene.object(object_id).kind:
+        raise ValueError(
+            f"{scene.scene_id}: object {object_id} is the {scene.object(object_id).label}, part of the room"
+        )
+    if "remove" in change:
+        return scene.without(object_id)
+    moved = scene.with_moved(object_id, _on_floor(scene, change))
+    carried = scene.carried_by(object_id)
+    _check_free(moved, carried)
+    floor = _floor(scene)
+    objects = tuple(replace(o, rests_on=floor) if o.object_id == object_id else o for o in moved.objects)
+    return replace(moved, objects=objects)
+
+
+def _with_brought(scene: SimScene, change: dict[str, Any]) -> SimScene:
+    kind = change["bring"]
+    design = _KINDS[kind](seeded("brought", kind, int(change.get("seed", 0))))
+    free = sorted(set(range(1, 255)) - scene.labels.keys())
+    if not free:
+        raise ValueError(f"{scene.scene_id}: it has 254 objects, no more can be brought")
+    new = SimObject(
+        free[0], design.kind, design.label, design.color, design.parts, _on_floor(scene, change), _floor(scene)
+    )
+    brought = replace(scene, objects=(*scene.objects, new))
+    _check_free(brought, {new.object_id})
+    return brought
+
+
+def _on_floor(scene: SimScene, change: dict[str, Any]) -> np.ndarray:
+    yaw = np.degrees(change.get("yaw", 0.0))
+    return scene.T_world_room @ pose(about("z", yaw), (change["x"], change["y"], 0.0))
+
+
+def _floor(scene: SimScene) -> int | None:
+    return next((i for i, label in scene.labels.items() if label == "floor"), None)
+
+
+def _check_free(scene: SimScene, moved: set[int]) -> None:
+    T_room_world = inverse(scene.T_world_room)
+
+    def boxes(things: list[SimObject]) -> np.ndarray:
+        rows = [upright_boxes((p.bounds for p in o.parts), T_room_world @ o.T_world_object) for o in things]
+        return np.concatenate(rows) if rows else np.zeros((0, 8))
+
+    own = boxes([o for o in scene.objects if o.object_id in moved])
+    others = [o for o in scene.objects if o.kind and o.object_id not in moved]
+    if outside(own, scene.room[1]):
+        raise ValueError(f"{scene.scene_id}: the place is not inside the room of {scene.room[1].round(2).tolist()} m")
+    for other in others:
+        if any_overlap(own, boxes([other])):
+            raise ValueError(f"{scene.scene_id}: the place is taken by {other.label or other.kind} {other.object_id}")
