@@ -1,9 +1,8 @@
-"""Files that are either whole or not there: written under another name, synced, renamed."""
+"""Pictures, masks and JSON on disk: written as a whole or not at all, and read with errors that name the file."""
 
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -12,51 +11,70 @@ from typing import Any
 import cv2
 import numpy as np
 from isal import isal_zlib
+from roboref_core.atomic import write_bytes
 
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"
+_LARGEST_JSON = 2 << 30
+"""No JSON file of this project or of the data sets that it reads comes near [byte]."""
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically; its folder is made. An error (disk full) leaves no part of it behind.
-
-    A file has one writer at a time: what a killed one left is overwritten by the next.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+def json_bytes(value: Any, indent: int | None = 1) -> bytes:
+    """JSON with sorted keys, so that equal values are equal bytes. Raises ValueError for NaN and infinities."""
+    return (json.dumps(value, indent=indent, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Write JSON with sorted keys, so that equal values are equal bytes."""
-    write_bytes(path, (json.dumps(value, indent=indent, sort_keys=True, allow_nan=False) + "\n").encode())
+    """Write ``json_bytes`` as a whole."""
+    write_bytes(path, json_bytes(value, indent))
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON. Raises ValueError naming the file if it is missing or not JSON."""
-    data = _read(path)
+    """Read JSON of at most 2 GiB. Raises ValueError naming the file if it is missing, too large or not JSON."""
     try:
-        return json.loads(data)
+        size = path.stat().st_size
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    if size > _LARGEST_JSON:
+        raise ValueError(f"{path}: {size} bytes, expected JSON of at most {_LARGEST_JSON}")
+    try:
+        return json.loads(_read(path))
+    except RecursionError as error:
+        raise ValueError(f"{path}: not valid JSON (lists or objects nested too deeply)") from error
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from error
 
 
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) RGB or (H, W) uint8 or uint16 in the format of the name's ending; JPEG at quality 95."""
-    if path.suffix == ".png":
-        write_bytes(path, encode_png(image))
-    elif path.suffix == ".jpg":
-        pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
-        write_bytes(path, cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+def picture_size(path: Path) -> tuple[int, int]:
+    """(width, height) [pixel], of a PNG from its header. Raises ValueError naming the file if it is no picture."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(len(_PNG_HEADER) + 8)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    if head.startswith(_PNG_HEADER) and len(head) == len(_PNG_HEADER) + 8:
+        width, height = struct.unpack_from(">II", head, len(_PNG_HEADER))
     else:
-        raise ValueError(f"{path}: pictures are written as .png or .jpg")
+        height, width = read_picture(path).shape[:2]
+    return int(width), int(height)
+
+
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """Write ``encode_picture`` in the format of the name's ending, as a whole."""
+    try:
+        data = encode_picture(path.suffix, image)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    write_bytes(path, data)
+
+
+def encode_picture(suffix: str, image: np.ndarray) -> bytes:
+    """(H, W, 3) RGB or (H, W) uint8 or uint16 as ".png", or ".jpg" of quality 95. Raises ValueError for others."""
+    if suffix == ".png":
+        return encode_png(image)
+    if suffix == ".jpg":
+        pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
+        return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    raise ValueError(f"pictures are written as .png or .jpg, found {suffix!r}")
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -99,7 +117,7 @@ def read_mask(path: Path) -> np.ndarray:
         return mask
     image = _decode(path, data, cv2.IMREAD_UNCHANGED)
     # A fourth channel is opacity, not the mask.
-    return image > 0 if image.ndim == 2 else (image[..., :3] > 0).any(axis=2)
+    return np.asarray(image > 0 if image.ndim == 2 else (image[..., :3] > 0).any(axis=2))
 
 
 def _usual_mask(data: bytes) -> np.ndarray | None:
@@ -125,7 +143,7 @@ def _usual_mask(data: bytes) -> np.ndarray | None:
         # One byte more than there should be, so that the stream is read to its end and its checksum.
         stream, expected = isal_zlib.decompressobj(), height * (width + 1)
         rows = np.frombuffer(stream.decompress(b"".join(compressed), expected + 1), np.uint8)
-    except (struct.error, isal_zlib.error):
+    except (struct.error, isal_zlib.error):  # type: ignore[misc]  # isal has no types
         return None
     if form != [8, 0, 0, 0, 0] or not stream.eof or len(rows) != expected or expected == 0:
         return None

@@ -10,17 +10,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from roboref_core.atomic import replacing
 
 from offline.data_engine.config import FORMAT
 from offline.data_engine.five_frames import SPLITS
 from offline.data_engine.runner import Run
 from offline.data_engine.splits import check_leakage
 from offline.data_engine.task_build import task_name
+from offline.data_engine.tree_survey import read_survey
 from offline.files import read_json, write_json
 
 _SHORT = {"train": "train", "validation": "val"}
@@ -40,23 +43,27 @@ def assemble(run: Run) -> dict:
     check_leakage({split: [job.scene_id for job in jobs if job.split == split] for split in SPLITS})
     files: dict[str, dict] = {}
     for split in SPLITS:
-        writers: dict[str, _ListWriter] = {}
-        try:
+        with ExitStack() as stack:
+            writers: dict[str, _ListWriter] = {}
             for job in jobs:
                 if job.split != split:
                     continue
                 for sample in read_records(layout.records(job)):
                     name = file_name(sample, split)
                     if name not in writers:
-                        writers[name] = _ListWriter(layout.tasks / name)
+                        writers[name] = _ListWriter(stack.enter_context(replacing(layout.tasks / name)))
                     writers[name].add(sample)
             files |= {name: writer.finish() for name, writer in sorted(writers.items())}
-        finally:
-            for writer in writers.values():
-                writer.abandon()
+    for path in layout.tasks.glob("*.json"):
+        # Of a run with other settings or other scenes.
+        if path.name not in files:
+            path.unlink()
     facts_files = (layout.scene(job) / "scene.json" for job in jobs)
     scenes = [read_json(path) for path in facts_files if path.exists()]
     done = [read_json(layout.done(job)) for job in jobs]
+    surveys = [read_survey(layout.survey(job.split, job.scene_id)) for job in jobs] if run.tree is not None else []
+    defects = sum((Counter(facts["defects"]) for facts in scenes), Counter())
+    defects += sum((survey.defects for survey in surveys), Counter())
     manifest = {
         "format": FORMAT,
         "settings": {"scene": _plain(run.scene), "task": _plain(run.task)},
@@ -70,7 +77,12 @@ def assemble(run: Run) -> dict:
         "filtering": filtering(scenes),
         "inpainting": _inpainting(scenes),
         "bad_frames": sum(len(facts["bad_frames"]) for facts in scenes),
-        "defects": dict(sorted(sum((Counter(facts["defects"]) for facts in scenes), Counter()).items())),
+        "defects": dict(sorted(defects.items())),
+        "quarantined": {
+            job.scene_id: sorted(survey.quarantined.items())
+            for job, survey in zip(jobs, surveys, strict=False)
+            if survey.quarantined
+        },
     }
     write_json(run.out / "manifest.json", manifest)
     return manifest
@@ -112,33 +124,24 @@ def filtering(scenes: list[dict]) -> dict:
 
 
 class _ListWriter:
-    """A JSON list written sample by sample under a temporary name."""
+    """A JSON list written sample by sample to a file that appears when it is complete."""
 
-    def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self.part = path.with_name(f".{path.name}.part")
+    def __init__(self, file: IO[bytes]):
         self.count = 0
-        self._file = open(self.part, "w", encoding="utf-8")  # closed by finish or abandon
+        self._file = file
+        self._hash = hashlib.sha256()
 
     def add(self, sample: dict) -> None:
-        self._file.write(",\n" if self.count else "[\n")
-        self._file.write(json.dumps(sample, sort_keys=True))
+        self._write((",\n" if self.count else "[\n") + json.dumps(sample, sort_keys=True))
         self.count += 1
 
     def finish(self) -> dict:
-        self._file.write("\n]\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        digest = hashlib.sha256(self.part.read_bytes()).hexdigest()
-        os.replace(self.part, self.path)
-        return {"samples": self.count, "sha256": digest}
+        self._write("\n]\n")
+        return {"samples": self.count, "sha256": self._hash.hexdigest()}
 
-    def abandon(self) -> None:
-        """Remove the temporary file; does nothing after ``finish``."""
-        self._file.close()
-        self.part.unlink(missing_ok=True)
+    def _write(self, text: str) -> None:
+        self._file.write(text.encode())
+        self._hash.update(text.encode())
 
 
 def _sum(nested) -> dict[str, dict[str, int]]:

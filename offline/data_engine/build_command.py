@@ -5,11 +5,26 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from roboref_core.command_line import ExitStatus
 
 from offline.data_engine.config import SceneConfig, TaskConfig
+from offline.files import read_json
+
+if TYPE_CHECKING:
+    from offline.data_engine.runner import Run
 
 Phase = Literal["all", "scenes", "tasks", "assemble"]
+_PRINTED = 20
+_DEFECTS = {
+    "json_size_differs": "views whose JSON states another size than their pictures have; the pictures' is used",
+    "json_box_differs": "views whose JSON states another box than their mask has; the mask's is used",
+    "no_json": "objects without JSON: read from the names of their files",
+    "unreadable_json": "objects whose JSON cannot be read: read from the names of their files",
+    "no_label": "views without a label: they are asked for by their mark alone",
+    "no_inpainted": "views without an inpainted picture",
+}
 
 
 @dataclass(frozen=True)
@@ -18,8 +33,8 @@ class Build:
 
     Phase "scenes" makes one folder of views per scan, "tasks" the samples of each, "assemble" joins them into
     t1_train_multi.json and the others, with manifest.json. "all" does the three. Killed anywhere, the same command
-    goes on; the result does not depend on --workers or --shard. Exit status: 0, 1 if scans failed (see failed/),
-    3 if the disk is full.
+    goes on; the result does not depend on --workers or --shard. What a killed run left broken is found and built
+    again. Exit status: 0; 1 if scans failed (see failed/); 75 if it was stopped or the disk is full.
     """
 
     scans: Path
@@ -38,12 +53,14 @@ class Build:
     """Official list of validation scans. With lists, scans in neither are left out."""
     validation_share: float = 0.1
     """Without lists: share of the places that is held out."""
+    verify: bool = False
+    """Read every finished file and compare its hash; else only sizes, and the hashes of files that changed."""
     label_table: Path | None = None
     """scannetv2-labels.combined.tsv; by default the one beside the scans, if any."""
     scene: SceneConfig = field(default_factory=SceneConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
 
-    def run(self):
+    def run(self) -> Run:
         """The Run that these settings describe. Raises ValueError naming what is wrong with them."""
         from offline.data_engine.runner import Run, find_jobs
         from offline.data_engine.splits import assign, read_list
@@ -68,22 +85,47 @@ class Build:
         return int(index), int(count)
 
     def __call__(self) -> int:
-        from offline.data_engine.assemble import assemble
         from offline.data_engine.runner import run_scenes, run_tasks
 
         run, shard = self.run(), self.shard_index()
         failed: list[str] = []
-        if self.phase in ("all", "scenes"):
-            failed += run_scenes(run, self.workers, shard)
-        if self.phase in ("all", "tasks"):
-            failed += run_tasks(run, self.workers, shard)
-        if self.phase in ("all", "assemble"):
-            manifest = assemble(run)
-            for name, facts in manifest["files"].items():
-                print(f"{facts['samples']:9d}  {run.layout.tasks / name}")
-            kinds = ("frames", "objects", "views")
-            removed = (f"{manifest['filtering'][kind]['removed_share']:.1%} of {kind}" for kind in kinds)
-            print(f"filters removed {', '.join(removed)}; roboref data stats --out {run.out} says why")
-        if failed:
-            print(f"{len(failed)} scans failed: {', '.join(failed[:10])}; see {run.out / 'failed'}", file=sys.stderr)
-        return 1 if failed else 0
+        with run.alone(shard):
+            if self.phase in ("all", "scenes"):
+                failed += run_scenes(run, self.workers, shard, self.verify)
+            if self.phase in ("all", "tasks"):
+                failed += run_tasks(run, self.workers, shard)
+            if self.phase in ("all", "assemble"):
+                print_summary(run)
+        return report_failures(run, failed)
+
+
+def print_summary(run: Run) -> None:
+    """Join the files of a run, and say what there is and what was left out."""
+    from offline.data_engine.assemble import assemble
+
+    manifest = assemble(run)
+    for name, facts in manifest["files"].items():
+        print(f"{facts['samples']:9d}  {run.layout.tasks / name}")
+    if run.tree is None:
+        kinds = ("frames", "objects", "views")
+        removed = (f"{manifest['filtering'][kind]['removed_share']:.1%} of {kind}" for kind in kinds)
+        print(f"filters removed {', '.join(removed)}; roboref data stats --out {run.out} says why")
+    quarantined = [f"{scene}/{file}: {why}" for scene, files in manifest["quarantined"].items() for file, why in files]
+    if quarantined:
+        print(f"{len(quarantined)} files are not used:")
+        print("\n".join(f"  {line}" for line in quarantined[:_PRINTED]))
+        if len(quarantined) > _PRINTED:
+            print(f"  and {len(quarantined) - _PRINTED} more, see {run.out / 'manifest.json'}")
+    for kind, count in manifest["defects"].items():
+        print(f"{count:9d}  {_DEFECTS.get(kind, kind)}")
+
+
+def report_failures(run: Run, failed: list[str]) -> int:
+    """Print which scenes failed and why; returns the exit status."""
+    for scene_id in sorted(set(failed))[:_PRINTED]:
+        path = run.out / "failed" / f"{scene_id}.json"
+        reason = read_json(path)["error"] if path.exists() else "see above"
+        print(f"{scene_id} failed: {reason}", file=sys.stderr)
+    if failed:
+        print(f"{len(set(failed))} scenes failed; {run.out / 'failed'} has a file for each", file=sys.stderr)
+    return ExitStatus.BAD if failed else ExitStatus.DONE

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import tyro
+from roboref_core.command_line import CommandTable, ExitStatus
 
-from offline.data_engine.build_command import Build
 from offline.data_engine.config import TaskConfig
-from offline.data_engine.slurm import Slurm
 
 
 @dataclass(frozen=True)
@@ -33,15 +31,18 @@ class Tasks:
     task: TaskConfig = field(default_factory=TaskConfig)
 
     def __call__(self) -> int:
-        from offline.data_engine.assemble import assemble
-        from offline.data_engine.runner import Run, run_tasks, tree_jobs
+        from offline.data_engine.build_command import print_summary, report_failures
+        from offline.data_engine.runner import Run, ignored_folders, run_scenes, run_tasks, tree_jobs
 
         tree = self.tree.absolute()
         run = Run(tree_jobs(tree), self.out.absolute(), task=self.task, tree=tree)
-        failed = run_tasks(run, self.workers)
-        for name, facts in assemble(run)["files"].items():
-            print(f"{facts['samples']:9d}  {run.layout.tasks / name}")
-        return 1 if failed else 0
+        for line in ignored_folders(tree):
+            print(line, file=sys.stderr)
+        with run.alone():
+            failed = run_scenes(run, self.workers)
+            failed += run_tasks(run, self.workers)
+            print_summary(run)
+        return report_failures(run, failed)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ class Show:
 class Validate:
     """Check task files, ours or foreign: pictures, sizes, points in masks, answers, duplicates, leakage.
 
-    Exit status: 0 if nothing is wrong, else 1.
+    Files without a "task" field are judged by the form of their answers; what cannot be checked is said. Exit status: 0
+    if nothing is wrong, else 1.
     """
 
     json_files: tyro.conf.Positional[tuple[Path, ...]]
@@ -134,19 +136,22 @@ class Validate:
     """Print at most this many findings of each kind."""
 
     def __call__(self) -> int:
-        from offline.data_engine.checking.validate import summarise, validate_files
+        from offline.data_engine.checking.validate import faults, summarise, validate_files
         from offline.files import write_json
 
         findings = validate_files(list(self.json_files), self.image_root)
         print(summarise(findings, self.limit))
         if self.report:
             write_json(self.report, [finding.__dict__ for finding in findings])
-        return 1 if findings else 0
+        return ExitStatus.BAD if faults(findings) else ExitStatus.DONE
 
 
 @dataclass(frozen=True)
 class Shrink:
-    """Make the x3 form of a five_frames tree: pictures by area, masks by nearest neighbour."""
+    """Make the x3 form of a five_frames tree: pictures by area, masks by nearest neighbour, facts and frames with them.
+
+    What is there and whole is kept. Exit status: 0, or 1 if views could not be read; they are named.
+    """
 
     source: Path
     """Root of the tree."""
@@ -155,10 +160,13 @@ class Shrink:
     factor: int = 3
 
     def __call__(self) -> int:
-        from offline.data_engine.five_frames import shrink_tree
+        from offline.data_engine.shrink import shrink_tree
 
-        print(f"{shrink_tree(self.source, self.target, self.factor)} objects")
-        return 0
+        count, broken = shrink_tree(self.source, self.target, self.factor)
+        print(f"{count} objects")
+        for name, reason in sorted(broken.items()):
+            print(f"left out: {name}: {reason}", file=sys.stderr)
+        return ExitStatus.BAD if broken else ExitStatus.DONE
 
 
 @dataclass(frozen=True)
@@ -189,33 +197,21 @@ class Convert:
         return 0
 
 
-COMMANDS: dict[str, Callable] = {
-    "build": Build,
-    "tasks": Tasks,
-    "check": Check,
-    "stats": Stats,
-    "show": Show,
-    "validate": Validate,
-    "shrink": Shrink,
-    "convert": Convert,
-    "slurm": Slurm,
-}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit status; 2 means that the input or the settings are wrong."""
-    from offline.data_engine.runner import DiskFull
-
-    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="roboref data", args=argv)
-    try:
-        return command() if callable(command) else int(command or 0)
-    except DiskFull as error:
-        print(f"roboref data: {error}; free some space and run the same command again", file=sys.stderr)
-        return 3
-    except (ValueError, OSError) as error:
-        print(f"roboref data: {error}", file=sys.stderr)
-        return 2
-
+_MODULE = "offline.data_engine.cli"
+main = CommandTable(
+    "roboref data",
+    {
+        "build": ("offline.data_engine.build_command:Build", "turn a folder of scans into training data"),
+        "tasks": (f"{_MODULE}:Tasks", "make samples from a five_frames or x3 tree, whoever made it"),
+        "check": (f"{_MODULE}:Check", "project a scan's mesh and objects into its frames, and score the fit"),
+        "stats": (f"{_MODULE}:Stats", "counts of a built data set, and what was left out and why"),
+        "show": (f"{_MODULE}:Show", "make a page to browse samples"),
+        "validate": (f"{_MODULE}:Validate", "check task files, ours or foreign"),
+        "shrink": (f"{_MODULE}:Shrink", "make the x3 form of a five_frames tree"),
+        "convert": (f"{_MODULE}:Convert", "read or write the data of other programs"),
+        "slurm": ("offline.data_engine.slurm:Slurm", "build on a cluster"),
+    },
+)
 
 if __name__ == "__main__":
     raise SystemExit(main())

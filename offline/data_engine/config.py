@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from offline.data_engine.building.scan import ScanConfig
 from offline.data_engine.building.selection import SelectionConfig
@@ -16,7 +17,7 @@ from offline.data_engine.tasks.pairs import PairConfig
 from offline.data_engine.tasks.referring import ReferringConfig
 from offline.data_engine.tasks.samples import SampleConfig
 
-FORMAT = 2
+FORMAT = 3
 """Of what is written; part of every hash, so that data of an older layout is not taken for this one."""
 
 
@@ -53,9 +54,10 @@ class TaskConfig:
     samples: SampleConfig = field(default_factory=SampleConfig)
 
 
-def config_hash(*configs) -> str:
+def config_hash(*configs: Any) -> str:
     """16 hex digits that change with any setting and with the format."""
-    values = [FORMAT, *(dataclasses.asdict(c) if dataclasses.is_dataclass(c) else c for c in configs)]
+    plain = (dataclasses.asdict(c) if dataclasses.is_dataclass(c) and not isinstance(c, type) else c for c in configs)
+    values = [FORMAT, *plain]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=_plain).encode()).hexdigest()[:16]
 
 

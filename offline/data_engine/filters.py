@@ -5,6 +5,7 @@ A rejected item is counted once, under the first reason that applies, so the cou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,9 @@ class FilterConfig:
         min_inliers, max_bias, max_spread: a frame's pose is bad below this share of agreeing pixels or above
             this median [m] or median absolute deviation [m] of sensor - mesh.
         min_sharpness: of a frame, relative to the median of its scene.
+        min_agreement: of a frame's colours with those of its neighbours, through the geometry, in [-1, 1].
+        min_scene_agreement: a scene whose median is below has pictures of other moments, or wrong intrinsics; all of
+            its frames are left out.
     """
 
     labels: tuple[str, ...] = ()
@@ -76,6 +80,8 @@ class FilterConfig:
     max_bias: float = 0.05
     max_spread: float = 0.08
     min_sharpness: float = 0.6
+    min_agreement: float = 0.3
+    min_scene_agreement: float = 0.45
 
 
 def immobile_family(label: str, table: LabelTable | None = None) -> str | None:
@@ -138,6 +144,17 @@ def reject_frame(alignment: Alignment, config: FilterConfig) -> str | None:
         or alignment.mad > config.max_spread
     )
     return "bad_pose" if bad else None
+
+
+def mismatched_colors(agreement: Mapping[int, float], config: FilterConfig) -> set[int] | None:
+    """Frames whose colours do not belong to their geometry; None: those of the whole scene do not.
+
+    Args:
+        agreement: frame position -> see ``photometric.agreements``.
+    """
+    if len(agreement) >= 3 and float(np.median(list(agreement.values()))) < config.min_scene_agreement:
+        return None
+    return {i for i, value in agreement.items() if value < config.min_agreement}
 
 
 def reject_view(view: ObjectView, pixels: int, config: FilterConfig) -> str | None:

@@ -17,10 +17,11 @@ import cv2
 import numpy as np
 from roboref_core.geometry.camera import pixel_to_normalised
 
-from offline.files import read_json, read_mask, read_picture, write_json, write_picture
+from offline.data_engine.sealed_folder import Draft
+from offline.files import picture_size, read_json
 
 SPLITS = ("train", "validation")
-_NAME = re.compile(r"(?P<view>\d\d)_(?P<frame>[^_]+)_original\.png")
+_NAME = re.compile(r"(?P<view>\d\d)_(?P<frame>[^_]+)_original\.(png|jpg|jpeg)")
 _DILATED = ("mask_dialated", "mask_dilated")
 
 
@@ -52,11 +53,14 @@ class ViewFiles:
 
 @dataclass(frozen=True)
 class ViewPictures:
-    """One view of one object, to be written: pictures (H, W, 3) uint8 RGB, masks (H, W) bool; depth may be None."""
+    """One view of one object, to be written: pictures (H, W, 3) uint8 RGB, masks (H, W) bool.
+
+    ``inpainted`` is None where no picture without the object could be made; depth may be None.
+    """
 
     frame_id: int
     original: np.ndarray
-    inpainted: np.ndarray
+    inpainted: np.ndarray | None
     mask: np.ndarray
     mask_dilated: np.ndarray
     original_depth: np.ndarray | None = None
@@ -101,26 +105,31 @@ def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
-def write_view(folder: Path, scene_id: str, uid: int, label: str, number: int, view: ViewPictures) -> dict:
+def write_view(draft: Draft, scene_id: str, uid: int, label: str, number: int, view: ViewPictures) -> dict:
     """Write the pictures of view ``number`` (1..5) of an object; returns its entry for ``write_entries``."""
     frame_id = f"{view.frame_id:06d}"
     names = {kind: f"{number:02d}_{frame_id}_{kind}.png" for kind in ("original", "inpainted", "mask", "mask_dialated")}
-    write_picture(folder / names["original"], view.original)
-    write_picture(folder / names["inpainted"], view.inpainted)
-    write_picture(folder / names["mask"], view.mask.astype(np.uint8) * 255)
-    write_picture(folder / names["mask_dialated"], view.mask_dilated.astype(np.uint8) * 255)
+    folder = f"uid_{uid}"
+    draft.picture(f"{folder}/{names['original']}", view.original)
+    if view.inpainted is not None:
+        draft.picture(f"{folder}/{names['inpainted']}", view.inpainted)
+    draft.picture(f"{folder}/{names['mask']}", view.mask.astype(np.uint8) * 255)
+    draft.picture(f"{folder}/{names['mask_dialated']}", view.mask_dilated.astype(np.uint8) * 255)
     for kind, depth in (("original", view.original_depth), ("inpainted", view.inpainted_depth)):
         if depth is not None:
-            write_picture(depth_path(folder / names[kind]), depth)
-    return _entry(scene_id, uid, label, frame_id, view.mask, names)
+            draft.picture(f"{folder}/{depth_path(Path(names[kind])).name}", depth)
+    if view.inpainted is None:
+        names["inpainted"] = ""
+    return entry_of(scene_id, uid, label, frame_id, view.mask, names)
 
 
-def write_entries(folder: Path, scene_id: str, uid: int, entries: list[dict]) -> None:
-    """Write an object's JSON, after all of its views."""
-    write_json(folder / f"{scene_id}_uid_{uid}_five_frames.json", entries)
+def write_entries(draft: Draft, scene_id: str, uid: int, entries: list[dict]) -> None:
+    """Write an object's JSON."""
+    draft.json(f"uid_{uid}/{scene_id}_uid_{uid}_five_frames.json", entries)
 
 
-def _entry(scene_id: str, uid: int, label: str, frame_id: str, mask: np.ndarray, names: dict) -> dict:
+def entry_of(scene_id: str, uid: int, label: str, frame_id: str, mask: np.ndarray, names: dict) -> dict:
+    """A view's entry in the JSON of its object: its files by kind, its box and centre from the mask."""
     h, w = mask.shape
     u0, v0, u1, v1 = mask_box(mask)
     cx, cy = pixel_to_normalised(np.array([(u0 + u1) / 2, (v0 + v1) / 2]), w, h)
@@ -156,56 +165,94 @@ def scenes(root: Path, split: str) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
+def json_path(root: Path, split: str, scene_id: str, uid: int) -> Path:
+    return object_folder(root, split, scene_id, uid) / f"{scene_id}_uid_{uid}_five_frames.json"
+
+
 def read_object(root: Path, split: str, scene_id: str, uid: int) -> list[ViewFiles]:
-    """The views of one object, in order.
+    """The views of one object, in order, see ``read_views``. Raises ValueError naming the first file that is broken."""
+    views, broken = read_views(root, split, scene_id, uid)
+    for name, reason in broken.items():
+        raise ValueError(f"{root / split / scene_id / name}: {reason}")
+    return views
+
+
+def read_views(root: Path, split: str, scene_id: str, uid: int) -> tuple[list[ViewFiles], dict[str, str]]:
+    """The views of one object that have their files, in order; and of the others, which file is wrong and why.
 
     Absolute paths that lead nowhere (the tree was moved) fall back to the same names beside the JSON;
-    without JSON the file names say what there is, and the label is empty.
-
-    Raises ValueError naming the file if the JSON is malformed, or an original or a mask is missing.
+    without a JSON that can be read the file names say what there is, and the label is empty. Sizes are the pictures'.
     """
     folder = object_folder(root, split, scene_id, uid)
-    path = folder / f"{scene_id}_uid_{uid}_five_frames.json"
-    entries = read_json(path) if path.is_file() else list(_entries_from_names(folder))
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError(f"{path}: expected a list of objects, found {type(entries).__name__}")
-    return [_read_view(folder, path, scene_id, uid, number, entry) for number, entry in enumerate(entries, start=1)]
+    path = json_path(root, split, scene_id, uid)
+    broken: dict[str, str] = {}
+    entries: list = list(_entries_from_names(folder))
+    if path.is_file():
+        try:
+            found = read_json(path)
+            if not isinstance(found, list):
+                raise ValueError(f"{path}: expected a list of objects, found {type(found).__name__}")
+            entries = found
+        except ValueError as error:
+            broken[f"{folder.name}/{path.name}"] = str(error).removeprefix(f"{path}: ")
+    views = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            views.append(_read_view(folder, scene_id, uid, number, entry))
+        except _Broken as error:
+            broken[f"{folder.name}/{error.name or path.name}"] = f"entry {number}: {error}"
+    return views, broken
+
+
+class _Broken(ValueError):
+    """A view whose files are not complete; ``name`` is the file to blame, empty for the JSON."""
+
+    def __init__(self, message: str, name: str = ""):
+        super().__init__(message)
+        self.name = name
 
 
 def _entries_from_names(folder: Path) -> Iterator[dict]:
-    for path in sorted(folder.glob("*_original.png")):
+    for path in sorted(folder.glob("*_original.*")):
         found = _NAME.fullmatch(path.name)
         if found:
             yield {"frame_id": found["frame"], "original": path.name}
 
 
-def _read_view(folder: Path, source: Path, scene_id: str, uid: int, number: int, entry: dict) -> ViewFiles:
+def _read_view(folder: Path, scene_id: str, uid: int, number: int, entry: object) -> ViewFiles:
+    if not isinstance(entry, dict):
+        raise _Broken(f"expected an object, found {type(entry).__name__}")
     if not isinstance(entry.get("original"), str):
-        raise ValueError(f"{source}: entry {number} has no text 'original', found {sorted(entry)}")
+        raise _Broken(f"it has no text 'original', found {sorted(entry)}")
     for key, expected in (("scene_id", scene_id), ("uid", uid)):
-        if key in entry and str(entry[key]) != str(expected):
-            raise ValueError(f"{source}: entry {number} has {key} {entry[key]!r}, expected {expected!r}")
+        if entry.get(key) is not None and str(entry[key]) != str(expected):
+            raise _Broken(f"it has {key} {entry[key]!r}, expected {expected!r}")
     original = _resolve(folder, entry["original"])
     if original is None:
-        raise ValueError(f"{source}: entry {number}: {entry['original']} is missing")
+        raise _Broken(f"{entry['original']} is missing", Path(entry["original"]).name)
 
     def sibling(*kinds: str) -> Path | None:
-        named = (folder / original.name.replace("_original", f"_{kind}") for kind in kinds)
-        return next((path for path in named if path.is_file()), None)
+        stems = [original.stem.replace("_original", f"_{kind}") for kind in kinds]
+        named = (folder / f"{stem}{suffix}" for stem in stems for suffix in (".png", original.suffix))
+        return next((path for path in named if path.is_file() and path != original), None)
 
     mask = _resolve(folder, entry.get("mask")) or sibling("mask")
     if mask is None:
-        raise ValueError(f"{source}: entry {number}: no mask for {original.name}")
+        raise _Broken(f"no mask for {original.name}", original.name.replace("_original", "_mask"))
     name = _NAME.fullmatch(original.name)
-    if "img_w" in entry and "img_h" in entry:
-        size = (int(entry["img_w"]), int(entry["img_h"]))
-    else:
-        size = read_mask(mask).shape[::-1]
+    try:
+        size = picture_size(original)
+    except ValueError as error:
+        raise _Broken(str(error).removeprefix(f"{original}: "), original.name) from error
+    frame_id, label = entry.get("frame_id"), entry.get("label")
+    if frame_id is None or (name and isinstance(frame_id, int)):
+        # A number has lost its leading zeros; the file's name has them.
+        frame_id = name["frame"] if name else number
     return ViewFiles(
         scene_id=scene_id,
         uid=uid,
-        frame_id=str(entry.get("frame_id", name["frame"] if name else number)),
-        label=str(entry.get("label", "")),
+        frame_id=str(frame_id),
+        label=label if isinstance(label, str) else "",
         view=int(name["view"]) if name else number,
         size=size,
         original=original,
@@ -224,41 +271,3 @@ def _resolve(folder: Path, name: str | None) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
-
-
-def shrink_tree(source: Path, target: Path, factor: int = 3) -> int:
-    """Write the x3 form of a tree (any factor); returns the number of objects written. Finished objects are kept."""
-    count = 0
-    for split in SPLITS:
-        for scene_id in scenes(source, split) if (source / split).is_dir() else []:
-            for uid in objects(source, split, scene_id):
-                folder = object_folder(target, split, scene_id, uid)
-                json_path = folder / f"{scene_id}_uid_{uid}_five_frames.json"
-                if not json_path.exists():
-                    _shrink_object(read_object(source, split, scene_id, uid), folder, json_path, factor)
-                count += 1
-    return count
-
-
-def _shrink_object(views: list[ViewFiles], folder: Path, json_path: Path, factor: int) -> None:
-    entries = []
-    for view in views:
-        names = {"original": view.original.name, "mask": view.mask.name}
-        pictures = [view.original]
-        if view.inpainted:
-            names["inpainted"] = view.inpainted.name
-            pictures.append(view.inpainted)
-        for picture in pictures:
-            for path in (picture, depth_path(picture)):
-                if path.is_file():
-                    write_picture(folder / path.name, shrink_picture(read_picture(path), factor))
-        mask = shrink_mask(read_mask(view.mask), factor)
-        write_picture(folder / view.mask.name, mask.astype(np.uint8) * 255)
-        if view.mask_dilated:
-            dilated = shrink_mask(read_mask(view.mask_dilated), factor)
-            write_picture(folder / view.mask_dilated.name, dilated.astype(np.uint8) * 255)
-        names.setdefault("inpainted", "")
-        # A mask thinner than the factor may vanish; such a view cannot be asked for any more.
-        if mask.any():
-            entries.append(_entry(view.scene_id, view.uid, view.label, view.frame_id, mask, names))
-    write_json(json_path, entries)

@@ -1,43 +1,45 @@
 """Many scenes: one process for each, any number at a time, the same bytes out.
 
-A scene's result is one folder, or one records file, that appears by renaming; a run that was killed anywhere is
-resumed by running it again. Nothing a worker does depends on the others or on their order.
+A scene's result is one sealed folder and one records file; a run that was killed anywhere is resumed by running it
+again: what is whole stays, what is broken is made again. Nothing a worker does depends on the others or their order.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
-import multiprocessing
-import multiprocessing.connection
 import os
+import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
-from tqdm import tqdm
+from roboref_core.atomic import sole_writer
+from roboref_core.command_line import Stopped
+from roboref_core.progress import Progress
 
 from offline.data_engine import five_frames
 from offline.data_engine.building.rectify import rectified
 from offline.data_engine.building.scene_build import SceneBuilder
 from offline.data_engine.config import SceneConfig, TaskConfig, config_hash
 from offline.data_engine.five_frames import SPLITS
+from offline.data_engine.sealed_folder import SEAL, broken_files, seal_digest
 from offline.data_engine.sources import open_scene
 from offline.data_engine.sources.labels import LabelTable
-from offline.data_engine.task_build import build_tasks
+from offline.data_engine.task_build import build_tasks, choose_donors
+from offline.data_engine.tree_survey import MIN_VIEWS, fingerprint, read_survey, write_survey
+from offline.data_engine.workers import run_each, stopped_by_signals
 from offline.files import read_json, write_json
 
 DISK_FULL = 28
 FAILED = 1
-
-
-class DiskFull(RuntimeError):
-    """There is no space left; nothing half-written was left behind."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,13 @@ class Layout:
 
     def done(self, job: SceneJob) -> Path:
         return self.tasks / "records" / job.split / f"{job.scene_id}.done.json"
+
+    def pictures(self, job: SceneJob) -> Path:
+        return self.tasks / "pictures" / job.split / job.scene_id
+
+    def survey(self, split: str, scene_id: str) -> Path:
+        """Of a tree that was made elsewhere."""
+        return self.root / "survey" / split / f"{scene_id}.json"
 
     def failure(self, job: SceneJob) -> Path:
         return self.root / "failed" / f"{job.scene_id}.json"
@@ -119,14 +128,41 @@ class Run:
         )
 
     def has_scene(self, job: SceneJob) -> bool:
-        """Is the scene's folder complete? Raises ValueError if it was made with other settings."""
+        """Was the scene finished? Raises ValueError if it was made with other settings."""
         if self.tree is not None:
-            return self.layout.scene(job).is_dir()
-        return _matches(self.layout.scene(job) / "scene.json", self.scene_hash)
+            path = self.layout.survey(job.split, job.scene_id)
+            return path.exists() and read_survey(path).count >= MIN_VIEWS
+        folder = self.layout.scene(job)
+        return _matches(folder / "scene.json", self.scene_hash) and (folder / SEAL).exists()
 
-    def task_hash(self, split: str) -> str:
-        """Of the second phase: it also depends on which other scenes there are."""
-        return config_hash(self.scene_hash, self.task, self.finished(split))
+    def broken(self, job: SceneJob, read_all: bool = False) -> list[str]:
+        """What is wrong with a finished scene: files that are missing or differ from what was written."""
+        if self.tree is None:
+            return broken_files(self.layout.scene(job), read_all)
+        survey = read_survey(self.layout.survey(job.split, job.scene_id))
+        same = survey.fingerprint == fingerprint(self.tree, job.split, job.scene_id)
+        return [] if same else [f"{self.layout.scene(job)}: its files have changed"]
+
+    def content(self, job: SceneJob) -> str:
+        """A hash of a finished scene's files."""
+        if self.tree is None:
+            return seal_digest(self.layout.scene(job))
+        return read_survey(self.layout.survey(job.split, job.scene_id)).fingerprint
+
+    @contextmanager
+    def alone(self, shard: tuple[int, int] = (0, 1)) -> Iterator[None]:
+        """Hold the output, or one shard of it, for this process, and let signals stop it like Ctrl-C.
+
+        Raises FolderInUse naming the process that writes there.
+        """
+        index, count = shard
+        purpose = "roboref data" if count == 1 else f"roboref data, shard {index}/{count}"
+        with ExitStack() as stack:
+            stack.enter_context(stopped_by_signals())
+            stack.enter_context(sole_writer(self.out, purpose, shared=count > 1))
+            if count > 1:
+                stack.enter_context(sole_writer(self.out / "shards" / f"{index}-of-{count}", purpose))
+            yield
 
 
 def find_jobs(source: Path, splits: Callable[[list[str]], dict[str, str]]) -> tuple[SceneJob, ...]:
@@ -167,6 +203,15 @@ def tree_jobs(tree: Path) -> tuple[SceneJob, ...]:
     return jobs
 
 
+def ignored_folders(tree: Path) -> list[str]:
+    """One line for each folder of a tree that looks like a split and is not read."""
+    return [
+        f"{folder}: not read, splits are called {' and '.join(SPLITS)}"
+        for folder in sorted(tree.iterdir())
+        if folder.is_dir() and folder.name not in SPLITS and next(folder.glob("*/uid_*"), None) is not None
+    ]
+
+
 def shard_of(jobs: Iterable[SceneJob], index: int, count: int) -> list[SceneJob]:
     """The jobs of shard ``index`` of ``count``, largest first: sizes are dealt out like cards.
 
@@ -177,12 +222,24 @@ def shard_of(jobs: Iterable[SceneJob], index: int, count: int) -> list[SceneJob]
     return sorted(jobs, key=lambda job: (-job.size, job.scene_id))[index::count]
 
 
-def run_scenes(run: Run, workers: int = 1, shard: tuple[int, int] = (0, 1)) -> list[str]:
+def run_scenes(run: Run, workers: int = 1, shard: tuple[int, int] = (0, 1), read_all: bool = False) -> list[str]:
     """First phase. Returns the ids of the scenes that failed; each has a file under ``failed/``.
 
-    Raises ValueError if scenes are there that were made with other settings.
+    Finished scenes are compared with their list of files, and built again if they are broken.
+
+    Args:
+        read_all: compare the content of all files, not only of those that changed since.
+    Raises:
+        ValueError: scenes are there that were made with other settings.
     """
-    jobs = [job for job in shard_of(run.jobs, *shard) if not run.has_scene(job)]
+    jobs = []
+    for job in shard_of(run.jobs, *shard):
+        broken = run.broken(job, read_all) if run.has_scene(job) else None
+        if broken:
+            more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+            print(f"scenes: {job.scene_id} is built again: {broken[0]}{more}", file=sys.stderr)
+        if broken or broken is None:
+            jobs.append(job)
     return _run(jobs, workers, _scene_job, run, "scenes")
 
 
@@ -194,52 +251,97 @@ def run_tasks(run: Run, workers: int = 1, shard: tuple[int, int] = (0, 1)) -> li
     missing = [j.scene_id for j in run.jobs if not run.has_scene(j) and not run.layout.failure(j).exists()]
     if missing:
         raise ValueError(f"{len(missing)} scenes are not built yet ({', '.join(missing[:5])}): run that phase first")
-    hashes = {split: run.task_hash(split) for split in SPLITS}
-    jobs = [
-        job
-        for job in shard_of(run.jobs, *shard)
-        if run.has_scene(job) and not _matches(run.layout.done(job), hashes[job.split], stale_ok=True)
-    ]
-    return _run(jobs, workers, _task_job, run, "tasks")
+    plan = TaskPlan.of(run)
+    mine = [job for job in shard_of(run.jobs, *shard) if job.scene_id in plan.content]
+    jobs = [job for job in mine if not _tasks_are_done(run, job, plan.hash_of(run, job))]
+    return _run(jobs, workers, partial(_task_job, plan=plan), run, "tasks")
 
 
-def _run(jobs: list[SceneJob], workers: int, target: Callable, run: Run, name: str) -> list[str]:
-    """Run ``target(run, job)`` in one process per job, at most ``workers`` at a time."""
-    # A worker is one thread: as many run as there are cores.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["offline.data_engine.runner"])
-    waiting, running, failed = list(jobs), {}, []
-    bar = tqdm(total=sum(job.size for job in jobs), unit="B", unit_scale=True, desc=name, disable=not jobs)
-    try:
-        while waiting or running:
-            while waiting and len(running) < max(1, workers):
-                job = waiting.pop(0)
-                process = context.Process(target=target, args=(run, job))
-                process.start()
-                running[process.sentinel] = (process, job)
-            for sentinel in multiprocessing.connection.wait(list(running)):
-                process, job = running.pop(sentinel)
-                process.join()
-                if process.exitcode == DISK_FULL:
-                    raise DiskFull(f"no space left on the device of {run.out} (at scene {job.scene_id})")
-                if process.exitcode:
-                    failed.append(job.scene_id)
-                    if process.exitcode < 0:
-                        reason = f"killed by {signal.Signals(-process.exitcode).name}"
-                        _note_failure(run, job, name, reason)
-                        tqdm.write(f"{name}: {job.scene_id} {reason}", file=sys.stderr)
-                bar.update(job.size)
-    finally:
-        bar.close()
-        for process, _ in running.values():
-            process.terminate()
-            process.join()
+@dataclass(frozen=True)
+class TaskPlan:
+    """What the second phase needs to know of all scenes.
+
+    Attributes:
+        finished: split -> scenes that can be donors, sorted.
+        content: scene -> hash of its files.
+    """
+
+    finished: dict[str, list[str]]
+    content: dict[str, str]
+
+    @classmethod
+    def of(cls, run: Run) -> TaskPlan:
+        jobs = [job for job in run.jobs if run.has_scene(job)]
+        finished = {split: sorted(job.scene_id for job in jobs if job.split == split) for split in SPLITS}
+        return cls(finished, {job.scene_id: run.content(job) for job in jobs})
+
+    def hash_of(self, run: Run, job: SceneJob) -> str:
+        """Of a scene's samples: they depend on the scene and on its donors."""
+        donors = choose_donors(job.scene_id, self.finished[job.split], run.task.pairs.donors, run.task.seed)
+        return config_hash(
+            run.scene_hash, run.task, self.content[job.scene_id], [(name, self.content[name]) for name in donors]
+        )
+
+
+def _tasks_are_done(run: Run, job: SceneJob, wanted: str) -> bool:
+    if not _matches(run.layout.done(job), wanted, stale_ok=True):
+        return False
+    size, digest = read_json(run.layout.done(job))["records"]
+    records = run.layout.records(job)
+    whole = records.is_file() and records.stat().st_size == size
+    whole = whole and hashlib.sha256(records.read_bytes()).hexdigest() == digest
+    return whole and not broken_files(run.layout.pictures(job))
+
+
+def _run(jobs: list[SceneJob], workers: int, target: Callable[[Run, SceneJob], None], run: Run, name: str) -> list[str]:
+    failed = []
+    unit, total = "B" if run.tree is None else " objects", sum(job.size for job in jobs)
+    with Progress(total=total, unit=unit, unit_scale=True, desc=name, disable=not jobs) as bar:
+
+        def ended(job: SceneJob, status: int) -> None:
+            if status == DISK_FULL:
+                raise Stopped(
+                    f"no space left on the device of {run.out} (at scene {job.scene_id}); free some and run the same "
+                    "command again"
+                )
+            if status:
+                failed.append(job.scene_id)
+            if status < 0 or status not in (0, FAILED):
+                reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+                _note_failure(run, job, name, reason)
+                Progress.write(f"{name}: {job.scene_id} {reason}", file=sys.stderr)
+            bar.update(job.size)
+
+        try:
+            run_each(jobs, partial(target, run), workers, ended, ["offline.data_engine.runner"])
+        finally:
+            for job in jobs:
+                _clear_drafts(run, job)
+    with contextlib.suppress(OSError):
+        (run.out / "failed").rmdir()
     return sorted(failed)
 
 
+def _clear_drafts(run: Run, job: SceneJob) -> None:
+    """Remove what killed workers left half-written."""
+    folders = [run.layout.pictures(job), run.layout.records(job), run.layout.done(job), run.layout.failure(job)]
+    if run.tree is None:
+        folders.append(run.layout.scene(job))
+    for path in folders:
+        for kind in ("part", "old"):
+            for draft in path.parent.glob(f".{path.name}.*.{kind}"):
+                if draft.is_dir():
+                    shutil.rmtree(draft, ignore_errors=True)
+                else:
+                    draft.unlink(missing_ok=True)
+
+
 def _scene_job(run: Run, job: SceneJob) -> None:
-    def work():
+    def work() -> None:
+        _clear_drafts(run, job)
+        if run.tree is not None:
+            write_survey(run.layout.survey(job.split, job.scene_id), run.tree, job.split, job.scene_id)
+            return
         scene = rectified(open_scene(job.path))
         if scene.scene_id != job.scene_id:
             raise ValueError(f"{job.path}: the source calls itself {scene.scene_id}, expected {job.scene_id}")
@@ -249,11 +351,21 @@ def _scene_job(run: Run, job: SceneJob) -> None:
     _guarded(run, job, "scenes", work)
 
 
-def _task_job(run: Run, job: SceneJob) -> None:
-    def work():
-        candidates = run.finished(job.split)
+def _task_job(run: Run, job: SceneJob, plan: TaskPlan) -> None:
+    def work() -> None:
+        _clear_drafts(run, job)
+        survey_of = None
+        if run.tree is not None:
+            survey_of = {name: read_survey(run.layout.survey(job.split, name)) for name in plan.finished[job.split]}
         build_tasks(
-            run.layout.tree, run.layout.tasks, job.split, job.scene_id, candidates, run.task, run.task_hash(job.split)
+            run.layout.tree,
+            run.layout.tasks,
+            job.split,
+            job.scene_id,
+            plan.finished[job.split],
+            run.task,
+            plan.hash_of(run, job),
+            survey_of,
         )
 
     _guarded(run, job, "tasks", work)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shlex
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from offline import cluster
 from offline.data_engine.build_command import Build
 
 if TYPE_CHECKING:
@@ -63,8 +62,11 @@ def run_shard(build: Build, phase: str, index: int, count: int) -> list[str]:
     """What one job of an array does; returns the scans that failed in it."""
     from offline.data_engine.runner import run_scenes, run_tasks
 
-    work = {"scenes": run_scenes, "tasks": run_tasks}[phase]
-    return work(build.run(), build.workers, (index, count))
+    run, shard = build.run(), (index, count)
+    with run.alone(shard):
+        if phase == "scenes":
+            return run_scenes(run, build.workers, shard, build.verify)
+        return run_tasks(run, build.workers, shard)
 
 
 def run_on_slurm(settings: Slurm) -> int:
@@ -130,7 +132,7 @@ def _wait(job: submitit.Job) -> str:
     while not job.done():
         time.sleep(_POLL)
         # Without accounting submitit never learns that a job was cancelled or its node died; the queue knows.
-        missed = missed + 1 if isinstance(job, submitit.SlurmJob) and not _queued(job.job_id) else 0
+        missed = missed + 1 if isinstance(job, submitit.SlurmJob) and not cluster.is_queued(job.job_id) else 0
         if missed * _POLL >= _GRACE and not job.done(force_check=True):
             return "it left the queue without a result"
     try:
@@ -140,11 +142,6 @@ def _wait(job: submitit.Job) -> str:
     return ""
 
 
-def _queued(job_id: str) -> bool:
-    found = subprocess.run(["squeue", "--noheader", "--jobs", job_id], capture_output=True, check=False)
-    return bool(found.stdout.strip())
-
-
 def batch_script(settings: Slurm) -> str:
     """A plain batch script that does the same, for clusters where jobs are submitted by hand."""
     build = settings.build
@@ -152,16 +149,19 @@ def batch_script(settings: Slurm) -> str:
     for name in ("train_list", "validation_list", "label_table"):
         if getattr(build, name):
             options += [f"--{name.replace('_', '-')}", str(getattr(build, name))]
-    command = "roboref data build " + shlex.join(options)
-    partition = f"#SBATCH --partition={settings.partition}\n" if settings.partition else ""
+    command = cluster.words("roboref", "data", "build", *options)
+    lines = cluster.directives(
+        {
+            "job-name": "roboref-data",
+            "array": f"0-{settings.shards - 1}",
+            "cpus-per-task": settings.cpus,
+            "mem": f"{settings.memory_gb}G",
+            "time": settings.minutes,
+            "partition": settings.partition,
+        }
+    )
     return (
-        "#!/bin/bash\n"
-        "#SBATCH --job-name=roboref-data\n"
-        f"#SBATCH --array=0-{settings.shards - 1}\n"
-        f"#SBATCH --cpus-per-task={settings.cpus}\n"
-        f"#SBATCH --mem={settings.memory_gb}G\n"
-        f"#SBATCH --time={settings.minutes}\n"
-        f"{partition}"
+        f"#!/bin/bash\n{lines}\n"
         "# sbatch --export=ALL,PHASE=scenes, then the same with PHASE=tasks --dependency=afterok:<job>, then once:\n"
         f"#   {command} --phase assemble\n"
         f'srun {command} --phase "$PHASE" --shard "$SLURM_ARRAY_TASK_ID/{settings.shards}"'

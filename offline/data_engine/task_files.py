@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from roboref_core.prompting.answer_text import Point, parse
+from roboref_core.prompting.answer_text import parse
 
 from offline.files import read_json
 
@@ -75,5 +75,4 @@ def turns(sample: dict, who: str) -> list[str]:
 
 def answer_points(text: str) -> list[tuple[float, float]]:
     """The points of an answer text; none if it is NOT_VISIBLE or has none."""
-    answer = parse(text)
-    return list(answer.points) if isinstance(answer, Point) else []
+    return list(parse(text).points)

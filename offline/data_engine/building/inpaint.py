@@ -24,6 +24,8 @@ from offline.data_engine.seeing.zbuffer import NEAR, Projection
 
 _FEATHER = 5.0
 """The fill fades into the picture over this many pixels, inside the dilated mask."""
+_CLEAR = 0.01
+"""Other things are spared this far from the object: nearer, a picture may show its rim (share of the diagonal)."""
 _RIM = 0.012
 """Around the object no other view is believed: silhouettes are off by pose errors (share of the diagonal)."""
 _IN_FRONT = 0.01
@@ -47,14 +49,11 @@ class ClassicalInpainter:
     name = "telea"
 
     def fill(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
-        if len(rows) == 0:
+        if not hole.any():
             return image.copy()
         pad = 32
-        window = (
-            slice(max(0, rows[0] - pad), rows[-1] + pad + 1),
-            slice(max(0, columns[0] - pad), columns[-1] + pad + 1),
-        )
+        u0, v0, u1, v1 = mask_box(hole)
+        window = slice(max(0, v0 - pad), v1 + pad + 1), slice(max(0, u0 - pad), u1 + pad + 1)
         part, part_hole = np.ascontiguousarray(image[window]), hole[window].astype(np.uint8)
         h, w = part_hole.shape
         scale = min(1.0, _CLASSICAL_SIDE / max(h, w))
@@ -120,7 +119,7 @@ def paint_hole(frame: FrameVisibility, mask: np.ndarray, fraction: float, others
     """
     hole = dilate(mask, fraction)
     kept = np.isin(frame.zbuffer.ids, np.asarray(others, dtype=np.int32)) & ~mask
-    return hole & ~(kept & ~dilate(mask, min(fraction, 0.005)))
+    return hole & ~(kept & ~dilate(mask, min(fraction, _CLEAR)))
 
 
 def rank_sources(
@@ -173,6 +172,7 @@ def inpaint(
     sources: Sequence[SourceView],
     inpainter: Inpainter | None = None,
     tolerance: DepthTolerance | None = None,
+    region: np.ndarray | None = None,
 ) -> Inpainted:
     """Paint an object out.
 
@@ -182,18 +182,19 @@ def inpaint(
         hole: (H, W) bool, the object with a margin.
         sources: views that may have seen the background, in order of preference.
         inpainter: for what they did not see.
+        region: (H, W) bool, the object itself, of which nothing may shimmer through; None: it is taken to end where the
+            fill's fading into the picture begins.
     """
     inpainter = inpainter or ClassicalInpainter()
     tolerance = tolerance or DepthTolerance()
     h, w = hole.shape
-    rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
-    if len(rows) == 0:
+    if not hole.any():
         return Inpainted(color.copy(), 0.0, 0.0)
     # A ring around the hole shows how each source's exposure differs from this view's.
     ring = dilate(hole, 0.01) & ~hole
-    v0, v1, u0, u1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    u0, v0, u1, v1 = mask_box(hole)
     pad = round(0.01 * np.hypot(h, w)) + 1
-    v0, v1, u0, u1 = max(0, v0 - pad), min(h, v1 + pad), max(0, u0 - pad), min(w, u1 + pad)
+    v0, v1, u0, u1 = max(0, v0 - pad), min(h, v1 + 1 + pad), max(0, u0 - pad), min(w, u1 + 1 + pad)
     faces = frame.surface.object_faces(object_id)
     background = frame.projection.render_without(faces, (u0, v0, u1, v1)).depth
     near = hole | ring
@@ -220,7 +221,7 @@ def inpaint(
     warped = 1.0 - np.count_nonzero(rest) / np.count_nonzero(hole)
     if rest.any():
         image = inpainter.fill(image, rest)
-    return Inpainted(_feather(color, image, hole), warped, 1.0 - warped)
+    return Inpainted(_feather(color, image, hole, region), warped, 1.0 - warped)
 
 
 def depth_without(frame: FrameVisibility, object_id: int, hole: np.ndarray) -> np.ndarray:
@@ -308,11 +309,16 @@ def _gain(wanted: np.ndarray, given: np.ndarray) -> np.ndarray:
     return np.clip(np.median(ratio, axis=0), 0.6, 1.6)
 
 
-def _feather(color: np.ndarray, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+def _feather(color: np.ndarray, image: np.ndarray, hole: np.ndarray, region: np.ndarray | None) -> np.ndarray:
     u0, v0, u1, v1 = mask_box(hole)
     part = (slice(max(0, v0 - 1), v1 + 2), slice(max(0, u0 - 1), u1 + 2))
     inside = cv2.distanceTransform(hole[part].astype(np.uint8), cv2.DIST_L2, 3)
-    weight = np.clip(inside / _FEATHER, 0, 1)[..., None]
+    weight = np.clip(inside / _FEATHER, 0, 1)
+    if region is not None:
+        # Pixels beside the object hold some of its colour.
+        weight[cv2.dilate(region[part].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0] = 1
+        weight[~hole[part]] = 0
+    weight = weight[..., None]
     out = color.copy()
     out[part] = np.rint(color[part] + weight * (image[part].astype(np.float32) - color[part])).astype(np.uint8)
     return out

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from roboref_core.views.visibility import Visibility
 
-from offline.data_engine.filters import FilterConfig, reject_frame, reject_object, reject_view
+from offline.data_engine.filters import FilterConfig, mismatched_colors, reject_frame, reject_object, reject_view
 from offline.data_engine.seeing.alignment import Alignment, compare
-from offline.data_engine.seeing.frame_quality import frame_sharpness, keyframes
+from offline.data_engine.seeing.frame_quality import grey_picture, keyframes, sharpness
 from offline.data_engine.seeing.frustum import candidates
+from offline.data_engine.seeing.photometric import EdgeOffsets, Look, agreements, look_of
 from offline.data_engine.seeing.point_counter import PointCounter
 from offline.data_engine.seeing.surface import Surface
 from offline.data_engine.seeing.visibility import STATES, FrameVisibility, ObjectView, VisibilityConfig
@@ -25,6 +26,8 @@ from offline.data_engine.sources import BadFrame, Scene
 from offline.data_engine.sources.labels import LabelTable
 
 _VISIBLE, _UNKNOWN = STATES.index(Visibility.VISIBLE), STATES.index(Visibility.UNKNOWN)
+_EDGE_FRAMES = 16
+"""So many frames of a scene say how far its colour and depth are apart."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class SceneScan:
             "kept" counts the accepted ones.
         bad: frame id -> the error with which it could not be read.
         alignment: frame position -> score against the mesh.
+        agreement: frame position -> of its colours with its neighbours', see ``photometric.agreements``.
+        misalignment: between steps in depth and edges of colour [pixel of colour]; None where it cannot be told.
     """
 
     surface: Surface
@@ -69,6 +74,8 @@ class SceneScan:
     pairs: Counter = field(default_factory=Counter)
     bad: dict[int, str] = field(default_factory=dict)
     alignment: dict[int, Alignment] = field(default_factory=dict)
+    agreement: dict[int, float] = field(default_factory=dict)
+    misalignment: float | None = None
 
 
 def scan_scene(
@@ -104,10 +111,13 @@ def scan_scene(
         scene.poses[chosen], scene.depth_camera, scan.surface.lower[kept], scan.surface.upper[kept]
     )
     counter = PointCounter(scan.surface, scene.depth_camera, visibility.tolerance)
-    frame_views = {}
+    frame_views: dict[int, list[ObjectView]] = {}
+    looks: dict[int, Look] = {}
+    offsets, every = EdgeOffsets(scene.color_camera, scene.depth_camera), max(1, len(chosen) // _EDGE_FRAMES)
     for row, i in enumerate(chosen.tolist()):
         try:
-            views = _scan_frame(scene, i, scan, counter, in_frustum[row], config, filters, visibility)
+            measured = offsets if row % every == 0 else None
+            views = _scan_frame(scene, i, scan, counter, in_frustum[row], config, filters, visibility, looks, measured)
         except BadFrame as error:
             scan.bad[int(scene.frame_ids[i])] = str(error)
             scan.frames["unreadable"] += 1
@@ -115,6 +125,10 @@ def scan_scene(
         if views is not None:
             frame_views[i] = views
     _drop_blurred(frame_views, scan, filters)
+    looks = {i: look for i, look in looks.items() if i in frame_views}
+    scan.agreement = agreements(looks, scene.color_camera, scene.depth_camera, visibility.tolerance)
+    scan.misalignment = offsets.misalignment()
+    _drop_mismatched(frame_views, scan, filters)
     pixels = scene.depth_camera.width * scene.depth_camera.height
     for i, views in frame_views.items():
         for view in views:
@@ -126,7 +140,9 @@ def scan_scene(
     return scan
 
 
-def _scan_frame(scene, i, scan, counter, in_frustum, config, filters, visibility) -> list[ObjectView] | None:
+def _scan_frame(
+    scene, i, scan, counter, in_frustum, config, filters, visibility, looks, offsets
+) -> list[ObjectView] | None:
     """Views of the candidate objects of one frame; None if the frame has none or was rejected."""
     if not in_frustum.any():
         scan.frames["no_object"] += 1
@@ -146,9 +162,22 @@ def _scan_frame(scene, i, scan, counter, in_frustum, config, filters, visibility
     if reason is not None:
         scan.frames[reason] += 1
         return None
-    scan.sharpness[i] = frame_sharpness(scene, i)
+    grey = grey_picture(scene, i)
+    scan.sharpness[i] = sharpness(grey)
+    looks[i] = look_of(grey, depth, scene.poses[i])
+    if offsets is not None:
+        offsets.add(grey, depth)
     _, scan.seen[i] = counter.count(depth, scene.poses[i])
     return [frame.view(int(scan.surface.object_ids[k])) for k in np.flatnonzero(promising)]
+
+
+def _drop_mismatched(frame_views: dict, scan: SceneScan, filters: FilterConfig) -> None:
+    """Remove frames whose colours do not belong to the geometry; all of them if most do not."""
+    mismatched = mismatched_colors(scan.agreement, filters)
+    for i in list(frame_views) if mismatched is None else sorted(mismatched):
+        scan.frames["color_mismatch"] += 1
+        del frame_views[i], scan.seen[i]
+    scan.frames["kept"] = len(frame_views)
 
 
 def _drop_blurred(frame_views: dict, scan: SceneScan, filters: FilterConfig) -> None:

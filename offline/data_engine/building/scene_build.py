@@ -7,8 +7,7 @@ of its referring expressions; and ``scene.json``. The folder appears as a whole,
 
 from __future__ import annotations
 
-import os
-import shutil
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +17,10 @@ from roboref_core.views.depth_picture import view_to_picture
 from roboref_core.views.view import View
 from roboref_core.views.visibility import Visibility
 
+from offline.data_engine.building.completion import object_extent, why_object_remains
 from offline.data_engine.building.inpaint import (
     ClassicalInpainter,
+    Inpainted,
     Inpainter,
     SourceView,
     depth_without,
@@ -40,13 +41,13 @@ from offline.data_engine.five_frames import (
     write_entries,
     write_view,
 )
+from offline.data_engine.sealed_folder import Draft, sealed_folder
 from offline.data_engine.seeing.overlap import overlap_matrix
 from offline.data_engine.seeing.visibility import FrameVisibility, ObjectView
 from offline.data_engine.sources import BadFrame, Scene
 from offline.data_engine.sources.labels import LabelTable, structural_family
 from offline.data_engine.tasks.ground_truth import normalised
 from offline.data_engine.tasks.referring import Referring, carried_objects, referring_expressions
-from offline.files import write_bytes, write_json, write_picture
 
 _CACHED_FRAMES = 12
 """Decoded source views kept at a time. With them a worker stays below 1 GB for 1296x968 pictures and 300,000 faces."""
@@ -85,24 +86,18 @@ class SceneBuilder:
         self.table = table
         self.inpainter = inpainter or ClassicalInpainter()
         self._source = lru_cache(_CACHED_FRAMES)(self._read_source)
-        self._inpainted: list[float] = []
+        self._inpainted: dict[str, float] = {}
+        """Inpainted picture -> share of its hole that other views filled."""
+        self._not_inpainted: Counter[str] = Counter()
 
     def build(self, root: Path, split: str) -> dict:
         """Write the scene's folder; returns the content of its ``scene.json``."""
-        target = root / split / self.scene.scene_id
-        part = target.with_name(f".{target.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        try:
-            facts = self._build(part, split)
-            write_json(part / "scene.json", facts)
-            os.replace(part, target)
-            _sync_folder(target.parent)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
+        with sealed_folder(root / split / self.scene.scene_id) as draft:
+            facts = self._build(draft, split)
+            draft.json("scene.json", facts)
         return facts
 
-    def _build(self, folder: Path, split: str) -> dict:
+    def _build(self, draft: Draft, split: str) -> dict:
         scan = scan_scene(self.scene, self.config.scan, self.config.filters, self.config.visibility, self.table)
         labels = self._all_labels()
         chosen, frames = self._choose(scan, labels)
@@ -113,11 +108,11 @@ class SceneBuilder:
         entries: dict[int, list[dict]] = {uid: [] for uid in chosen}
         frame_facts, referring = {}, []
         for i in sorted(chosen_at):
-            facts, phrases = self._write_frame(folder, i, chosen_at[i], frames[i], scan, labels, entries)
+            facts, phrases = self._write_frame(draft, i, chosen_at[i], frames[i], scan, labels, entries)
             frame_facts[self._frame_name(i)] = facts
             referring += phrases
         for uid in chosen:
-            write_entries(folder / f"uid_{uid}", self.scene.scene_id, uid, entries[uid])
+            write_entries(draft, self.scene.scene_id, uid, entries[uid])
         scan.objects["kept"] = len(chosen)
         return {
             "scene_id": self.scene.scene_id,
@@ -138,8 +133,11 @@ class SceneBuilder:
             "inpainting": {
                 "inpainter": self.inpainter.name,
                 "views": len(self._inpainted),
-                "warped": round(float(np.mean(self._inpainted)), 4) if self._inpainted else 0.0,
+                "warped": round(float(np.mean(list(self._inpainted.values()))), 4) if self._inpainted else 0.0,
+                "pictures": {name: round(float(share), 4) for name, share in sorted(self._inpainted.items())},
+                "rejected": dict(sorted(self._not_inpainted.items())),
             },
+            "misalignment_px": scan.misalignment,
             "bad_frames": {str(k): v for k, v in sorted(scan.bad.items())},
             "defects": dict(self.scene.defects),
         }
@@ -207,7 +205,7 @@ class SceneBuilder:
         k = scan.surface.index(uid)
         return scan.surface.face_starts[k] < scan.surface.face_starts[k + 1]
 
-    def _write_frame(self, folder, i, uids, seen: _Frame, scan, labels, entries) -> tuple[dict, list[dict]]:
+    def _write_frame(self, draft: Draft, i, uids, seen: _Frame, scan, labels, entries) -> tuple[dict, list[dict]]:
         """Write one frame and the views of the objects that chose it; returns its facts and its phrases."""
         frame = self._visibility(scan.surface, i)
         source = self._source(i)
@@ -216,30 +214,34 @@ class SceneBuilder:
             if view.state == Visibility.VISIBLE:
                 _, masks[uid], confirmed[uid] = frame.observe(uid)
         depth = self._depth_picture(source, source.depth)
-        picture = self._write_whole(folder, i, source, depth)
+        picture = self._write_whole(draft, i, source, depth)
         others = {j: bits for j, bits in scan.seen.items() if j != i}
         for uid in uids:
-            hole = paint_hole(frame, masks[uid], self.config.dilation, [other for other in labels if other != uid])
+            other_things = [other for other in labels if other != uid]
+            extent = object_extent(frame, source.color, masks[uid], other_things)
+            hole = paint_hole(frame, extent.region, self.config.dilation, other_things)
             order = rank_sources(frame, uid, hole, others, self.scene.poses, self.config.sources)
             views = self._readable(order, scan)
-            result = inpaint(frame, source.color, uid, hole, views, self.inpainter, self.config.visibility.tolerance)
-            self._inpainted.append(result.warped)
+            tolerance = self.config.visibility.tolerance
+            result = inpaint(frame, source.color, uid, hole, views, self.inpainter, tolerance, extent.region)
+            number = len(entries[uid]) + 1
+            reason = why_object_remains(source.color, result.image, masks[uid], hole, extent)
+            self._note_inpainted(uid, i, number, result, reason)
             factor = self.config.downsample
             inpainted_depth = None
-            if depth is not None:
+            if depth is not None and reason is None:
                 inpainted_depth = self._depth_picture(source, depth_without(frame, uid, hole))
             pictures = ViewPictures(
                 frame_id=int(self.scene.frame_ids[i]),
                 original=shrink_picture(source.color, factor),
-                inpainted=shrink_picture(result.image, factor),
+                inpainted=None if reason else shrink_picture(result.image, factor),
                 mask=shrink_mask(masks[uid], factor),
                 mask_dilated=shrink_mask(dilate(masks[uid], self.config.dilation), factor),
                 original_depth=depth,
                 inpainted_depth=inpainted_depth,
             )
-            number = len(entries[uid]) + 1
             label = scan.labels[uid]
-            entries[uid].append(write_view(folder / f"uid_{uid}", self.scene.scene_id, uid, label, number, pictures))
+            entries[uid].append(write_view(draft, self.scene.scene_id, uid, label, number, pictures))
         phrases = referring_expressions(
             frame,
             seen.views,
@@ -249,17 +251,25 @@ class SceneBuilder:
             self.scene.axis_alignment,
             self.config.referring,
             (self.config.seed, self.scene.scene_id, int(self.scene.frame_ids[i])),
+            scan.misalignment or 0.0,
         )
         name = self._frame_name(i)
         facts = {
-            "picture": picture.relative_to(folder).as_posix(),
+            "picture": picture,
             "pose": np.round(self.scene.poses[i], 9).ravel().tolist(),
             "sharpness": round(scan.sharpness[i], 4),
             "inliers": round(scan.alignment[i].inliers, 4),
+            "agreement": round(scan.agreement[i], 4) if i in scan.agreement else None,
             "objects": {str(uid): _view_facts(view) for uid, view in sorted(seen.views.items())},
         }
-        written = (self._write_phrase(folder, name, k, phrase) for k, phrase in enumerate(phrases))
+        written = (self._write_phrase(draft, name, k, phrase) for k, phrase in enumerate(phrases))
         return facts, [phrase for phrase in written if phrase is not None]
+
+    def _note_inpainted(self, uid: int, i: int, number: int, result: Inpainted, reason: str | None) -> None:
+        if reason is None:
+            self._inpainted[f"uid_{uid}/{number:02d}_{self._frame_name(i)}"] = result.warped
+        else:
+            self._not_inpainted[reason] += 1
 
     def _readable(self, positions: list[int], scan: SceneScan) -> list[SourceView]:
         """Source views of those frames that can be read; the others are noted."""
@@ -271,20 +281,20 @@ class SceneBuilder:
                 scan.bad[int(self.scene.frame_ids[j])] = str(error)
         return views
 
-    def _write_whole(self, folder: Path, i: int, source: SourceView, depth: np.ndarray | None) -> Path:
+    def _write_whole(self, draft: Draft, i: int, source: SourceView, depth: np.ndarray | None) -> str:
         name, factor = self._frame_name(i), self.config.downsample
         encoded = self.scene.color_encoded(i) if factor == 1 else None
         if encoded is not None:
-            path = folder / "frames" / f"{name}.{'jpg' if encoded.format == 'jpeg' else encoded.format}"
-            write_bytes(path, encoded.data)
+            picture = f"frames/{name}.{'jpg' if encoded.format == 'jpeg' else encoded.format}"
+            draft.write(picture, encoded.data)
         else:
-            path = folder / "frames" / f"{name}.png"
-            write_picture(path, shrink_picture(source.color, factor))
+            picture = f"frames/{name}.png"
+            draft.picture(picture, shrink_picture(source.color, factor))
         if depth is not None:
-            write_picture(depth_path(path), depth)
-        return path
+            draft.picture(depth_path(Path(picture)).as_posix(), depth)
+        return picture
 
-    def _write_phrase(self, folder: Path, frame: str, number: int, phrase: Referring) -> dict | None:
+    def _write_phrase(self, draft: Draft, frame: str, number: int, phrase: Referring) -> dict | None:
         """Write a phrase's mask; None if a point falls off its mask where that is shrunk."""
         facts = {
             "frame": frame,
@@ -304,7 +314,7 @@ class SceneBuilder:
             return None
         facts["points"] = [list(point) for point in points]
         facts["mask"] = f"frames/{frame}_r{number:02d}_mask.png"
-        write_picture(folder / facts["mask"], mask.astype(np.uint8) * 255)
+        draft.picture(facts["mask"], mask.astype(np.uint8) * 255)
         return facts
 
     def _depth_picture(self, source: SourceView, depth: np.ndarray) -> np.ndarray | None:
@@ -375,12 +385,3 @@ def _view_facts(view: ObjectView) -> dict:
 
 def _positive(counter) -> dict[str, int]:
     return {key: int(value) for key, value in sorted(counter.items()) if value > 0}
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

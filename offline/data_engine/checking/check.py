@@ -16,8 +16,10 @@ import numpy as np
 from roboref_core.scene import BadFrame
 from roboref_core.views.visibility import DepthTolerance
 
-from offline.data_engine.filters import FilterConfig, reject_frame
+from offline.data_engine.filters import FilterConfig, mismatched_colors, reject_frame
 from offline.data_engine.seeing.alignment import Alignment, compare, neighbour_depth
+from offline.data_engine.seeing.frame_quality import grey_picture
+from offline.data_engine.seeing.photometric import EdgeOffsets, Look, agreements, look_of
 from offline.data_engine.seeing.surface import Surface
 from offline.data_engine.seeing.zbuffer import Projection
 from offline.data_engine.sources import Scene
@@ -36,7 +38,8 @@ def check_scene(
 ) -> dict:
     """Score a scene; writes ``{scene}_alignment.json`` and contact sheets ``{scene}_{nn}.png`` into ``out``.
 
-    Returns the report: per frame its scores, over all "good_share" of the judged frames, medians, "mask_iou", and
+    Returns the report: per frame its scores, among them how its colours agree with other frames' through the geometry;
+    over all "good_share" of the judged frames, medians, "mask_iou", "misalignment_px" of colour and depth, and
     "passed".
 
     Raises ValueError if the scene has no frame with a pose.
@@ -48,7 +51,10 @@ def check_scene(
     mesh = scene.mesh()
     instances = scene.instances() if mesh is not None else None
     surface = Surface.build(mesh, instances) if mesh is not None else None
-    frames, tiles = [], []
+    frames: list[dict] = []
+    shown: list[tuple] = []
+    looks: dict[int, Look] = {}
+    offsets = EdgeOffsets(scene.color_camera, scene.depth_camera)
     for i in chosen.tolist():
         try:
             depth = scene.depth(i)
@@ -59,16 +65,34 @@ def check_scene(
                 ids = Projection(surface, scene.color_camera, scene.poses[i]).render().ids
                 if annotations is not None:
                     facts["mask_iou"] = _mask_iou(ids, annotations, int(scene.frame_ids[i]))
-            tiles.append(_tile(scene, i, depth, expected, ids, facts))
+            grey = grey_picture(scene, i)
+            looks[i] = look_of(grey, depth, scene.poses[i])
+            offsets.add(grey, depth)
+            shown.append((i, depth, expected, ids, facts))
         except BadFrame as error:
             facts = {"frame": int(scene.frame_ids[i]), "verdict": "unreadable", "error": str(error)}
         frames.append(facts)
+    agreement = agreements(looks, scene.color_camera, scene.depth_camera, DepthTolerance())
+    _judge_colors(frames, scene, agreement)
     report = _report(scene, frames, "mesh" if surface is not None else "neighbouring frames", min_good)
+    report["misalignment_px"] = offsets.misalignment()
     write_json(out / f"{scene.scene_id}_alignment.json", report)
+    tiles = [_tile(scene, *arguments) for arguments in shown]
     page = _SHEET_COLUMNS * _SHEET_ROWS
     for start in range(0, len(tiles), page):
         write_picture(out / f"{scene.scene_id}_{start // page:02d}.png", _sheet(tiles[start : start + page]))
     return report
+
+
+def _judge_colors(frames: list[dict], scene: Scene, agreement: dict[int, float]) -> None:
+    """Add each frame's "agreement" of colour with its neighbours, and the verdict that follows from it."""
+    mismatched = mismatched_colors(agreement, FilterConfig())
+    position = {int(frame): i for i, frame in enumerate(scene.frame_ids)}
+    for facts in frames:
+        i = position[facts["frame"]]
+        facts["agreement"] = round(agreement[i], 4) if i in agreement else None
+        if facts["verdict"] == "good" and (mismatched is None or i in mismatched):
+            facts["verdict"] = "color_mismatch"
 
 
 def _expected(scene: Scene, surface: Surface | None, i: int, tracked: np.ndarray) -> np.ndarray:
@@ -118,7 +142,7 @@ def _mask_iou(ids: np.ndarray, annotations: Path, frame: int) -> dict[str, float
 
 
 def _report(scene: Scene, frames: list[dict], against: str, min_good: float) -> dict:
-    judged = [facts for facts in frames if facts["verdict"] in ("good", "bad_pose")]
+    judged = [facts for facts in frames if facts["verdict"] in ("good", "bad_pose", "color_mismatch")]
     good = [facts for facts in judged if facts["verdict"] == "good"]
 
     def median(key: str) -> float | None:
@@ -136,7 +160,7 @@ def _report(scene: Scene, frames: list[dict], against: str, min_good: float) -> 
         "judged": len(judged),
         "good_share": share,
         "passed": bool(judged) and share >= min_good,
-        "median_of": {key: median(key) for key in ("median", "mad", "inliers", "edges", "compared")},
+        "median_of": {key: median(key) for key in ("median", "mad", "inliers", "edges", "compared", "agreement")},
         "mask_iou": round(float(np.median(overlaps)), 4) if overlaps else None,
         "defects": dict(scene.defects),
         "frames": frames,
@@ -166,6 +190,7 @@ def _tile(scene: Scene, i: int, depth: np.ndarray, expected: np.ndarray, ids: np
     caption = np.full((24, 2 * _TILE, 3), 255, np.uint8)
     text = f"{facts['frame']} {facts['verdict']}  median {_mm(facts['median'])}  MAD {_mm(facts['mad'])}"
     text += f"  agree {facts['inliers']:.0%}  edges {'-' if facts['edges'] is None else format(facts['edges'], '.2f')}"
+    text += f"  colours {'-' if facts.get('agreement') is None else format(facts['agreement'], '.2f')}"
     cv2.putText(caption, text, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (0, 0, 0), 1, cv2.LINE_AA)
     return np.vstack([caption, np.hstack(pictures)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from roboref_core.prompting.answer_text import NOT_VISIBLE, NotVisible, Point, Unparsable, parse
-from tqdm import tqdm
+from roboref_core.models.model_answer import Outcome
+from roboref_core.progress import Progress
+from roboref_core.prompting.answer_text import NOT_VISIBLE, parse
 
 from offline.data_engine.splits import space_of
 from offline.data_engine.task_files import (
@@ -31,6 +33,11 @@ _PICTURES = {
     ("t1", "multi"): 2, ("t1", "concat"): 1, ("t2a", "multi"): 2, ("t2b", "multi"): 2, ("referring", "single"): 1,
 }  # fmt: skip
 _POINTING = {task for task, _ in _PICTURES}
+NOT_CHECKED = "not_checked"
+"""Kind of findings that are no fault: what could not be checked, and why."""
+_PAIR = re.compile(r"[\[(]\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*,\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)")
+_SLACK = 0.005
+"""Foreign coordinates are rounded; beyond [0, 1] by more than this they are wrong, or pixels."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ def validate_files(paths: list[Path], image_root: Path = Path("/")) -> list[Find
     places: dict[str, dict[str, str]] = defaultdict(dict)
     for path in paths:
         split = _split_of(path)
-        for where, sample in tqdm(read_samples(path), desc=path.name, leave=False):
+        for where, sample in Progress(read_samples(path), desc=path.name, leave=False):
             if not isinstance(sample, dict):
                 findings.append(Finding("not_a_sample", where, f"expected an object, found {type(sample).__name__}"))
                 continue
@@ -75,19 +82,20 @@ def check_sample(sample: dict, where: str, image_root: Path = Path("/")) -> Iter
     if not _well_formed(sample):
         yield Finding("malformed_conversation", where, "expected turns {from: human|gpt, value: text}, human first")
         return
-    pictures, pointing = pictures_of(sample), sample.get("task") in _POINTING
+    pictures, task = pictures_of(sample), task_of(sample)
+    pointing = task in _POINTING
     said = turns(sample, "human") + turns(sample, "gpt")
     found = sum(text.count("<image>") for text in said)
-    if pointing and any(token in text for token in _PLACEHOLDERS for text in said):
+    if pointing and "task" in sample and any(token in text for token in _PLACEHOLDERS for text in said):
         yield Finding("placeholder_in_text", where, "the loader adds <image>: with one in the text pictures shift")
-    elif not pointing and found not in (0, len(pictures)):
+    elif not (pointing and "task" in sample) and found not in (0, len(pictures)):
         # Records of other programs write their placeholders themselves: then there is one for each picture.
         yield Finding("placeholder_count", where, f"{found} <image> for {len(pictures)} pictures")
-    if pointing:
+    if pointing and "task" in sample:
         form = form_of(sample)
-        expected = _PICTURES.get((sample["task"], form))
+        expected = _PICTURES.get((task, form))
         if len(pictures) != expected:
-            detail = f"{sample['task']} {form} has {expected} pictures, found {len(pictures)}"
+            detail = f"{task} {form} has {expected} pictures, found {len(pictures)}"
             yield Finding("image_count", where, detail)
     sizes = []
     for name in pictures:
@@ -96,8 +104,32 @@ def check_sample(sample: dict, where: str, image_root: Path = Path("/")) -> Iter
         if problem:
             yield Finding("bad_image", where, problem)
     yield from _check_depth(sample, where, image_root, pictures, sizes)
-    if pointing and pictures and all(sizes):
+    outside = _outside(turns(sample, "gpt"))
+    if outside:
+        yield Finding("coordinates", where, f"{outside} lies outside [0, 1]: pixels, or another picture's coordinates")
+    elif pointing and pictures and all(sizes):
         yield from _check_answer(sample, where, image_root, sizes)
+    elif not pointing and _PAIR.search(" ".join(turns(sample, "gpt"))):
+        yield Finding(NOT_CHECKED, where, f"task {task!r}: the range of its coordinates is checked, not their place")
+
+
+def task_of(sample: dict) -> str:
+    """A sample's task; of a foreign sample that names none, one whose answers have the same form, else ""."""
+    if isinstance(sample.get("task"), str):
+        return sample["task"]
+    answers = turns(sample, "gpt")
+    if len(answers) != 1 or parse(answers[0]).outcome is Outcome.UNPARSABLE:
+        return ""
+    return "t1" if len(pictures_of(sample)) > 1 else "referring"
+
+
+def _outside(answers: list[str]) -> str:
+    """The first pair of coordinates that cannot be of a picture's [0, 1], "" if there is none."""
+    for text in answers:
+        for x, y in _PAIR.findall(text):
+            if not all(-_SLACK <= float(value) <= 1 + _SLACK for value in (x, y)):
+                return f"({x}, {y})"
+    return ""
 
 
 def _well_formed(sample: dict) -> bool:
@@ -131,14 +163,14 @@ def _check_answer(sample, where, image_root, sizes) -> Iterator[Finding]:
     answer = parse(text)
     facts = sample.get("visibility") if isinstance(sample.get("visibility"), dict) else {}
     visible = facts.get("visible")
-    if isinstance(answer, Unparsable):
+    if answer.outcome is Outcome.UNPARSABLE:
         yield Finding("unparsable_answer", where, answer.reason)
         return
-    if isinstance(answer, NotVisible) != (text.strip() == NOT_VISIBLE):
+    if (answer.outcome is Outcome.NOT_VISIBLE) != (text.strip() == NOT_VISIBLE):
         yield Finding("unparsable_answer", where, f"{NOT_VISIBLE} with other text: {text[:60]!r}")
-    if visible is not None and visible != isinstance(answer, Point):
+    if visible is not None and visible != (answer.outcome is Outcome.VISIBLE):
         yield Finding("visibility_contradicts", where, f"visibility says {visible}, the answer is {text[:40]!r}")
-    if isinstance(answer, NotVisible):
+    if answer.outcome is Outcome.NOT_VISIBLE:
         if visible is not None and not facts.get("reason"):
             yield Finding("no_reason", where, "a negative without the reason why it is one")
         if sample.get("mask"):
@@ -146,7 +178,9 @@ def _check_answer(sample, where, image_root, sizes) -> Iterator[Finding]:
         return
     path = mask_path(sample, image_root)
     if path is None:
-        yield Finding("no_mask", where, "a point without a mask to check it by")
+        # Ours have one; foreign files need not.
+        kind = "no_mask" if "task" in sample and "visibility" in sample else NOT_CHECKED
+        yield Finding(kind, where, "a point without a mask to check it by")
         return
     try:
         mask = _mask(path)
@@ -161,7 +195,7 @@ def _check_points(
 ) -> Iterator[Finding]:
     h, w = mask.shape
     points = np.array(answer_points(turns(sample, "gpt")[0]))
-    if form_of(sample) == "concat":
+    if form_of(sample) == "concat" or ("task" not in sample and size[0] > w and size[1] >= h):
         if size[0] <= w or size[1] < h:
             yield Finding("mask_size", where, f"mask {(w, h)} does not fit the right part of a picture of {size}")
             return
@@ -206,13 +240,22 @@ def _split_of(path: Path) -> str:
     return ""
 
 
+def faults(findings: list[Finding]) -> list[Finding]:
+    """Those that say something is wrong."""
+    return [finding for finding in findings if finding.kind != NOT_CHECKED]
+
+
 def summarise(findings: list[Finding], limit: int) -> str:
-    """Findings in words: how many of each kind, with the first ones in full."""
-    if not findings:
-        return "nothing wrong"
-    lines = []
-    for kind, count in Counter(finding.kind for finding in findings).most_common():
+    """Findings in words: how many of each kind, with the first ones in full; then what could not be checked."""
+    wrong = faults(findings)
+    lines = [] if wrong else ["nothing wrong in what could be checked" if findings else "nothing wrong"]
+    for kind, count in Counter(finding.kind for finding in wrong).most_common():
         lines.append(f"{kind}: {count}")
-        shown = [finding for finding in findings if finding.kind == kind][:limit]
+        shown = [finding for finding in wrong if finding.kind == kind][:limit]
         lines += [f"  {finding.where}: {finding.detail}" for finding in shown]
+    unchecked = [finding for finding in findings if finding.kind == NOT_CHECKED]
+    if unchecked:
+        lines.append(f"not checked: {len(unchecked)} samples")
+        for detail, count in Counter(finding.detail for finding in unchecked).most_common(limit):
+            lines.append(f"  {count:9d}  {detail}")
     return "\n".join(lines)

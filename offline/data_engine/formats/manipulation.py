@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 from roboref_core.seeds import rng_of
 
-from offline.data_engine.five_frames import mask_box
+from offline.data_engine.filters import is_named
+from offline.data_engine.five_frames import ViewFiles, mask_box
 from offline.data_engine.task_files import picture_path, pictures_of, read_samples, turns
+from offline.data_engine.tasks.expressions import could_be_meant
 from offline.data_engine.tasks.ground_truth import ground_truth_pixel, normalised
 from offline.data_engine.tasks.pairs import SceneViews
 from offline.files import read_mask, write_json
@@ -151,12 +153,14 @@ def coordinates_text(coordinates: Iterable[tuple[float, float]]) -> str:
 def scene_records(scene: SceneViews, image_root: Path, seed: int) -> Iterator[GroundingRecord]:
     """Box, contact point and choice questions from a scene's views.
 
-    Boxes hold all visible pixels, edge to edge. A choice names the object and three labels that nothing in the
-    whole scene has.
+    Only of objects that "the (label)" means without doubt in their picture. Boxes hold all visible pixels, edge to
+    edge. A choice names the object and three labels that nothing in the whole scene has.
     """
     labels = sorted({views[0].label for views in scene.objects.values() if views})
     for uid in sorted(scene.objects):
         for view in scene.objects[uid]:
+            if not is_named(view.label) or not _means_one(scene, view):
+                continue
             rng = rng_of("grounding", seed, scene.scene_id, uid, view.frame_id)
             mask = read_mask(view.mask)
             h, w = mask.shape
@@ -177,6 +181,20 @@ def scene_records(scene: SceneViews, image_root: Path, seed: int) -> Iterator[Gr
             question = f"What is around ({u:.3f}, {v:.3f})? {listed} Answer with the letter."
             letter = _LETTERS[int(np.flatnonzero(order == 0)[0])]
             yield GroundingRecord(f"{stem}_choice", image, question, Kind.CHOICE, (), letter)
+
+
+def _means_one(scene: SceneViews, view: ViewFiles) -> bool:
+    """Is there nothing else in a view's picture that its object's label could mean, as far as can be told?"""
+    if scene.facts is not None and view.frame_id in scene.facts["frames"]:
+        seen = scene.facts["frames"][view.frame_id]["objects"]
+        labels = [
+            scene.facts["objects"][uid]["label"]
+            for uid, facts in seen.items()
+            if uid != str(view.uid) and not facts["certainly_hidden"]
+        ]
+    else:
+        labels = [views[0].label for uid, views in scene.objects.items() if views and uid != view.uid]
+    return not any(could_be_meant(view.label, other) for other in labels)
 
 
 _COMMON = (

@@ -99,7 +99,7 @@ def neighbour_depth(
     return expected
 
 
-def _depth_edges(depth: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def depth_edges(depth: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """(h, w) bool: on the near side of a jump in depth between neighbours that both exist."""
     edges = np.zeros(depth.shape, dtype=bool)
     for axis in (0, 1):
@@ -118,7 +118,7 @@ def _edge_agreement(measured: np.ndarray, expected: np.ndarray, both: np.ndarray
     reach = max(1, round(_EDGE_REACH * measured.shape[1]))
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     surrounded = cv2.erode(both.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    a, b = _depth_edges(measured, both) & surrounded, _depth_edges(expected, both) & surrounded
+    a, b = depth_edges(measured, both) & surrounded, depth_edges(expected, both) & surrounded
     if not a.any() and not b.any():
         return float("nan")
     near_a, near_b = (cv2.dilate(e.astype(np.uint8), kernel) > 0 for e in (a, b))

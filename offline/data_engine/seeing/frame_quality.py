@@ -79,19 +79,19 @@ def sharpness(image: np.ndarray) -> float:
     return min(lost)
 
 
-def frame_sharpness(scene: Scene, i: int) -> float:
-    """``sharpness`` of a frame. A JPEG is decoded at half or a quarter of its size, in grey: that is all it takes.
+def grey_picture(scene: Scene, i: int) -> np.ndarray:
+    """(H, W) uint8 of a frame. A JPEG is decoded at half or a quarter of its size: that is all that sharpness takes.
 
     Raises BadFrame if it cannot be decoded.
     """
     encoded = scene.color_encoded(i)
     if encoded is None:
-        return sharpness(scene.color(i))
+        return cv2.cvtColor(scene.color(i), cv2.COLOR_RGB2GRAY)
     halvings = int(np.log2(max(1.0, scene.color_camera.width / _SHARPNESS_WIDTH)))
     grey = cv2.imdecode(np.frombuffer(encoded.data, np.uint8), _REDUCED[min(halvings, 3)])
     if grey is None:
         raise BadFrame(f"scene {scene.scene_id} frame {scene.frame_ids[i]}: colour image does not decode")
-    return sharpness(grey)
+    return grey
 
 
 def _rotation(T_a: np.ndarray, T_b: np.ndarray) -> float:

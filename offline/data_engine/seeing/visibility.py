@@ -122,6 +122,18 @@ class FrameVisibility:
         su, sv = depth_camera.fx / camera.fx, depth_camera.fy / camera.fy
         self._depth_map = (su, depth_camera.cx - camera.cx * su, sv, depth_camera.cy - camera.cy * sv)
 
+    def sensor_depth(self, part: tuple[slice, slice] | None = None) -> np.ndarray:
+        """(h, w) float32 [m] measured at the pixels of the grid, or of a window of it; 0 = none."""
+        part = part or (slice(None), slice(None))
+        grid = (self.camera.height, self.camera.width)
+        rows, columns = (np.arange(*s.indices(n)) for s, n in zip(part, grid, strict=True))
+        su, ou, sv, ov = self._depth_map
+        u, v = np.rint(su * columns + ou).astype(np.int64), np.rint(sv * rows + ov).astype(np.int64)
+        h, w = self.depth.shape
+        values = self.depth[v.clip(0, h - 1)[:, None], u.clip(0, w - 1)[None]]
+        inside = ((v >= 0) & (v < h))[:, None] & ((u >= 0) & (u < w))[None]
+        return np.where(inside & np.isfinite(values), values, np.float32(0))
+
     def view(self, object_id: int) -> ObjectView:
         """Judge one object."""
         return self._judge(object_id)[0]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from roboref_core.atomic import replacing
 
 # The fixed part of a frame, before its colour and depth blobs.
 FRAME = np.dtype(
@@ -94,16 +94,8 @@ class SensIndex:
             return None  # absent, or not ours: it is only a cache
 
     def _save(self, sidecar: Path, key: str) -> None:
-        sidecar.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=sidecar.parent, prefix=f".{sidecar.name}.", delete=False) as file:
-            try:
-                np.savez(file, key=key, frames=self.frames.view(np.uint8), offsets=self.offsets)
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, sidecar)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with replacing(sidecar) as file:
+            np.savez(file, key=key, frames=self.frames.view(np.uint8), offsets=self.offsets)
 
 
 def _sidecar_paths(path: Path) -> tuple[Path, Path]:

@@ -41,8 +41,10 @@ _CONFUSABLE = (
     {"laptop", "computer", "tower"},
     {"shoe", "boot", "slipper", "sneaker"},
 )
+_PLURALS = {"people", "clothes", "scissors", "dishes", "men", "women", "children", "feet", "dice", "mice", "menus"}
+_SINGULARS = {"gas", "canvas", "lens", "atlas", "series", "cosmos", "sawhorse", "bus"}
 _TEMPLATES = {
-    "unique": ("Point to the {a}.", "Where is the {a}?", "Locate the {a}."),
+    "unique": ("Point to the {a}.", "Where {be} the {a}?", "Locate the {a}."),
     "leftmost": ("Point to the leftmost {a}.", "Point to the {a} farthest to the left.", "Locate the leftmost {a}."),
     "rightmost": ("Point to the rightmost {a}.", "Point to the {a} farthest to the right."),
     "nth": ("Point to the {n} {a} from the left.", "Point out the {n} {a} counting from left to right."),
@@ -58,7 +60,7 @@ _TEMPLATES = {
     "far": ("Point to the {a} farthest from the {b}.",),
     "between": ("Point to the {a} between the {b} and the {c}.", "Find the {a} between the {b} and the {c}."),
     "all": ("Point to every {a}, one point for each.", "Point to all instances of the {a}, one point for each."),
-    "absent": ("Point to the {a}.", "Where is the {a}?", "Locate the {a}."),
+    "absent": ("Point to the {a}.", "Where {be} the {a}?", "Locate the {a}."),
     "free_on": ("Point to the free space on the {b}.", "Point to a vacant spot on the {b}."),
     "free_left": ("Point to the free space on the {b} to the left of the {c}.",),
     "free_right": ("Point to the free space on the {b} to the right of the {c}.",),
@@ -111,18 +113,21 @@ class FrameObjects:
             nothing they could be taken for can.
         hidden: labels of the scene's objects that are certainly not in the picture.
         width: of the picture [pixel].
+        uncounted: labels of seen objects of which there may be more than the mesh has: nothing is said of these.
     """
 
     seen: tuple[SeenObject, ...]
     undecided: tuple[str, ...]
     hidden: tuple[str, ...]
     width: int
+    uncounted: frozenset[str] = frozenset()
 
 
 def phrase_text(relation: str, rng: np.random.Generator, **names: str) -> str:
     """One of a relation's phrases, with the names in it."""
     templates = _TEMPLATES[relation]
-    return templates[int(rng.integers(len(templates)))].format(**names)
+    be = "are" if is_plural(names.get("a", "")) else "is"
+    return templates[int(rng.integers(len(templates)))].format(be=be, **names)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -187,6 +192,8 @@ def _nameable(frame: FrameObjects) -> dict[str, list[SeenObject]]:
     labels = sorted({o.label for o in frame.seen})
     groups = {}
     for label in labels:
+        if label in frame.uncounted:
+            continue
         rivals = [other for other in labels if other != label] + list(frame.undecided)
         if not any(could_be_meant(label, other) for other in rivals):
             groups[label] = sorted((o for o in frame.seen if o.label == label), key=lambda o: o.uid)
@@ -204,10 +211,10 @@ def _alone(label: str, members: list[SeenObject], frame: FrameObjects, rng) -> I
         first, last = members[order[0]], members[order[-1]]
         yield Expression("leftmost", phrase_text("leftmost", rng, a=label), (first.uid,))
         yield Expression("rightmost", phrase_text("rightmost", rng, a=label), (last.uid,))
-        for place, k in enumerate(order if len(members) > 2 and not _is_plural(label) else ()):
+        for place, k in enumerate(order if len(members) > 2 and not is_plural(label) else ()):
             text = phrase_text("nth", rng, a=label, n=_ORDINALS[place])
             yield Expression("nth", text, (members[k].uid,))
-        if not _is_plural(label):
+        if not is_plural(label):
             yield Expression("all", phrase_text("all", rng, a=label), tuple(members[k].uid for k in order))
     depths = [o.depth[1] for o in members]
     for relation, sign in (("nearest", 1), ("farthest", -1)):
@@ -247,9 +254,13 @@ def _most(values: list[float]) -> int | None:
 def _noun(label: str) -> str:
     words = normalise_label(label).split()
     noun = words[-1] if words else ""
-    return noun[:-1] if _is_plural(noun) else noun
+    return noun[:-1] if is_plural(noun) else noun
 
 
-def _is_plural(label: str) -> bool:
-    """Does a label name several things ("books")? Of such there is no "every" and no "first"."""
-    return label.endswith("s") and not label.endswith("ss")
+def is_plural(label: str) -> bool:
+    """Does a label name several things ("books", "kitchen cabinets")? Of such there is no "every" and no "first"."""
+    words = normalise_label(label).split()
+    noun = words[-1] if words else ""
+    if noun in _PLURALS or noun in _SINGULARS:
+        return noun in _PLURALS
+    return noun.endswith("s") and not noun.endswith(("ss", "us", "is"))

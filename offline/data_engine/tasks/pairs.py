@@ -13,6 +13,7 @@ import numpy as np
 from roboref_core.seeds import rng_of
 from roboref_core.views.visibility import Visibility
 
+from offline.data_engine.filters import is_named
 from offline.data_engine.five_frames import ViewFiles
 from offline.data_engine.tasks.expressions import could_be_meant
 
@@ -170,7 +171,8 @@ def _cases(scene: SceneViews, donors: Sequence[SceneViews], uid: int) -> dict[st
         if own is None or not own["certainly_hidden"]:
             continue
         category = scene.facts["objects"][str(uid)]["category"]
-        elsewhere = any(
+        # "Object" is no class that two things could share.
+        elsewhere = is_named(category) and any(
             scene.facts["objects"][other]["category"] == category and seen["state"] == Visibility.VISIBLE.value
             for other, seen in facts["objects"].items()
             if other != str(uid)

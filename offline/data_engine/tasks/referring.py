@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from roboref_core.geometry.pose import transform
 from roboref_core.seeds import rng_of
@@ -16,13 +17,15 @@ from offline.data_engine.seeing.visibility import FrameVisibility, ObjectView
 from offline.data_engine.tasks import expressions as ex
 from offline.data_engine.tasks import relations
 from offline.data_engine.tasks.free_space import level_pixels, vacant
-from offline.data_engine.tasks.ground_truth import innermost_pixel, reliable_pixel
+from offline.data_engine.tasks.ground_truth import ground_truth_pixel, innermost_pixel
 from offline.data_engine.tasks.relations import SeenObject
 
 _SAMPLED = 1500
 """Surface points per object that relations are computed from."""
 _TOP = 0.1
 """Free space on a support is at most this far below its highest point [m]."""
+_SPECKLE = 0.008
+"""Thinner differences of sensor and mesh are noise at outlines (share of the picture's width)."""
 SUPPORTS = ("table", "desk", "nightstand", "counter", "dresser", "bench", "coffee table", "side table", "end table")
 
 
@@ -39,7 +42,8 @@ class ReferringConfig:
         min_fraction: and this share of its silhouette is visible.
         clearance: of a free-space point from edges and objects, as a share of the picture's width.
         margin_px: of every other point from its mask's rim (three times this, if it is not the box's middle), at 640
-            pixels width.
+            pixels width; more where colour and depth of the scene are farther apart.
+        hidden_share: of a thing's size, that something the mesh does not explain must have to be taken for another one.
     """
 
     per_frame: int = 6
@@ -49,7 +53,8 @@ class ReferringConfig:
     min_area: float = 0.001
     min_fraction: float = 0.4
     clearance: float = 0.012
-    margin_px: int = 2
+    margin_px: float = 2
+    hidden_share: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ def referring_expressions(
     axis_alignment: np.ndarray,
     config: ReferringConfig,
     seed: tuple[str | int, ...],
+    misalignment: float = 0.0,
 ) -> list[Referring]:
     """Phrases about a frame.
 
@@ -91,16 +97,16 @@ def referring_expressions(
         labels: id -> label, of all those objects.
         axis_alignment: T_aligned_world; relations of the world are computed along its axes.
         seed: identifies the frame: (seed, scene, frame).
+        misalignment: of colour and depth [pixel of colour].
     """
     rng = rng_of("referring", *seed)
     objects = _frame_objects(frame, views, masks, labels, axis_alignment, config)
-    margin = max(1, round(config.margin_px * frame.camera.width / 640))
+    margin = max(config.margin_px * frame.camera.width / 640, misalignment)
     found = []
     for expression in ex.expressions(objects, rng):
-        pixels = tuple(reliable_pixel(masks[uid], margin, *seed, uid) for uid in expression.uids)
-        if None not in pixels:
-            mask = np.any([masks[uid] for uid in expression.uids], axis=0)
-            found.append(Referring(expression.relation, expression.text, expression.uids, pixels, mask))
+        pixels = tuple(ground_truth_pixel(masks[uid], *seed, uid, margin=margin) for uid in expression.uids)
+        mask = np.any([masks[uid] for uid in expression.uids], axis=0)
+        found.append(Referring(expression.relation, expression.text, expression.uids, pixels, mask))
     kept = _draw(found, config.per_frame, rng)
     free = list(_free_space(frame, objects, masks, confirmed, config, rng))
     kept += _draw(free, config.free_per_frame, rng)
@@ -152,7 +158,22 @@ def _frame_objects(frame, views, masks, labels, axis_alignment, config) -> ex.Fr
             seen.append(SeenObject(uid, label, view.box, (float(near), float(middle), float(far)), world))
         else:
             undecided.append(label)
-    return ex.FrameObjects(tuple(seen), tuple(undecided), tuple(hidden), frame.camera.width)
+    largest = _largest_unexplained(frame)
+    areas: dict[str, list[int]] = {}
+    for thing in seen:
+        areas.setdefault(thing.label, []).append(views[thing.uid].area)
+    uncounted = frozenset(label for label, found in areas.items() if largest >= config.hidden_share * min(found))
+    return ex.FrameObjects(tuple(seen), tuple(undecided), tuple(hidden), frame.camera.width, uncounted)
+
+
+def _largest_unexplained(frame: FrameVisibility) -> int:
+    """Pixels of the largest thing that the sensor measured and the mesh lacks, on the grid of the picture."""
+    measured, mesh = frame.sensor_depth(), frame.zbuffer.depth
+    missing = (measured > 0) & ((mesh == 0) | (measured < mesh - 2 * frame.config.tolerance.at(mesh)))
+    size = max(3, round(_SPECKLE * frame.camera.width))
+    missing = cv2.morphologyEx(missing.astype(np.uint8), cv2.MORPH_OPEN, np.ones((size, size), np.uint8))
+    _, _, stats, _ = cv2.connectedComponentsWithStats(missing, connectivity=8)
+    return int(stats[1:, cv2.CC_STAT_AREA].max(initial=0))
 
 
 def carried_objects(surface: Surface, uids: list[int], axis_alignment: np.ndarray) -> dict[int, list[int]]:

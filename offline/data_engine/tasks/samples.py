@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from roboref_core.prompting import prompt
@@ -19,12 +20,18 @@ from roboref_core.prompting.marker import Marker
 from roboref_core.prompting.prompt import DrawnMark, Form
 from roboref_core.prompting.side_by_side import SideBySide
 
+from offline.data_engine.filters import is_named
 from offline.data_engine.five_frames import ViewFiles, depth_path
-from offline.data_engine.tasks.ground_truth import normalised, reliable_pixel
+from offline.data_engine.sealed_folder import Draft
+from offline.data_engine.tasks.ground_truth import ground_truth_pixel, normalised
 from offline.data_engine.tasks.pairs import TIERS, Pair, SceneViews, can_be_removed
-from offline.files import read_mask, read_picture, write_picture
+from offline.files import read_mask, read_picture
 
 TASKS = ("t1", "t2a", "t2b", "referring")
+_MARGIN = 2.0
+"""Of a mask's rim, where a scene does not say how far its colour and depth are apart (at 640 pixels width)."""
+_LEAST_MARGIN = 1.0
+"""However well they fit: pixels at the outline hold both colours [pixel]."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,11 @@ class SampleConfig:
         grid: its lines and labels.
         marker: drawn on the reference view.
         name_object: tell the label of the marked object in the prompt.
-        margin_px: a point nearer than this to its mask's rim (three times this, if it is not the box's middle) makes no
-            sample (at 640 pixels width).
+        points: how the ground-truth point is drawn. "mask" is the published rule: the middle of the mask's tight box if
+            it lies in the mask, else uniform in the mask. "inside" is that rule on the mask without its rim. "auto" is
+            "mask" for trees that were made elsewhere, "inside" for ours.
+        margin_px: of that rim (at 640 pixels width); None: as far as colour and depth of the scene were measured to be
+            apart, 2 where that is not known.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -48,7 +58,8 @@ class SampleConfig:
     grid: Grid = field(default_factory=Grid)
     marker: Marker = field(default_factory=Marker)
     name_object: bool = True
-    margin_px: int = 2
+    points: Literal["auto", "mask", "inside"] = "auto"
+    margin_px: float | None = None
 
     def __post_init__(self):
         unknown = set(self.tasks) - set(TASKS)
@@ -67,31 +78,30 @@ class Dropped:
 
 
 class SampleMaker:
-    """Makes the samples of one scene. Pictures go under ``folder``; each is drawn once, whoever shares it.
+    """Makes the samples of one scene. Each picture is drawn once, whoever shares it.
 
     Args:
         scene: whose views are marked.
-        folder: for marked, gridded and joined pictures.
+        pictures: for marked, gridded and joined pictures.
+        folder: where they will lie once all are drawn.
         config: what to make.
         seed: of the points.
     """
 
-    def __init__(self, scene: SceneViews, folder: Path, config: SampleConfig, seed: int):
+    def __init__(self, scene: SceneViews, pictures: Draft, folder: Path, config: SampleConfig, seed: int):
         self.scene = scene
+        self.pictures = pictures
         self.folder = folder
         self.config = config
         self.seed = seed
         self.dropped = Dropped()
         self._grids = (None, config.grid) if config.with_grid else (None,)
-        self._points: dict[tuple[int, str, int], tuple[int, int] | None] = {}
+        self._points: dict[tuple[int, str, int], tuple[int, int]] = {}
 
     def pair_samples(self, pair: Pair) -> Iterator[dict]:
         """T1 in its forms, and T2A, from one pair; each with and without grid."""
         mark_pixel = self._point(pair.reference)
         answer_pixel = self._point(pair.query_view) if pair.query_view else None
-        if mark_pixel is None or (pair.query_view is not None and answer_pixel is None):
-            self.dropped.add("point_at_rim")
-            return
         for task in ("t1", "t2a"):
             if task not in self.config.tasks:
                 continue
@@ -111,9 +121,6 @@ class SampleMaker:
                 if view.inpainted is None:
                     continue
                 pixel = self._point(view)
-                if pixel is None:
-                    self.dropped.add("point_at_rim")
-                    continue
                 for grid in self._grids:
                     yield self._difference_sample(view, pixel, grid)
 
@@ -129,14 +136,14 @@ class SampleMaker:
 
     def _pair_sample(self, pair, task, form, grid, mark_pixel, answer_pixel) -> dict:
         reference, marked = pair.reference, self._marked(pair.reference, mark_pixel)
-        label = pair.label if self.config.name_object else ""
+        label = pair.label if self.config.name_object and is_named(pair.label) else ""
         answer = None
         if answer_pixel is not None:
             answer = np.array([normalised(answer_pixel, pair.query_view.size)])
         depth = self._existing(depth_path(reference.original), depth_path(pair.query))
         if form is Form.MULTI:
             query = self._gridded(pair.query, grid)
-            image: list[str] | str = [str(marked), str(query)]
+            image: list[str] | str = [str(self.folder / marked), str(query)]
             xy = None
         else:
             whole, side, whole_depth = self._joined(pair, marked, grid, depth)
@@ -226,45 +233,59 @@ class SampleMaker:
     def _other_scene(self, pair: Pair) -> dict:
         return {} if pair.query_scene == self.scene.scene_id else {"query_scene": pair.query_scene}
 
-    def _point(self, view: ViewFiles) -> tuple[int, int] | None:
-        """The view's ground-truth pixel; None if it is at the mask's rim."""
+    def _margin(self, width: int) -> float:
+        """Of the rim that no point is drawn from [pixel], in pictures of this width."""
+        ours = self.scene.facts is not None
+        if self.config.points == "mask" or (self.config.points == "auto" and not ours):
+            return 0.0
+        if self.config.margin_px is not None:
+            return self.config.margin_px * width / 640
+        measured = self.scene.facts.get("misalignment_px") if self.scene.facts is not None else None
+        if measured is None or self.scene.facts is None:
+            return _MARGIN * width / 640
+        return max(_LEAST_MARGIN, measured * width / self.scene.facts["source_size"][0])
+
+    def _point(self, view: ViewFiles) -> tuple[int, int]:
+        """The view's ground-truth pixel."""
         key = (view.uid, view.frame_id, view.view)
         if key not in self._points:
             mask = read_mask(view.mask)
-            margin = max(1, round(self.config.margin_px * mask.shape[1] / 640))
-            self._points[key] = reliable_pixel(mask, margin, self.seed, view.scene_id, view.uid, view.frame_id)
+            margin = self._margin(mask.shape[1])
+            self._points[key] = ground_truth_pixel(
+                mask, self.seed, view.scene_id, view.uid, view.frame_id, margin=margin
+            )
         return self._points[key]
 
-    def _marked(self, view: ViewFiles, pixel: tuple[int, int]) -> Path:
-        path = self.folder / f"uid_{view.uid}" / f"{view.original.stem}_marked.jpg"
-        if not path.exists():
-            write_picture(path, self.config.marker.draw(read_picture(view.original), pixel))
-        return path
+    def _marked(self, view: ViewFiles, pixel: tuple[int, int]) -> str:
+        name = f"uid_{view.uid}/{view.original.stem}_marked.jpg"
+        if name not in self.pictures:
+            self.pictures.picture(name, self.config.marker.draw(read_picture(view.original), pixel))
+        return name
 
     def _gridded(self, picture: Path, grid: Grid | None) -> Path:
         if grid is None:
             return picture
-        path = self.folder / "grid" / f"{_unique_stem(picture)}_grid.jpg"
-        if not path.exists():
-            write_picture(path, grid.draw(read_picture(picture)))
-        return path
+        name = f"grid/{_unique_stem(picture)}_grid.jpg"
+        if name not in self.pictures:
+            self.pictures.picture(name, grid.draw(read_picture(picture)))
+        return self.folder / name
 
-    def _joined(self, pair: Pair, marked: Path, grid: Grid | None, depth: list[str] | None):
+    def _joined(self, pair: Pair, marked: str, grid: Grid | None, depth: list[str] | None):
         """The A | B picture, its layout, and its depth picture (None without depth)."""
-        left, right = read_picture(marked), read_picture(pair.query)
+        left, right = read_picture(self.pictures.folder / marked), read_picture(pair.query)
         side = SideBySide(left.shape[1::-1], right.shape[1::-1])
-        stem = f"{marked.stem}_{_unique_stem(pair.query)}"
-        path = self.folder / f"uid_{pair.uid}" / f"{stem}_concat{'_grid' if grid else ''}.jpg"
-        if not path.exists():
+        stem = f"uid_{pair.uid}/{Path(marked).stem}_{_unique_stem(pair.query)}"
+        name = f"{stem}_concat{'_grid' if grid else ''}.jpg"
+        if name not in self.pictures:
             whole = side.compose(left, right)
-            write_picture(path, grid.draw(whole) if grid else whole)
+            self.pictures.picture(name, grid.draw(whole) if grid else whole)
         if not depth:
-            return path, side, None
+            return self.folder / name, side, None
         # One depth picture serves both: the grid is drawn over the colours only.
-        whole_depth = self.folder / f"uid_{pair.uid}" / f"{stem}_concat_depth.png"
-        if not whole_depth.exists():
-            write_picture(whole_depth, side.compose(*(read_picture(Path(d)) for d in depth)))
-        return path, side, str(whole_depth)
+        depth_name = f"{stem}_concat_depth.png"
+        if depth_name not in self.pictures:
+            self.pictures.picture(depth_name, side.compose(*(read_picture(Path(d)) for d in depth)))
+        return self.folder / name, side, str(self.folder / depth_name)
 
     def _existing(self, *paths: Path) -> list[str] | None:
         """The depth pictures, if every one exists."""

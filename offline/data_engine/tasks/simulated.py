@@ -9,6 +9,7 @@ import numpy as np
 from roboref_core.geometry.camera import Camera
 from roboref_core.geometry.pose import inverse, transform
 
+from offline.data_engine.five_frames import mask_box
 from offline.data_engine.tasks import expressions as ex
 from offline.data_engine.tasks import relations
 from offline.data_engine.tasks.free_space import level_pixels, vacant
@@ -94,10 +95,10 @@ def seen_objects(
         seen.append(Seen(uid, area, fraction, clear))
         if fraction >= _NAMED_FRACTION and area >= _NAMED_AREA:
             mask = rendering.ids == uid
-            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            box = (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1]))
             near, middle, far = np.percentile(rendering.depth[mask], (5, 50, 95))
-            named.append(SeenObject(uid, label, box, (float(near), float(middle), float(far)), facts.points[uid]))
+            named.append(
+                SeenObject(uid, label, mask_box(mask), (float(near), float(middle), float(far)), facts.points[uid])
+            )
         else:
             undecided.append(label)
     return seen, ex.FrameObjects(tuple(named), tuple(undecided), tuple(hidden), camera.width)

@@ -13,10 +13,11 @@ from offline.data_engine.five_frames import (
     objects,
     read_object,
     scenes,
-    shrink_tree,
     write_entries,
     write_view,
 )
+from offline.data_engine.sealed_folder import Draft
+from offline.data_engine.shrink import shrink_tree
 from offline.files import read_json, read_mask, read_picture, write_json
 
 SCENE, UID = "scene0000_00", 12
@@ -25,15 +26,15 @@ SCENE, UID = "scene0000_00", 12
 @pytest.fixture
 def tree(tmp_path):
     rng = np.random.default_rng(3)
-    folder = tmp_path / "train" / SCENE / f"uid_{UID}"
+    draft = Draft(tmp_path / "train" / SCENE)
     entries = []
     for number, frame in enumerate((8710, 30, 4130), start=1):
         mask = np.zeros((60, 91), dtype=bool)
         mask[10:30, 20 + number : 50] = True
         picture = rng.integers(0, 256, (60, 91, 3), dtype=np.uint8)
         view = ViewPictures(frame, picture, picture // 2, mask, mask, picture, None)
-        entries.append(write_view(folder, SCENE, UID, "bag", number, view))
-    write_entries(folder, SCENE, UID, entries)
+        entries.append(write_view(draft, SCENE, UID, "bag", number, view))
+    write_entries(draft, SCENE, UID, entries)
     return tmp_path
 
 
@@ -104,7 +105,7 @@ def test_broken_entries_are_refused_by_name(tree, change, match):
 
 def test_x3_is_the_same_tree_smaller(tree, tmp_path):
     target = tmp_path / "x3"
-    assert shrink_tree(tree, target) == 1
+    assert shrink_tree(tree, target) == (1, {})
     big, small = (read_object(root, "train", SCENE, UID) for root in (tree, target))
     for a, b in zip(big, small, strict=True):
         assert b.size == (30, 20) and b.original.name == a.original.name
@@ -114,9 +115,13 @@ def test_x3_is_the_same_tree_smaller(tree, tmp_path):
         mean = read_picture(a.original)[:60, :90].reshape(20, 3, 30, 3, 3).mean(axis=(1, 3))
         assert np.abs(read_picture(b.original) - mean).mean() < 12
         assert depth_path(b.original).exists()
-    before = sorted(path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file())
+    before = sorted(path.stat().st_mtime_ns for path in target.rglob("*.*") if path.name[0] != ".")
     shrink_tree(tree, target)
-    assert sorted(path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file()) == before
+    assert sorted(path.stat().st_mtime_ns for path in target.rglob("*.*") if path.name[0] != ".") == before
+    with pytest.raises(ValueError, match="shrunk by 3, now 2"):
+        shrink_tree(tree, target, 2)
+    (target / "train" / SCENE / f"uid_{UID}" / "01_008710_mask.png").unlink()
+    assert shrink_tree(tree, target) == (1, {}) and len(read_object(target, "train", SCENE, UID)) == 3
     shutil.rmtree(target)
 
 

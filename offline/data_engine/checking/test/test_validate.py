@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from offline.data_engine.checking.validate import check_sample, summarise, validate_files
+from offline.data_engine.checking.validate import NOT_CHECKED, check_sample, faults, summarise, validate_files
 from offline.files import write_json, write_picture
 
 SIZE = (60, 80)
@@ -61,7 +61,7 @@ def test_a_good_sample_passes(sample, tmp_path):
         (lambda s: s.update(mask="a.txt"), "bad_mask"),
         (said("[(0.9, 0.9)]"), "point_off_mask"),
         (said("over there"), "unparsable_answer"),
-        (said("[(30, 20)]"), "unparsable_answer"),
+        (said("[(30, 20)]"), "coordinates"),
         (said("NOT_VISIBLE"), "visibility_contradicts"),
         (lambda s: (said("NOT_VISIBLE")(s), s.update(visibility={"visible": False})), "no_reason"),
         (lambda s: (said("NOT_VISIBLE")(s), s.update(visibility={})), "mask_of_negative"),
@@ -109,10 +109,36 @@ def test_foreign_records_need_one_placeholder_per_picture(tmp_path, sample):
     }
     path = tmp_path / "records.jsonl"
     path.write_text(json.dumps(record) + "\n")
-    assert validate_files([path], tmp_path) == []
+    assert faults(validate_files([path], tmp_path)) == []
     record["conversations"][0]["value"] = "<image><image>box?"
     path.write_text(json.dumps(record) + "\n")
-    assert [f.kind for f in validate_files([path], tmp_path)] == ["placeholder_count"]
+    assert [f.kind for f in faults(validate_files([path], tmp_path))] == ["placeholder_count"]
+
+
+def test_files_that_name_no_task_are_judged_by_their_answers(sample, tmp_path):
+    for key in ("task", "form", "visibility"):
+        del sample[key]
+    assert kinds(sample, tmp_path) == set()
+    said("[(0.9, 0.9)]")(sample)
+    assert kinds(sample, tmp_path) == {"point_off_mask"}
+    said("[[12, 30], [55, 48]]")(sample)
+    assert kinds(sample, tmp_path) == {"coordinates"}
+    said("[(0.5, 0.5)]")(sample)
+    del sample["mask"]
+    (tmp_path / "01_000010_mask.png").unlink()
+    assert kinds(sample, tmp_path) == {NOT_CHECKED}
+    path = tmp_path / "foreign.json"
+    write_json(path, [sample])
+    found = validate_files([path], tmp_path)
+    assert faults(found) == [] and "not checked: 1 samples" in summarise(found, 5)
+
+
+def test_boxes_and_trajectories_in_pixels_are_found(sample, tmp_path):
+    sample["task"] = "grounding_box"
+    said("[[120, 300], [550, 480]]")(sample)
+    assert kinds(sample, tmp_path) == {"coordinates"}
+    said("[[0.1, 0.2], [1.003, 0.5]]")(sample)
+    assert kinds(sample, tmp_path) == {NOT_CHECKED}
 
 
 def test_what_is_no_list_is_refused(tmp_path):

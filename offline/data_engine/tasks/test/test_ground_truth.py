@@ -12,7 +12,6 @@ from offline.data_engine.tasks.ground_truth import (
     ground_truth_pixel,
     innermost_pixel,
     normalised,
-    reliable_pixel,
 )
 
 shapes = st.tuples(st.integers(1, 14), st.integers(1, 14))
@@ -60,15 +59,25 @@ def test_clear_of_edges_means_every_neighbour_is_in(mask, margin):
     assert clear_of_edges(mask, (u, v), margin) == expected
 
 
-def test_a_drawn_point_needs_three_times_the_room_of_the_middle():
+def test_a_margin_keeps_points_off_the_rim_and_drops_none():
     block = np.zeros((20, 20), np.uint8)
     block[8:13, 8:13] = 1
-    assert reliable_pixel(block, 2, 0) == (10, 10) and reliable_pixel(block, 3, 0) is None
+    assert ground_truth_pixel(block, 0, margin=2) == (10, 10)
+    # Thinner than the margin: the innermost pixels.
+    assert ground_truth_pixel(block, 0, margin=9) == (10, 10)
     ring = np.ones((60, 60), np.uint8)
-    ring[14:46, 14:46] = 0
-    found = {reliable_pixel(ring, 2, k) for k in range(200)} - {None}
-    assert found and all(clear_of_edges(ring, pixel, 6) for pixel in found)
-    assert found <= {ground_truth_pixel(ring, k) for k in range(200)}
+    ring[16:44, 16:44] = 0
+    found = {ground_truth_pixel(ring, k, margin=2) for k in range(200)}
+    assert len(found) > 50
+    for u, v in found:
+        inner = ring[max(0, v - 4) : v + 5, max(0, u - 4) : u + 5]
+        assert (inner > 0).all()
+
+
+@given(masks, st.integers(0, 9), st.floats(0, 5))
+def test_a_margin_never_leaves_the_mask(mask, seed, margin):
+    u, v = ground_truth_pixel(mask, seed, margin=margin)
+    assert mask[v, u] > 0
 
 
 def test_the_innermost_pixel_of_an_l_is_in_its_corner():

@@ -15,6 +15,7 @@ from offline.data_engine.tasks.expressions import (
     absent_labels,
     could_be_meant,
     expressions,
+    phrase_text,
 )
 from offline.data_engine.tasks.relations import SeenObject
 
@@ -188,3 +189,30 @@ def test_where_an_absent_thing_would_be_is_told_by_a_thing_that_is_there(seed):
 )  # fmt: skip
 def test_names_that_could_be_confused(a, b, same):
     assert could_be_meant(a, b) == could_be_meant(b, a) == same
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("kitchen cabinets", "Where are the kitchen cabinets?"),
+        ("books", "Where are the books?"),
+        ("scissors", "Where are the scissors?"),
+        ("cup", "Where is the cup?"),
+        ("glass", "Where is the glass?"),
+        ("bus", "Where is the bus?"),
+        ("canvas", "Where is the canvas?"),
+        ("chess", "Where is the chess?"),
+    ],
+)
+def test_verbs_agree_with_their_nouns(label, text):
+    drawn = [np.random.default_rng(k) for k in range(20)]
+    said = {phrase_text(relation, rng, a=label) for rng in drawn for relation in ("unique", "absent")}
+    assert text in said and not any("{" in phrase for phrase in said)
+
+
+def test_nothing_is_said_of_kinds_that_may_not_all_be_known():
+    a = thing(1, "cup", (0, 0, 50, 50), (1, 1.1, 1.2))
+    frame = FrameObjects((a,), (), (), 640, frozenset({"cup"}))
+    assert list(expressions(frame, np.random.default_rng(0))) == []
+    frame = FrameObjects((a,), (), (), 640)
+    assert [e.relation for e in expressions(frame, np.random.default_rng(0))] == ["unique"]
