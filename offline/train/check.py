@@ -9,19 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from roboref_core.prompting.prompt import Convention
+from roboref_core.progress import Progress
+from roboref_core.prompting.conventions import Convention
 from roboref_core.seeds import rng_of
 from torch import nn
-from tqdm import tqdm
 
 from offline.data_engine.task_files import turns
 from offline.train.dataset import Item, TrainData, collator
 from offline.train.families.base import Reader
 from offline.train.families.roborefer.examples import IGNORE
+from offline.train.metrics import check_reporting
 from offline.train.network import Network, load_network, merged
-from offline.train.plan import PARTS, Plan
+from offline.train.plan import PARTS, Part, Plan, Schedule, Segment
 from offline.train.registry import Term, terms_of
 from offline.train.run import resolve, stage_data
+from offline.train.run_folder import RunFolder
 from offline.train.speed import parameter_table
 
 # Largest value of each convention's coordinates; pixels are not bounded here.
@@ -48,6 +50,11 @@ def check(plan: Plan, samples: int = 8, with_model: bool = True) -> Report:
     Raises ValueError if plan, registry or base checkpoint cannot be read at all.
     """
     report = Report()
+    try:
+        check_reporting(plan)
+        RunFolder(plan.output).refuse_foreign()
+    except ValueError as error:
+        report.errors.append(str(error))
     data = stage_data(plan)
     schedule = resolve(plan, data)
     start = 0
@@ -61,10 +68,10 @@ def check(plan: Plan, samples: int = 8, with_model: bool = True) -> Report:
             " in its last step"
         )
         start = until
-        items = []
+        items: list[Item] = []
         for term in terms_of(plan, stage):
             items += _check_data(data[index], term, samples, plan.seed, report)
-        if with_model and items and schedule.segment_at(until - 1).stages[0] == index:
+        if with_model and items and _segment_of(schedule, until - 1).stages[0] == index:
             _check_model(plan, stage.train, data[index], items, report)
     return report
 
@@ -72,16 +79,25 @@ def check(plan: Plan, samples: int = 8, with_model: bool = True) -> Report:
 def _check_data(data: TrainData, term: Term, samples: int, seed: int, report: Report) -> list[Item]:
     count = next(len(source.lengths) for source in data.order.sources if source.name == term.name)
     chosen = rng_of(seed, "check", term.name).permutation(count)[:samples]
-    items = []
-    for index in tqdm(chosen.tolist(), desc=term.name, leave=False, disable=None):
+    refused, remarkable = data.forms(term.name)
+    report.errors += [f"{places[0]}: {form}{_others(places, count)}" for form, places in refused.items()]
+    known = {f"{place}: {form}" for form, places in refused.items() for place in places}
+    items: list[Item] = []
+    asked = ""
+    for index in Progress(chosen.tolist(), desc=term.name, leave=False, disable=None):
         where, sample = data.sample((term.name, index))
         try:
             item = data.item((term.name, index))
         except ValueError as error:
-            report.errors.append(str(error))
+            if str(error) not in known:
+                report.errors.append(str(error))
             continue
+        assert isinstance(sample, dict)
+        if not items:
+            asked = turns(sample, "human")[0]
         items.append(item)
         report.errors += [f"{where}: {problem}" for problem in _problems(sample, item, term, data.reader)]
+    notes = [f"    {form}: {places[0]}{_others(places, count)}" for form, places in remarkable.items()]
     if items:
         lengths = [item.counts.text + item.counts.visual for item in items]
         pictures = [item.counts.pictures for item in items]
@@ -92,10 +108,21 @@ def _check_data(data: TrainData, term: Term, samples: int, seed: int, report: Re
             f"  {term.name}: {count} samples, {kind}, weight {term.weight:g}, share {term.share:g}; of {len(items)}: "
             f"{min(lengths)} to {max(lengths)} positions (limit {data.reader.limit}), "
             f"{min(pictures)} to {max(pictures)} pictures",
-            f"    asks:  {turns(data.sample((term.name, int(chosen[0])))[1], 'human')[0]!r:.100}",
+            f"    asks:  {asked!r:.100}",
             f"    learns: {learned!r:.100}",
         ]
+    report.lines += notes
     return items
+
+
+def _segment_of(schedule: Schedule, step: int) -> Segment:
+    segment = schedule.segment_at(step)
+    assert segment is not None
+    return segment
+
+
+def _others(places: Sequence[str], count: int) -> str:
+    return f" (and {len(places) - 1} more of {count} samples)" if len(places) > 1 else ""
 
 
 def _problems(sample: dict, item: Item, term: Term, reader: Reader) -> list[str]:
@@ -106,7 +133,9 @@ def _problems(sample: dict, item: Item, term: Term, reader: Reader) -> list[str]
     if missing := [answer for answer in answers if answer not in learned]:
         found.append(f"answer {missing[0]!r:.60} is not what is supervised: {learned!r:.80}")
     scale = _FULL_SCALE.get(term.entry.convention)
-    for answer in answers if scale is not None else ():
+    for answer in answers:
+        if scale is None:
+            break
         for group in _NUMBERS.findall(answer):
             numbers = [float(number) for number in group[1:-1].split(",")]
             # Points and boxes have an even number of coordinates; an odd number is something else.
@@ -137,8 +166,8 @@ def _check_model(plan: Plan, parts: Sequence[str], data: TrainData, items: list[
             report.lines.append(f"    layer norms compute in float32 under autocast ({len(mixed)} of them)")
     for part in PARTS:
         _check_gradients(network, part, report)
-    for part, total, learning in parameter_table(network):
-        report.lines.append(f"    {part:16} {total / 1e6:10.2f} M parameters, {learning / 1e6:10.2f} M learn")
+    for name, total, learning in parameter_table(network):
+        report.lines.append(f"    {name:16} {total / 1e6:10.2f} M parameters, {learning / 1e6:10.2f} M learn")
     memory = _memory_estimate(plan, network) / 1e9
     report.lines.append(
         f"    loss {loss.item():.4f}; weights, gradients and optimizer take {memory:.2f} GB in all; activations on top"
@@ -156,7 +185,7 @@ def _watch_norms(network: Network) -> list[tuple[str, torch.dtype, torch.dtype]]
     return seen
 
 
-def _check_gradients(network: Network, part: str, report: Report) -> None:
+def _check_gradients(network: Network, part: Part, report: Report) -> None:
     for name, parameter in network.held[part]:
         if parameter.grad is not None and not parameter.requires_grad:
             report.errors.append(f"{name} is frozen but gets a gradient")

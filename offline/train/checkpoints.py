@@ -7,13 +7,14 @@ and renamed to ``checkpoint-N``. A folder without that file, or whose files diff
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from offline.files import read_json, write_json
+from roboref_core.atomic import sync_folder, write_json
+
+from offline.files import read_json
 
 MANIFEST, POSITION, PLAN = "complete.json", "position.json", "plan.yaml"
 PARTIAL = ".partial"
@@ -61,7 +62,7 @@ def seal(partial: Path, target: Path) -> None:
     write_json(partial / MANIFEST, {"files": files})
     sync_tree(partial)
     partial.rename(target)
-    _sync(target.parent)
+    sync_folder(target.parent)
 
 
 def defect(folder: Path) -> str | None:
@@ -94,38 +95,12 @@ def found(run: Path) -> list[Path]:
     return [named[step] for step in sorted(named)]
 
 
-def clean(run: Path) -> None:
-    """Removes what an interrupted run left half-written."""
-    shutil.rmtree(run / PARTIAL, ignore_errors=True)
-    for folder in found(run):
-        if defect(folder) is not None:
-            shutil.rmtree(folder)
-
-
-def rotate(run: Path, keep: int, best: int | None = None) -> None:
-    """Removes all but the last ``keep`` checkpoints and that of step ``best``."""
-    for folder in find(run)[:-keep]:
-        if folder.name == f"checkpoint-{best}":
-            continue
-        # Without its manifest first, a removal that is interrupted leaves nothing to resume from.
-        (folder / MANIFEST).unlink()
-        shutil.rmtree(folder)
-
-
 def sync_tree(folder: Path) -> None:
     """Everything in a folder to the disk."""
     for path in sorted(folder.rglob("*")):
-        _sync(path)
-    _sync(folder)
+        sync_folder(path)
+    sync_folder(folder)
 
 
-def _files(folder: Path):
+def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

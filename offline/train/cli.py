@@ -3,44 +3,61 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
 import tyro
+from roboref_core.command_line import CommandTable, ExitStatus
 
-from offline.train.plan import PRESETS, load_plan, preset_names
+from offline.train.plan import PRESETS, Plan, Reinforcement, load_plan, preset_names
 
 
 @dataclass(frozen=True)
-class Run:
+class RunPlan:
     """Train by a plan; go on where an earlier run of the same plan stopped.
 
-    Several processes: torchrun --nproc-per-node 8 -m offline.train.cli run plan.yaml. SIGUSR2 or SIGTERM on any of
-    them saves one checkpoint after the step and stops. Exit status: 0 if done, 75 (EX_TEMPFAIL) if asked to stop; below
-    torchrun 0, and the run's folder holds a file "preempted".
+    Several processes: torchrun --nproc-per-node 8 -m offline.train.cli run plan.yaml. SIGUSR2, SIGTERM or SIGINT
+    (Ctrl-C) on any of them saves one checkpoint after the step and stops. Exit status: 0 if done, 75 (EX_TEMPFAIL) if
+    asked to stop; below torchrun 0, and the run's folder holds a file "preempted".
     """
 
     plan: tyro.conf.Positional[Path]
     """YAML, see offline/train/plan.py and `roboref train preset`."""
 
     def __call__(self) -> int:
-        from offline.train.run import Outcome, leave, run
-
-        plan = load_plan(self.plan)
-        outcome = run(plan)
-        # To torchrun, a process that ends with anything else is a failure of the whole job.
-        launched = "TORCHELASTIC_RUN_ID" in os.environ
-        status = 0 if launched or outcome is Outcome.FINISHED else 75
-        print(f"{outcome.value}: {plan.output}")
-        leave(status)
-        return status
+        return _train(load_plan(self.plan))
 
 
 @dataclass(frozen=True)
-class Check:
+class Reinforce:
+    """Reinforcement fine-tuning (GRPO) by a plan: as `run`, with rewards in place of the answers of the data.
+
+    The plan's "rft" keys say how; without them the defaults hold. "model" is the fine-tuned checkpoint to begin with.
+    """
+
+    plan: tyro.conf.Positional[Path]
+    """YAML, see offline/train/plan.py."""
+
+    def __call__(self) -> int:
+        plan = load_plan(self.plan)
+        return _train(plan if plan.rft is not None else plan.model_copy(update={"rft": Reinforcement()}))
+
+
+def _train(plan: Plan) -> int:
+    from offline.train.run import Outcome, leave, run
+
+    outcome = run(plan)
+    # To torchrun, a process that ends with anything else is a failure of the whole job.
+    launched = "TORCHELASTIC_RUN_ID" in os.environ
+    status = ExitStatus.DONE if launched or outcome is Outcome.FINISHED else ExitStatus.STOPPED
+    print(f"{outcome.value}: {plan.output}")
+    leave(status)
+    return status
+
+
+@dataclass(frozen=True)
+class CheckPlan:
     """Look at one batch of every stage before anything is spent on it.
 
     Decodes what is supervised; checks picture counts, shapes, coordinates, lengths, gradients, dtypes of layer norms,
@@ -59,11 +76,54 @@ class Check:
 
         report = check(load_plan(self.plan), self.samples, self.model)
         print(report.text())
-        return 1 if report.errors else 0
+        return ExitStatus.BAD if report.errors else ExitStatus.DONE
 
 
 @dataclass(frozen=True)
-class Inspect:
+class EstimateRun:
+    """Print memory per GPU and time per step: full and LoRA, ZeRO-2 and ZeRO-3, for several numbers of GPUs."""
+
+    plan: Path | None = None
+    """YAML of a run, whose checkpoint's size, batch and parts count."""
+    size: Literal["2B", "8B"] = "2B"
+    """A published size, without a plan."""
+    gpus: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    """Numbers of GPUs."""
+    positions: int = 600
+    """Of a sample, text and pictures."""
+    tiles: int = 2
+    """Of a sample's pictures."""
+    tflops: float = 989.0
+    """Peak of one GPU (H100: 989 in bfloat16)."""
+    mfu: float = 0.4
+    """Model FLOPs utilisation that is expected."""
+    gpu_memory: float = 80.0
+    """Memory of one GPU [GB]."""
+
+    def __call__(self) -> int:
+        from offline.train.estimate import PUBLISHED, Workload, size_of, table
+
+        size, work = PUBLISHED[self.size], Workload(positions=self.positions, tiles=self.tiles)
+        if self.plan is not None:
+            plan = load_plan(self.plan)
+            size = size_of(plan.model)
+            work = replace(
+                work,
+                batch=plan.batch,
+                micro_batch=plan.micro_batch,
+                lora=plan.lora.r if plan.lora else 0,
+                vision=any("vision_tower" in stage.train for stage in plan.stages),
+                recompute=plan.gradient_checkpointing,
+            )
+        rows = table(size, work, self.gpus, self.tflops, self.mfu, self.gpu_memory)
+        print(f"{size.parameters / 1e9:.2f} B parameters, batch {work.batch}, micro-batch {work.micro_batch}")
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        print("\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]))
+        return ExitStatus.DONE
+
+
+@dataclass(frozen=True)
+class InspectRun:
     """Look at what a run left: curve (loss.png), checkpoints, what changed. Exit status 1 if anything is wrong."""
 
     run: tyro.conf.Positional[Path]
@@ -74,11 +134,11 @@ class Inspect:
 
         report = inspect_run(self.run)
         print(report.text())
-        return 1 if report.errors else 0
+        return ExitStatus.BAD if report.errors else ExitStatus.DONE
 
 
 @dataclass(frozen=True)
-class Preset:
+class ShowPreset:
     """Print a preset, to look at or to start a plan from; without a name, list them."""
 
     name: tyro.conf.Positional[str | None] = None
@@ -87,15 +147,15 @@ class Preset:
     def __call__(self) -> int:
         if self.name is None:
             print("\n".join(preset_names()))
-            return 0
+            return ExitStatus.DONE
         if self.name not in preset_names():
             raise ValueError(f"no preset {self.name!r}; there are {', '.join(preset_names())}")
         print((PRESETS / f"{self.name}.yaml").read_text(), end="")
-        return 0
+        return ExitStatus.DONE
 
 
 @dataclass(frozen=True)
-class RefSpatial:
+class RegisterRefSpatial:
     """Print the registry of a RefSpatial tree, every list with and without depth, and a mixture of all of them."""
 
     root: tyro.conf.Positional[Path]
@@ -108,11 +168,11 @@ class RefSpatial:
 
         entries = refspatial_registry(self.root)
         print(f"# mixture: {'+'.join(entries)}\n{yaml.safe_dump(entries, sort_keys=False)}", end="")
-        return 0
+        return ExitStatus.DONE
 
 
 @dataclass(frozen=True)
-class Slurm:
+class WriteJob:
     """Write, and submit, the batch script of a run on one or more nodes."""
 
     plan: tyro.conf.Positional[Path]
@@ -159,11 +219,11 @@ class Slurm:
         plan = load_plan(self.plan)
         script = write(render(request, plan), plan.output)
         print(script.read_text() if not self.submit else f"{script}\njob {submit(script, plan.output)}")
-        return 0
+        return ExitStatus.DONE
 
 
 @dataclass(frozen=True)
-class Status:
+class ShowStatus:
     """Where a run stands, from its folder and from Slurm."""
 
     run: tyro.conf.Positional[Path]
@@ -173,11 +233,11 @@ class Status:
         from offline.train.slurm import status
 
         print(status(self.run))
-        return 0
+        return ExitStatus.DONE
 
 
 @dataclass(frozen=True)
-class Cancel:
+class CancelJob:
     """Cancel a run's Slurm job. What it saved stays."""
 
     run: tyro.conf.Positional[Path]
@@ -187,30 +247,24 @@ class Cancel:
         from offline.train.slurm import cancel
 
         print(f"cancelled job {cancel(self.run)}")
-        return 0
+        return ExitStatus.DONE
 
 
-Command = (
-    Annotated[Run, tyro.conf.subcommand("run")]
-    | Annotated[Check, tyro.conf.subcommand("check")]
-    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
-    | Annotated[Preset, tyro.conf.subcommand("preset")]
-    | Annotated[RefSpatial, tyro.conf.subcommand("refspatial")]
-    | Annotated[Slurm, tyro.conf.subcommand("slurm")]
-    | Annotated[Status, tyro.conf.subcommand("status")]
-    | Annotated[Cancel, tyro.conf.subcommand("cancel")]
+main = CommandTable(
+    "roboref train",
+    {
+        "run": ("offline.train.cli:RunPlan", "train by a plan; go on where an earlier run of it stopped"),
+        "rft": ("offline.train.cli:Reinforce", "reinforcement fine-tuning (GRPO) of a fine-tuned model"),
+        "check": ("offline.train.cli:CheckPlan", "look at one batch of every stage before anything is spent on it"),
+        "estimate": ("offline.train.cli:EstimateRun", "memory per GPU and time per step, before anything runs"),
+        "inspect": ("offline.train.cli:InspectRun", "look at what a run left: curve, checkpoints, what changed"),
+        "preset": ("offline.train.cli:ShowPreset", "print a preset, or the list of them"),
+        "refspatial": ("offline.train.cli:RegisterRefSpatial", "print the registry of a RefSpatial tree"),
+        "slurm": ("offline.train.cli:WriteJob", "write, and submit, the batch script of a run"),
+        "status": ("offline.train.cli:ShowStatus", "where a run stands"),
+        "cancel": ("offline.train.cli:CancelJob", "cancel a run's Slurm job"),
+    },
 )
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit status; errors in what the user gave are one line."""
-    command = tyro.cli(Command, prog="roboref train", description=__doc__, args=argv)
-    try:
-        return command()
-    except (ValueError, OSError) as error:
-        print(f"roboref train: {error}", file=sys.stderr)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

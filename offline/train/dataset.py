@@ -10,19 +10,24 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from roboref_core.models.roborefer.prompt_text import DEPTH, IMAGE
+from roboref_core.models.roborefer.prompt_text import DEPTH, IMAGE, SENTINEL, VIDEO
 from torch.utils.data import Dataset
 
 from offline.data_engine.task_files import picture_path, pictures_of, read_samples
 from offline.files import read_picture
+from offline.train.dialogue import Turns, read_dialogue, remarks
 from offline.train.families.base import Counts, Example, Reader
 from offline.train.order import Order, Source
+from offline.train.plan import Part
 from offline.train.registry import Term
+from offline.train.rft.rewards import read_task
 
 # Substitutes tried for one unusable sample before the run gives up.
 _ATTEMPTS = 20
 # Rough cost of a picture in characters of text, for grouping by length.
 _PICTURE_LENGTH = 1000
+# Placeholders of pictures: a model that learned to write them would ask for pictures that are not there.
+NEVER_LEARNED = (IMAGE, DEPTH, VIDEO, SENTINEL, "<video>")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,44 +35,62 @@ class Item:
     """One usable example.
 
     Attributes:
+        key: (data set, index) of the sample.
         problems: of the samples in whose place it stands, "file[index]: what is wrong".
     """
 
     example: Example
     counts: Counts
+    key: tuple[str, int] = ("", -1)
     problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class TrainBatch:
-    """A micro-batch, as the family's loss takes it, and what it holds, summed over its items (see ``Counts``)."""
+    """A micro-batch, as the family's loss takes it, and what it holds, summed over its items (see ``Counts``).
+
+    ``keys`` are those of its samples, row by row.
+    """
 
     batch: Any
     samples: int
     supervised: int
     text: int
     visual: int
-    tiles: Mapping[str, int]
+    tiles: Mapping[Part, int]
     problems: tuple[str, ...]
+    keys: tuple[tuple[str, int], ...] = ()
 
 
-class TrainData(Dataset):
+class TrainData(Dataset[Item]):
     """The samples of one stage. Keys are (data set, index); records are in memory, pictures are read when asked for.
 
     Args:
         terms: of the stage's mixture.
         reader: of the model.
         seed, stage, window, group: of the order.
+        rewarded: answers are rewarded by the samples: those that say too little for it are unusable.
     """
 
-    def __init__(self, terms: Sequence[Term], reader: Reader, seed: int, stage: str, window: int, group: int):
-        self.reader = reader
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        reader: Reader,
+        seed: int,
+        stage: str,
+        window: int,
+        group: int,
+        rewarded: bool = False,
+    ):
+        self.reader, self._rewarded = reader, rewarded
         self._terms = {term.name: term for term in terms}
         self._records = {term.name: list(read_samples(term.entry.json_file)) for term in terms}
         sources = [
             Source(name, tuple(_rough_length(sample) for _, sample in records), term.weight, term.share)
             for (name, records), term in zip(self._records.items(), terms, strict=True)
         ]
+        vocabulary = reader.tokenizer.get_vocab()
+        self._never_learned = {vocabulary[token] for token in NEVER_LEARNED if token in vocabulary}
         self.order = Order(sources, seed, stage, window, group)
 
     def sample(self, key: tuple[str, int]) -> tuple[str, object]:
@@ -80,17 +103,40 @@ class TrainData(Dataset):
         where, sample = self.sample(key)
         if not isinstance(sample, dict):
             raise ValueError(f"{where}: expected a sample, found {type(sample).__name__}")
+        if self._rewarded:
+            read_task(sample, self.root(key[0]), where)
         try:
             example = self.reader.encode(*_parts(sample, self._terms[key[0]]))
         except (ValueError, OSError, TypeError, KeyError) as error:
             raise ValueError(f"{where}: {error}") from error
+        if held := sorted(set(example.labels.tolist()) & self._never_learned):
+            token = self.reader.tokenizer.convert_ids_to_tokens(held[0])
+            raise ValueError(f"{where}: {token} is among what would be learned")
         counts = self.reader.count(example)
         if not counts.supervised:
             raise ValueError(
                 f"{where}: nothing to learn from: no answer within {self.reader.limit} of its "
                 f"{counts.text + counts.visual} positions"
             )
-        return Item(example, counts)
+        return Item(example, counts, key)
+
+    def root(self, name: str) -> Path:
+        """The folder that the relative picture paths of a data set are below."""
+        return self._terms[name].entry.image_root
+
+    def forms(self, name: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """The forms of all dialogues of a data set, by their texts alone: (refused, remarkable), each with places."""
+        refused: dict[str, list[str]] = {}
+        remarkable: dict[str, list[str]] = {}
+        for where, sample in self._records[name]:
+            try:
+                if not isinstance(sample, dict):
+                    raise ValueError(f"expected a sample, found {type(sample).__name__}")
+                for remark in remarks(read_dialogue(sample, len(pictures_of(sample)))):
+                    remarkable.setdefault(remark, []).append(where)
+            except (ValueError, TypeError) as error:
+                refused.setdefault(str(error), []).append(where)
+        return refused, remarkable
 
     def __getitem__(self, key: tuple[str, int]) -> Item:
         """The key's example, or one in its place. The place's owner depends on nothing but seed and key."""
@@ -118,13 +164,15 @@ def collator(reader: Reader) -> Callable[[Sequence[Item]], TrainBatch]:
             visual=sum(count.visual for count in counts),
             tiles=sum((Counter(count.tiles) for count in counts), Counter()),
             problems=tuple(problem for item in items for problem in item.problems),
+            keys=tuple(item.key for item in items),
         )
 
     return join
 
 
-def _parts(sample: dict, term: Term) -> tuple[list[dict[str, str]], list[np.ndarray], list[Image.Image]]:
+def _parts(sample: dict[str, Any], term: Term) -> tuple[Turns, list[np.ndarray], list[Image.Image]]:
     """A sample's dialogue, pictures, and depth pictures if its data set has a depth root."""
+    turns = read_dialogue(sample, len(pictures_of(sample)))
     images = [read_picture(picture_path(name, term.entry.image_root)) for name in pictures_of(sample)]
     depths = []
     if term.entry.depth_root is not None and images:
@@ -133,11 +181,7 @@ def _parts(sample: dict, term: Term) -> tuple[list[dict[str, str]], list[np.ndar
         if len(names) != len(images):
             raise ValueError(f"expected one depth picture per image, found {len(names)} for {len(images)}")
         depths = [_read_depth(picture_path(name, term.entry.depth_root)) for name in names]
-    conversations = sample.get("conversations")
-    if not (isinstance(conversations, list) and conversations and all(isinstance(t, dict) for t in conversations)):
-        raise ValueError(f"expected conversations, found {conversations!r:.80}")
-    _check_counts(conversations, len(images))
-    return conversations, images, depths
+    return turns, images, depths
 
 
 def _read_depth(path: Path) -> Image.Image:
@@ -145,13 +189,6 @@ def _read_depth(path: Path) -> Image.Image:
     with Image.open(path) as picture:
         picture.load()
         return picture
-
-
-def _check_counts(conversations: Sequence[dict], images: int) -> None:
-    text = "".join(str(turn.get("value")) for turn in conversations if turn.get("from") == "human")
-    for token in (IMAGE, DEPTH):
-        if (stated := text.count(token)) not in (0, images):
-            raise ValueError(f"the text has {stated} {token} for {images} pictures: it would train on the wrong ones")
 
 
 def _rough_length(sample: object) -> int:

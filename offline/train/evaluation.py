@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from offline.eval.scoring.metrics import FIGURES
 from offline.eval.scoring.score import score_file
 from offline.files import read_json, write_json
 from offline.train.plan import Evaluation
-
-FOLDER, BEST = "eval", "best.json"
+from offline.train.run_folder import BEST, EVALUATIONS
 
 
 @dataclass(frozen=True)
@@ -35,17 +33,17 @@ class Evaluator:
     backend: str
     options: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.config.metric not in FIGURES:
             raise ValueError(f"evaluation: no figure {self.config.metric!r}; there are {', '.join(sorted(FIGURES))}")
 
     def evaluate(self, model: Path, step: int) -> dict[str, float]:
-        """Figures of a checkpoint's model, as "eval_<figure>"."""
+        """Figures of a checkpoint's model, as "eval_<figure>". Step 0 is the base model: never the best checkpoint."""
         data = read_samples(self.config.data)
         samples = select(data.samples, self.config.samples)
         config = ModelConfig(self.backend, path=str(model), options=self.options, name=f"step-{step}")
         predictor = load_predictor(config, samples)
-        out = self.run / FOLDER / f"step-{step}.jsonl"
+        out = self.run / EVALUATIONS / f"step-{step}.jsonl"
         predict(samples, predictor, out, run=RunConfig(progress=False))
         del predictor
         gc.collect()
@@ -57,7 +55,8 @@ class Evaluator:
             for name, figure in scores["overall"]["figures"].items()
             if isinstance(figure, dict) and isinstance(figure.get("value"), (int, float))
         }
-        self._note_best(step, found)
+        if step:
+            self._note_best(step, found)
         return {f"eval_{name}": float(value) for name, value in found.items()}
 
     def _note_best(self, step: int, found: dict[str, float]) -> None:
@@ -75,4 +74,4 @@ class Evaluator:
 def best_step(run: Path) -> int | None:
     """Step of the best evaluated checkpoint; None without evaluations."""
     file = run / BEST
-    return json.loads(file.read_text())["step"] if file.is_file() else None
+    return int(read_json(file)["step"]) if file.is_file() else None

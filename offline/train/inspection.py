@@ -14,13 +14,12 @@ from offline.train.check import Report
 from offline.train.curve import draw_curve
 from offline.train.families import family_of
 from offline.train.plan import Plan, load_plan
-from offline.train.trainer import LOG, QUARANTINE
-
-CURVE = "loss.png"
+from offline.train.run_folder import CURVE, LOG, MODEL, QUARANTINE, RunFolder
+from offline.train.summary import read_log, write_summary
 
 
 def inspect_run(run: Path) -> Report:
-    """Draws ``loss.png`` into the run's folder.
+    """Draws ``loss.png`` and writes ``summary.html`` into the run's folder.
 
     Raises ValueError if the folder holds no run.
     """
@@ -39,21 +38,23 @@ def inspect_run(run: Path) -> Report:
     if (run / QUARANTINE).is_file():
         problems = [json.loads(line)["problem"] for line in (run / QUARANTINE).read_text().splitlines()]
         report.lines.append(f"{len(problems)} samples in quarantine, first: {problems[0]}")
-    trained = {
+    trained: set[str] = {
         part
         for stage, until in zip(plan.stages, (0, *position.until), strict=False)
         if until < position.step
         for part in stage.train
     }
     _inspect_model(whole[-1] / "model", plan, trained, report)
-    if position.step >= end and not (run / "model").exists():
-        report.errors.append(f"{run / 'model'} is missing: run it once more to write it")
+    ledger = RunFolder(run)
+    if position.step >= end and not ledger.finished:
+        report.errors.append(f"{run / MODEL} is missing or not whole: run it once more to write it")
+    page = write_summary(ledger, plan, read_log(run / LOG), f"step {position.step} of {end}")
+    report.lines.append(f"summary: {page}")
     return report
 
 
 def _inspect_curve(run: Path, plan: Plan, until: tuple[int, ...], report: Report) -> None:
-    lines = [json.loads(line) for line in (run / LOG).read_text().splitlines()] if (run / LOG).is_file() else []
-    steps = [line for line in lines if "loss" in line]
+    steps = [line for line in read_log(run / LOG) if "loss" in line]
     if not steps:
         report.errors.append(f"{run / LOG}: no losses")
         return
@@ -71,7 +72,7 @@ def _inspect_curve(run: Path, plan: Plan, until: tuple[int, ...], report: Report
             report.lines.append(f"stage {stage.name}: loss {trend}, {first:.4f} -> {last:.4f}")
         start = end
     borders = {end: stage.name for stage, end in zip(plan.stages, until, strict=True)}
-    draw_curve(run / CURVE, [line["step"] for line in steps], [line["loss"] for line in steps], borders)
+    draw_curve(RunFolder(run).claim(CURVE), [line["step"] for line in steps], [line["loss"] for line in steps], borders)
     report.lines.append(f"curve: {run / CURVE}")
 
 

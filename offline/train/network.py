@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -13,7 +13,7 @@ from torch import nn
 
 from offline.train.families import family_of
 from offline.train.families.base import Family
-from offline.train.plan import PARTS, Lora, Plan
+from offline.train.plan import PARTS, Lora, Part, Plan
 
 ADAPTER = "adapter.safetensors"
 _BASE, _LORA, _MODEL = ".base_layer.", ".lora_", "model."
@@ -33,13 +33,17 @@ class Network(nn.Module):
         self.family, self.model = family, model
         unused = {id(parameter) for parameter in family.unused(model)}
         if lora is not None:
-            config = LoraConfig(r=lora.r, lora_alpha=lora.lora_alpha, target_modules=list(lora.target_modules))
+            config = LoraConfig(
+                r=lora.r, lora_alpha=cast(int, lora.lora_alpha), target_modules=list(lora.target_modules)
+            )
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 inject_adapter_in_model(config, family.language_model(model))
-        self.held: dict[str, list[tuple[str, nn.Parameter]]] = {part: [] for part in PARTS}
+        self.held: dict[Part, list[tuple[str, nn.Parameter]]] = {part: [] for part in PARTS}
         for name, parameter in model.named_parameters():
-            self.held[family.part_of(name)].append((name, parameter))
+            part = family.part_of(name)
+            assert part is not None, name
+            self.held[part].append((name, parameter))
         self.parts = tuple(part for part in PARTS if part in set(parts) and self.held[part])
         if not self.parts:
             raise ValueError(f"the checkpoint has none of the parts to train: {', '.join(parts)}")
@@ -48,8 +52,12 @@ class Network(nn.Module):
                 adapted = part != "llm" or lora is None or _LORA in name
                 parameter.requires_grad = part in self.parts and adapted and id(parameter) not in unused
 
-    def forward(self, batch: Any, num_items: torch.Tensor | int) -> torch.Tensor:
-        """Sum of the label tokens' cross-entropies over ``num_items``."""
+    def forward(
+        self, batch: Any, num_items: torch.Tensor | int, loss: Callable[..., torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Sum of the label tokens' cross-entropies over ``num_items``, or another loss (see ``objective.Update``)."""
+        if loss is not None:
+            return loss(self.family, self.model, batch, num_items)
         return self.family.loss(self.model, batch, num_items)
 
     def train(self, mode: bool = True) -> Network:
@@ -59,7 +67,7 @@ class Network(nn.Module):
                 module.training = False
         return self
 
-    def learning(self, part: str) -> list[tuple[str, nn.Parameter]]:
+    def learning(self, part: Part) -> list[tuple[str, nn.Parameter]]:
         """Tensors of a part that learn, with their names in the model."""
         return [(name, parameter) for name, parameter in self.held[part] if parameter.requires_grad]
 

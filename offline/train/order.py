@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from roboref_core.seeds import rng_of
+
+Sample = TypeVar("Sample")
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def _draws(source: Source) -> int:
     return max(1, round(_subset_size(source) * source.weight))
 
 
-def split(samples: Sequence[object], rank: int, world: int, micro: int) -> list[list[object]]:
+def split(samples: Sequence[Sample], rank: int, world: int, micro: int) -> list[list[Sample]]:
     """A rank's micro-batches of one global batch, all of ``micro`` samples.
 
     Raises ValueError if the batch does not divide evenly: ranks must make the same number of passes over the same

@@ -17,18 +17,30 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-PARTS = ("llm", "vision_tower", "mm_projector", "depth_tower", "depth_projector")
+Part = Literal["llm", "vision_tower", "mm_projector", "depth_tower", "depth_projector"]
+PARTS: tuple[Part, ...] = get_args(Part)
 PRESETS = Path(__file__).parent / "presets"
 # What may differ between a run and its continuation: where and how it computes, not what.
 _FREE_ON_RESUME = (
-    "output", "batch", "micro_batch", "workers", "log_every", "save_every", "keep", "report_to", "max_corrupt",
-    "gradient_checkpointing", "offload", "peak_tflops", "evaluation",
-)  # fmt: skip
+    "output",
+    "batch",
+    "micro_batch",
+    "workers",
+    "log_every",
+    "save_every",
+    "keep",
+    "report_to",
+    "max_corrupt",
+    "gradient_checkpointing",
+    "offload",
+    "peak_tflops",
+    "evaluation",
+)
 
 
 class _Strict(BaseModel):
@@ -68,8 +80,8 @@ class Stage(_Strict):
     mixture: str | None = None
     until_step: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
-    train: tuple[Literal[PARTS], ...] = Field(PARTS, min_length=1)
-    lr: float | dict[Literal[PARTS], float] = 2e-5
+    train: tuple[Part, ...] = Field(PARTS, min_length=1)
+    lr: float | dict[Part, float] = 2e-5
 
     @model_validator(mode="after")
     def _check(self):
@@ -79,9 +91,57 @@ class Stage(_Strict):
             raise ValueError(f"stage {self.name}: lr lacks {', '.join(sorted(missing))}")
         return self
 
-    def lr_of(self, part: str) -> float:
+    def lr_of(self, part: Part) -> float:
         """Peak learning rate of a part that this stage trains."""
         return self.lr[part] if isinstance(self.lr, dict) else self.lr
+
+
+class Rewards(_Strict):
+    """Weights of what an answer is rewarded for; each term is in [0, 1], see ``rft.rewards``.
+
+    Attributes:
+    format: the text is of the answer grammar, and nothing else.
+    decision: it points where there is something to be seen, and refuses where there is not.
+    hit: the point lies in the mask, or within ``hit_radius`` of a true point where there is no mask.
+    distance: 1 at a true point, falling to 0 at ``reach`` of the picture's diagonal.
+    process: the share of a sample's "steps" that the answer's lines before the last one get right.
+    """
+
+    format: float = Field(0.2, ge=0)
+    decision: float = Field(0.5, ge=0)
+    hit: float = Field(1.0, ge=0)
+    distance: float = Field(0.3, ge=0)
+    process: float = Field(0.5, ge=0)
+    hit_radius: float = Field(0.05, gt=0)
+    reach: float = Field(0.25, gt=0)
+
+
+class Reinforcement(_Strict):
+    """Group-relative policy optimisation (GRPO, arXiv:2402.03300) in place of cross-entropy, from ``model`` on.
+
+    Attributes:
+    group: answers sampled for each question.
+    temperature: of sampling, and of the probabilities that are optimised.
+    max_new_tokens: of an answer.
+    constrained: only texts of the answer grammar are sampled.
+    kl: weight of the divergence from ``model``; 0 keeps no second copy of it.
+    clip, clip_high: how far the probability ratio may leave 1, down and up; clip_high is clip if it is not given.
+    updates: optimizer steps on each set of answers.
+    scale: divide a group's advantages by its standard deviation.
+    average: of the tokens' losses: over each answer, then over answers ("sequence", as published), or over all tokens.
+    """
+
+    group: int = Field(8, ge=2)
+    temperature: float = Field(1.0, gt=0)
+    max_new_tokens: int = Field(64, ge=1)
+    constrained: bool = False
+    kl: float = Field(0.04, ge=0)
+    clip: float = Field(0.2, gt=0, lt=1)
+    clip_high: float | None = Field(None, gt=0)
+    updates: int = Field(1, ge=1)
+    scale: bool = True
+    average: Literal["sequence", "token"] = "sequence"
+    rewards: Rewards = Rewards()
 
 
 class Plan(_Strict):
@@ -99,6 +159,8 @@ class Plan(_Strict):
     model_max_length: positions of an example, instead of the checkpoint's.
     window, group: samples of like length come in groups of ``group``, shuffled within windows of ``window``.
     max_corrupt: share of unusable samples at which the run stops (at least 10 must have been seen).
+    rft: reinforcement fine-tuning with the questions of the data, instead of learning their answers.
+    report_to: where metrics go beside log.jsonl.
     evaluation: of each saved model; none by default.
     peak_tflops: of one device, for model FLOPs utilisation; 0: not reported.
     """
@@ -132,7 +194,8 @@ class Plan(_Strict):
     save_every: int = Field(500, ge=1)
     keep: int = Field(2, ge=1)
     log_every: int = Field(1, ge=1)
-    report_to: tuple[str, ...] = ("tensorboard",)
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    rft: Reinforcement | None = None
     evaluation: Evaluation | None = None
     peak_tflops: float = Field(0.0, ge=0)
 
@@ -151,6 +214,9 @@ class Plan(_Strict):
                 raise ValueError("mixtures need a registry")
         if self.offload and not self.zero:
             raise ValueError("offload needs zero: 2 or 3")
+        if self.rft is not None and self.zero == 3:
+            # Ranks draw answers of different lengths, so that they would gather sharded weights at different times.
+            raise ValueError("rft draws answers from whole weights: use zero: 0 or 2, found 3")
         if self.lora and any("llm" not in stage.train for stage in self.stages):
             raise ValueError("lora adapts the llm: every stage must train it")
         return self
@@ -205,7 +271,7 @@ class Schedule:
         """The segment that makes the step after ``step`` done ones; None at the end."""
         return next((segment for segment in self.segments if step < segment.end), None)
 
-    def lr(self, part: str, step: int) -> float:
+    def lr(self, part: Part, step: int) -> float:
         """Learning rate of a part in the step after ``step`` done ones; 0 where it is not trained."""
         segment = self.segment_at(step) or self.segments[-1]
         stage = self.plan.stages[min(self.stage_at(step), segment.stages[-1])]

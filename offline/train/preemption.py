@@ -1,22 +1,24 @@
-"""SIGUSR2 or SIGTERM on any rank: all ranks agree at the end of the step to save and stop."""
+"""SIGUSR2, SIGTERM or SIGINT on any rank: all ranks agree at the end of the step to save and stop."""
 
 from __future__ import annotations
 
 import signal
+import sys
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import distributed
 
-SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
+SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """As a context: remembers that one of SIGNALS came."""
+    """As a context: remembers that one of SIGNALS came. A second SIGINT (Ctrl-C) ends the process at once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.received = False
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
         self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
@@ -29,6 +31,10 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
+        if number == signal.SIGINT:
+            if self.received:
+                raise KeyboardInterrupt
+            print("stopping after this step, and saving; once more to stop at once", file=sys.stderr)
         self.received = True
 
     def agreed(self, device: torch.device) -> bool:

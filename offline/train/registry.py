@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from roboref_core.prompting.prompt import Convention
+from roboref_core.prompting.conventions import Convention
 
 from offline.data_engine.formats.refspatial import find_lists
 from offline.train.plan import Plan, Stage, read_yaml
@@ -128,6 +128,8 @@ def terms_of(plan: Plan, stage: Stage) -> tuple[Term, ...]:
     if plan.data_path is not None:
         entry = Entry(json=plan.data_path, image_root=plan.image_folder, depth_root=plan.depth_folder)
         return (Term(plan.data_path.stem, entry),)
+    # The plan has checked that there are both.
+    assert stage.mixture is not None and plan.registry is not None
     terms = parse_mixture(stage.mixture, load_registry(plan.registry))
     if len({term.entry.convention for term in terms}) > 1:
         found = ", ".join(f"{term.name}: {term.entry.convention.value}" for term in terms)

@@ -7,24 +7,30 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
 
+from roboref_core.atomic import sole_writer, write_text
 from torch import distributed
 
 from offline.train import checkpoints
 from offline.train.checkpoints import Position
 from offline.train.compile_locks import free_abandoned
 from offline.train.dataset import TrainData
+from offline.train.engine import Engine
 from offline.train.families import family_of
+from offline.train.loop import SegmentLoop, Work
+from offline.train.metrics import check_reporting
 from offline.train.network import load_network
+from offline.train.objective import Objective
 from offline.train.plan import Plan, Schedule, differences, load_plan
 from offline.train.preemption import StopRequest
+from offline.train.ranks import Ranks, join
 from offline.train.registry import terms_of
-from offline.train.trainer import LOG, SegmentTrainer, Work, checkpoint_path
-
-MODEL = "model"
-PREEMPTED = "preempted"
+from offline.train.rft.objective import PolicyObjective, reference_policy
+from offline.train.run_folder import LOG, MODEL, PREEMPTED, RunFolder
 
 
 class Outcome(Enum):
@@ -40,43 +46,56 @@ def run(plan: Plan) -> Outcome:
     Every process of a distributed run calls it. The run's folder then holds ``checkpoint-N``, ``log.jsonl``, and at
     the end ``model/``.
 
-    Raises ValueError if the plan does not fit the data or the checkpoint in the run's folder.
+    Raises ValueError if the plan does not fit the data or what the run's folder holds, or if another process writes
+    to that folder.
     """
     with StopRequest() as stop:
-        if (plan.output / MODEL).exists():
-            if whole := checkpoints.find(plan.output):
-                _same_plan(whole[-1], plan)
+        check_reporting(plan)
+        folder = RunFolder(plan.output)
+        folder.check(plan)
+        if folder.finished:
             return Outcome.FINISHED
-        first = int(os.environ.get("RANK", 0)) == 0
-        if first:
-            plan.output.mkdir(parents=True, exist_ok=True)
-            (plan.output / PREEMPTED).unlink(missing_ok=True)
-        if plan.zero and int(os.environ.get("LOCAL_RANK", 0)) == 0:
-            free_abandoned()
-        data = stage_data(plan)
-        schedule, position, checkpoint = where(plan, data)
-        if first:
-            checkpoints.clean(plan.output)
-            _cut_log(plan.output / LOG, position.step)
-        while (segment := schedule.segment_at(position.step)) is not None:
-            outcome, position = _segment(Work(schedule, segment, data, position, plan.model), checkpoint, stop)
-            checkpoint = checkpoint_path(plan.output, position.step)
-            if outcome is Outcome.PREEMPTED:
-                if first:
-                    (plan.output / PREEMPTED).touch()
-                return outcome
-        if first:
-            family_of(plan.model).publish(checkpoint / MODEL, plan.model, plan.output / MODEL)
-        if distributed.is_initialized():
-            distributed.barrier()
-        return Outcome.FINISHED
+        ranks = join(bool(plan.zero))
+        with sole_writer(plan.output, "roboref train run") if ranks.first else nullcontext():
+            if ranks.first:
+                folder.take(plan)
+            return _train(plan, folder, ranks, stop)
+
+
+def _train(plan: Plan, folder: RunFolder, ranks: Ranks, stop: StopRequest) -> Outcome:
+    if ranks.first:
+        folder.remove(PREEMPTED)
+    if plan.zero and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        free_abandoned()
+    data = stage_data(plan)
+    schedule, position, checkpoint = resume_point(plan, data)
+    ranks.barrier()
+    if ranks.first:
+        folder.clean()
+        _cut_log(plan.output / LOG, position.step)
+    while (segment := schedule.segment_at(position.step)) is not None:
+        outcome, position = _segment(Work(schedule, segment, data, position, folder, ranks), checkpoint, stop)
+        checkpoint = plan.output / f"checkpoint-{position.step}"
+        if outcome is Outcome.PREEMPTED:
+            if ranks.first:
+                folder.claim(PREEMPTED).touch()
+            return outcome
+    if ranks.first:
+        assert checkpoint is not None, "a plan has at least one step"
+        folder.remove(MODEL)
+        family_of(plan.model).publish(checkpoint / MODEL, plan.model, folder.claim(MODEL))
+        folder.finish()
+    ranks.barrier()
+    return Outcome.FINISHED
 
 
 def stage_data(plan: Plan) -> dict[int, TrainData]:
     """The samples of each stage, with the model's own preprocessing."""
     reader = family_of(plan.model).reader(plan)
     return {
-        index: TrainData(terms_of(plan, stage), reader, plan.seed, stage.name, plan.window, plan.group)
+        index: TrainData(
+            terms_of(plan, stage), reader, plan.seed, stage.name, plan.window, plan.group, plan.rft is not None
+        )
         for index, stage in enumerate(plan.stages)
     }
 
@@ -91,7 +110,7 @@ def resolve(plan: Plan, data: dict[int, TrainData]) -> Schedule:
     return Schedule(plan, tuple(until))
 
 
-def where(plan: Plan, data: dict[int, TrainData]) -> tuple[Schedule, Position, Path | None]:
+def resume_point(plan: Plan, data: dict[int, TrainData]) -> tuple[Schedule, Position, Path | None]:
     """The schedule, and the position and checkpoint to go on from.
 
     Raises ValueError if the plan is not the one that the checkpoint was made by.
@@ -116,16 +135,20 @@ def _segment(work: Work, checkpoint: Path | None, stop: StopRequest) -> tuple[Ou
     network = load_network(work.plan, stage.train, checkpoint)
     # At a segment's first step the optimizer is new; only weights are taken over.
     within = checkpoint if work.position.step > work.segment.start else None
-    trainer = SegmentTrainer(work, network, stop, within)
-    trainer.train(resume_from_checkpoint=str(within) if within else None)
-    outcome = Outcome.PREEMPTED if trainer.preempted else Outcome.FINISHED
-    position = trainer.position
-    if trainer.is_deepspeed_enabled:
-        trainer.deepspeed.destroy()
-    trainer.accelerator.free_memory()
-    del trainer, network
+    loop = SegmentLoop(work, network, stop, within, _objective(work) if work.plan.rft is not None else None)
+    loop.train()
+    outcome = Outcome.PREEMPTED if loop.preempted else Outcome.FINISHED
+    position = loop.position
+    loop.close()
+    del loop, network
     gc.collect()
     return outcome, position
+
+
+def _objective(work: Work) -> Callable[[Engine], Objective]:
+    """Reinforcement fine-tuning, for the engine that will learn."""
+    reference = reference_policy(work.plan, family_of(work.plan.model), work.ranks.device)
+    return lambda engine: PolicyObjective(work.schedule, engine, reference, work.data, work.ranks)
 
 
 def _cut_log(log: Path, step: int) -> None:
@@ -133,9 +156,7 @@ def _cut_log(log: Path, step: int) -> None:
     if not log.is_file():
         return
     lines = [line for line in log.read_text().splitlines() if _step(line) <= step]
-    part = log.with_suffix(".part")
-    part.write_text("".join(f"{line}\n" for line in lines))
-    part.replace(log)
+    write_text(log, "".join(f"{line}\n" for line in lines))
 
 
 def _step(line: str) -> float:

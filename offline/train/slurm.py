@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from offline import cluster
 from offline.files import write_bytes
 from offline.train import checkpoints
 from offline.train.plan import Plan
+from offline.train.run_folder import MODEL, RunFolder
 
 SCRIPT, JOB = "slurm/job.sbatch", "slurm/job"
 
@@ -30,10 +30,7 @@ export rendezvous="$(hostname):$port" attempt="$SLURM_JOB_ID.${{SLURM_RESTART_CO
 
 # Near the time limit Slurm sends USR2 to every process. The launchers ignore it; the trainers save and stop.
 status=0
-srun --kill-on-bad-exit=1 bash -c 'trap "" USR2; exec {python} -m torch.distributed.run \\
-    --nnodes={nodes} --nproc-per-node={processes} \\
-    --rdzv-backend=c10d --rdzv-endpoint="$rendezvous" --rdzv-id="$attempt" \\
-    -m offline.train.cli run {plan}' || status=$?
+srun --kill-on-bad-exit=1 bash -c {launch} || status=$?
 
 if [ -e "$run/preempted" ]; then
     echo "saved and stopped: back into the queue"
@@ -41,6 +38,13 @@ if [ -e "$run/preempted" ]; then
 fi
 exit "$status"
 """
+
+_LAUNCH = """\
+trap "" USR2; exec {python} -m torch.distributed.run \\
+    --nnodes={nodes} --nproc-per-node={processes} \\
+    --rdzv-backend=c10d --rdzv-endpoint="$rendezvous" --rdzv-id="$attempt" \\
+    -m offline.train.cli run {plan}"""
+"""What each node runs. It is one quoted word of the script."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,10 @@ class Request:
     setup: str | None = None
     extra: tuple[str, ...] = ()
 
-    def options(self, plan: Plan) -> list[str]:
-        """Options of sbatch."""
-        wanted = {
+    def options(self, plan: Plan) -> dict[str, object]:
+        """Options of sbatch. Raises ValueError for one of ``extra`` that has no name."""
+        return {
+            "requeue": True,
             "job-name": f"roboref-{plan.output.name}",
             "nodes": self.nodes,
             "ntasks-per-node": 1,
@@ -73,15 +78,14 @@ class Request:
             "account": self.account,
             "output": plan.output / "slurm" / "%j.log",
             "open-mode": "append",
+            **dict(cluster.option_of(option) for option in self.extra),
         }
-        extra = [f"--{option}" for option in self.extra]
-        return ["--requeue", *(f"--{name}={value}" for name, value in wanted.items() if value is not None), *extra]
 
 
 def render(request: Request, plan: Plan) -> str:
     """The batch script.
 
-    Raises ValueError if the plan's batch does not divide among the processes.
+    Raises ValueError if the plan's batch does not divide among the processes, or a name cannot go into a script.
     """
     world = request.nodes * request.processes_per_node
     if request.nodes < 1 or request.processes_per_node < 1:
@@ -91,24 +95,20 @@ def render(request: Request, plan: Plan) -> str:
             f"batch {plan.batch} does not divide into {request.nodes} x {request.processes_per_node} processes with "
             f"micro-batches of {plan.micro_batch}"
         )
-    return _TEMPLATE.format(
-        options="\n".join(f"#SBATCH {option}" for option in request.options(plan)),
-        folder=shlex.quote(str(Path.cwd())),
-        setup=request.setup or "",
-        threads=max(1, (request.cpus_per_node or request.processes_per_node) // request.processes_per_node),
-        run=shlex.quote(str(plan.output.absolute())),
-        python=_inner(sys.executable),
+    launch = _LAUNCH.format(
+        python=cluster.word(sys.executable),
         nodes=request.nodes,
         processes=request.processes_per_node,
-        plan=_inner(str(request.plan.absolute())),
+        plan=cluster.word(request.plan.absolute()),
     )
-
-
-def _inner(word: str) -> str:
-    """A word for the command that stands in single quotes in the script."""
-    if "'" in word:
-        raise ValueError(f"a path with a quotation mark cannot go into the batch script: {word}")
-    return f'"{word}"' if shlex.quote(word) != word else word
+    return _TEMPLATE.format(
+        options=cluster.directives(request.options(plan)),
+        folder=cluster.word(Path.cwd()),
+        setup=request.setup or "",
+        threads=max(1, (request.cpus_per_node or request.processes_per_node) // request.processes_per_node),
+        run=cluster.word(plan.output.absolute()),
+        launch=shlex.quote(launch),
+    )
 
 
 def write(script: str, run: Path) -> Path:
@@ -119,7 +119,7 @@ def write(script: str, run: Path) -> Path:
 
 def submit(script: Path, run: Path) -> str:
     """The job's id. Raises ValueError with what sbatch says."""
-    job = _slurm("sbatch", "--parsable", str(script)).split(";")[0]
+    job = cluster.submit(script)
     write_bytes(run / JOB, job.encode())
     return job
 
@@ -131,15 +131,12 @@ def status(run: Path) -> str:
     if whole:
         position = checkpoints.read_position(whole[-1])
         where = f"saved step {position.step} of {position.until[-1]}"
-    if (run / "model").exists():
-        where = f"finished: {run / 'model'}"
+    if RunFolder(run).finished:
+        where = f"finished: {run / MODEL}"
     lines = [f"{run}: {where}"]
     if (run / JOB).is_file():
         job = (run / JOB).read_text()
-        # A job that is long gone is unknown to squeue; --states=all would not help.
-        queued = _slurm("squeue", "--noheader", "--format=%i %j %T %M of %l on %R").splitlines()
-        mine = [line for line in queued if line.split()[0] == job]
-        lines += mine or [f"job {job} is not in the queue"]
+        lines.append(cluster.queue().get(job, f"job {job} is not in the queue"))
     return "\n".join(lines)
 
 
@@ -148,14 +145,5 @@ def cancel(run: Path) -> str:
     if not (run / JOB).is_file():
         raise ValueError(f"{run}: no job was submitted for this run")
     job = (run / JOB).read_text()
-    _slurm("scancel", job)
+    cluster.cancel(job)
     return job
-
-
-def _slurm(*command: str) -> str:
-    if shutil.which(command[0]) is None:
-        raise ValueError(f"{command[0]} is not installed here: this is no machine of a Slurm cluster")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    if done.returncode:
-        raise ValueError(f"{command[0]}: {done.stderr.strip()}")
-    return done.stdout.strip()

@@ -1,42 +1,44 @@
-"""``python -m offline.train.demo``, and ``... ablations``.
-
-Light at its top: the data engine's worker processes import it too.
-"""
+"""``python -m offline.train.demo``: the training demo; with ``ablations`` in front, the ablations."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import tyro
+from roboref_core.command_line import run
 
 from offline.train.demo.config import AblationConfig, DemoConfig
 
+_PROGRAM = "python -m offline.train.demo"
+
+
+@dataclass(frozen=True)
+class RunDemo(DemoConfig):
+    __doc__ = DemoConfig.__doc__
+
+    def __call__(self) -> None:
+        from offline.train.demo.demo import demo
+
+        demo(self)
+
+
+@dataclass(frozen=True)
+class RunAblations(AblationConfig):
+    __doc__ = AblationConfig.__doc__
+
+    def __call__(self) -> None:
+        from offline.train.demo.ablations import ablate
+
+        ablate(self)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line. Returns 0; 1 with a message if something failed; 75 (EX_TEMPFAIL) if it was asked to stop."""
+    """Runs the demo or the ablations; returns an exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    ablations = argv[:1] == ["ablations"]
-    kind = AblationConfig if ablations else DemoConfig
-    config = tyro.cli(kind, args=argv[ablations:], prog="python -m offline.train.demo", description=kind.__doc__)
-    from offline.train.demo.chain import Preempted
-
-    try:
-        if isinstance(config, AblationConfig):
-            from offline.train.demo.ablations import ablate
-
-            ablate(config)
-        else:
-            from offline.train.demo.demo import demo
-
-            demo(config)
-    except Preempted as stopped:
-        print(stopped, file=sys.stderr)
-        return 75
-    except (RuntimeError, TimeoutError, OSError, ValueError) as error:
-        print(f"train-demo: {error}", file=sys.stderr)
-        return 1
-    return 0
+    if argv[:1] == ["ablations"]:
+        return run(RunAblations, f"{_PROGRAM} ablations", argv[1:])
+    return run(RunDemo, _PROGRAM, argv)
 
 
 if __name__ == "__main__":

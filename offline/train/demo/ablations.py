@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -129,7 +130,7 @@ def _mixtures() -> dict[str, str]:
 
 def _registry(questions: Path, out: Path) -> Path:
     """The registry of all training files, and of the same without negatives, which are written to ``out``."""
-    entries = {}
+    entries: dict[str, Any] = {}
     for file in (questions / f"{name}{grid}.json" for name in TRAIN for grid in ("", "_grid")):
         visible = out / "questions" / f"{file.stem}_visible.json"
         if not visible.exists():

@@ -9,22 +9,26 @@ from typing import Any
 
 import torch
 import yaml
+from roboref_core.command_line import Stopped
+from roboref_core.models.options import ModelOptions
 
 from offline.eval.asking.predict import predict
 from offline.eval.asking.predictor import ModelConfig
 from offline.eval.asking.predictors import load_predictor
 from offline.eval.asking.show import ShowConfig
 from offline.eval.records.predictions import Predictions, read_predictions
+from offline.eval.records.replays import read_records
 from offline.eval.records.samples import SampleFile
-from offline.eval.replay.cli import ReplayConfig, run_replay
-from offline.eval.replay.scoring.record import read_jsonl
-from offline.eval.replay.scoring.report import Run
+from offline.eval.replay.cli import Replay, run_replay
+from offline.eval.replay.scoring.score import score
+from offline.eval.replay.scoring.table import Run
 from offline.files import read_json, write_bytes
 from offline.train.check import check
 from offline.train.demo.config import TuningConfig
 from offline.train.inspection import inspect_run
 from offline.train.plan import load_plan
-from offline.train.run import MODEL, Outcome, run
+from offline.train.run import Outcome, run
+from offline.train.run_folder import MODEL, RunFolder
 
 # The base model is no better with depth; see its card.
 COLOUR = ShowConfig(depth=False)
@@ -34,7 +38,7 @@ _PARTS = ("llm", "vision_tower", "mm_projector")
 _CHECKED = 2
 
 
-class Preempted(RuntimeError):
+class Preempted(Stopped):
     """A signal asked to stop; the run's last step is saved, and the next call goes on from there."""
 
 
@@ -70,7 +74,7 @@ def fine_tune(plan_file: Path, tuning: TuningConfig, data: Mapping[str, Any], st
     write_bytes(plan_file, yaml.safe_dump(keys, sort_keys=False).encode())
     torch.set_num_threads(tuning.threads)
     plan = load_plan(plan_file)
-    if not (plan.output / MODEL).exists():
+    if not RunFolder(plan.output).finished:
         _passed(check(plan, _CHECKED))
     if run(plan) is Outcome.PREEMPTED:
         raise Preempted(f"{plan.output}: stopped; the same command goes on")
@@ -99,17 +103,18 @@ def answer(model: Path, name: str, data: SampleFile, out: Path, show: ShowConfig
 
 def replayed(model: Path, name: str, folder: Path, seeds: Sequence[int], frames: int, questions: int) -> Run:
     """What came of asking the node, with this checkpoint, about rooms played from bags. A finished one is read back."""
-    config = ReplayConfig(
+    config = Replay(
         folder / name,
         seeds=tuple(seeds),
         frames=frames,
         questions=questions,
         depth="sensor",
         # In colour alone, too.
-        model={"backend": "nano", "path": str(model.absolute())},
+        model=ModelOptions("nano", str(model.absolute())),
     )
     figures = config.out / "report.json"
     if not figures.exists():
         return run_replay(config)
-    records = [record for file in sorted(config.out.glob("*/questions.jsonl")) for record in read_jsonl(file)]
-    return Run("replay", "", records, read_json(figures)["runs"]["replay"], config.out)
+    records = [record for file in sorted(config.out.glob("*/questions.jsonl")) for record in read_records(file)]
+    pairs = read_json(figures)["runs"]["replay"]["pairs"]
+    return Run("replay", "", records, score(records) | {"pairs": pairs}, config.out)

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from offline.eval.records.samples import SampleFile, read_samples
-from offline.eval.replay.scoring.report import Run
+from offline.eval.replay.scoring.table import Run
 from offline.eval.reporting.report import Section, section
 from offline.eval.scoring.judge import judge
 from offline.files import write_bytes, write_json

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import jinja2
 
-from offline.eval.replay.scoring.report import Run
-from offline.eval.replay.scoring.report import table as replay_table
+from offline.eval.replay.scoring.table import Run
+from offline.eval.replay.scoring.table import table as replay_table
 from offline.eval.reporting import plots
 from offline.eval.reporting.report import Section
 from offline.eval.reporting.table import cell, interval, markdown
@@ -67,7 +67,7 @@ def tables(by_heart: Section, held_out: Sequence[Section], replays: Sequence[Run
             "Paired, 95 % by room",
             markdown(_AGAINST, difference_rows(held_out)),
             "Through the node over DDS, rooms of their own",
-            markdown(["", *(run.name for run in replays)], [[name, *cells] for name, cells in replay_table(replays)]),
+            markdown(["", *(run.name for run in replays)], [[row.name, *row.cells] for row in replay_table(replays)]),
         ]
     )
 
@@ -97,7 +97,7 @@ def write_page(
             (
                 "Through the node over DDS, in rooms of their own",
                 ("", *(run.name for run in replays)),
-                [[name, *cells] for name, cells in replay_table(replays)],
+                [[row.name, *row.cells] for row in replay_table(replays)],
             ),
         ],
     }

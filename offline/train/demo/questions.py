@@ -3,15 +3,16 @@ by heart."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from roboref_core.atomic import replacing_folder
+from roboref_core.models.model_answer import Outcome
 from roboref_core.models.roborefer.checkpoint.config import checkpoint_root
 from roboref_core.models.roborefer.prompt_text import load_tokenizer
-from roboref_core.prompting.answer_text import NotVisible, Point, parse
+from roboref_core.prompting.answer_text import parse
 from roboref_core.seeds import rng_of
 
 from offline.data_engine.task_files import turns
@@ -44,17 +45,15 @@ def write_questions(source: Path, target: Path, base: Path, held_out: int, seed:
     """
     if target.exists():
         return
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     coordinates = coordinates_of(base)
-    for name in TRAIN:
-        for file in (f"{name}.json", f"{name}_grid.json"):
-            write_json(part / file, [_respelled(sample, coordinates) for sample in read_json(source / file)])
-    for name in HELD_OUT:
-        found = read_json(source / f"{name}.json")
-        chosen = rng_of("train-demo", seed, name).permutation(len(found))[:held_out]
-        write_json(part / f"{name}.json", [found[index] for index in sorted(chosen)])
-    part.rename(target)
+    with replacing_folder(target) as part:
+        for name in TRAIN:
+            for file in (f"{name}.json", f"{name}_grid.json"):
+                write_json(part / file, [_respelled(sample, coordinates) for sample in read_json(source / file)])
+        for name in HELD_OUT:
+            found = read_json(source / f"{name}.json")
+            chosen = rng_of("train-demo", seed, name).permutation(len(found))[:held_out]
+            write_json(part / f"{name}.json", [found[index] for index in sorted(chosen)])
 
 
 def write_by_heart(
@@ -94,7 +93,7 @@ def write_by_heart(
 
 def negative(answer: str) -> bool:
     """Whether the right answer is that there is nothing to be seen."""
-    return isinstance(parse(answer), NotVisible)
+    return parse(answer).outcome is Outcome.NOT_VISIBLE
 
 
 def without(file: Path, target: Path, unwanted: Callable[[str], bool]) -> None:
@@ -115,7 +114,7 @@ def solvable(samples: Sequence[Sample], texts: Sequence[str]) -> np.ndarray:
     given = Answers.blank("truth", len(samples))
     for index, text in enumerate(texts):
         read = parse(text)
-        if isinstance(read, Point):
+        if read.outcome is Outcome.VISIBLE:
             given.answer[index], given.point[index] = Answer.POINT, read.points[0]
         else:
             given.answer[index] = Answer.NOT_VISIBLE

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
+from roboref_core.progress import Progress
 
 from offline.data_engine.build_command import Build
 from offline.data_engine.config import SceneConfig
@@ -60,7 +60,7 @@ def make_rooms(folder: Path, seeds: Sequence[int], frames: int, workers: int) ->
     # Not forked: threads of torch may hold locks that would never open in a child.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver")) as executor:
         jobs = executor.map(partial(_make_room, folder, frames), missing)
-        for _ in tqdm(jobs, total=len(missing), desc="rooms", unit="room", disable=not missing):
+        for _ in Progress(jobs, total=len(missing), desc="rooms", unit="room", disable=not missing):
             pass
     return list(names.values())
 

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 from roboref_core.models.roborefer.checkpoint.weights import StoredTensor
-from roboref_core.prompting.prompt import Convention
+from roboref_core.prompting.conventions import Convention
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 if TYPE_CHECKING:
-    from offline.train.plan import Plan
+    from offline.train.plan import Part, Plan, Reinforcement
 
 
 class Example(Protocol):
@@ -27,8 +27,11 @@ class Example(Protocol):
         input_ids, labels: (T,) int64; IGNORE where nothing is learned.
     """
 
-    input_ids: torch.Tensor
-    labels: torch.Tensor
+    @property
+    def input_ids(self) -> torch.Tensor: ...
+
+    @property
+    def labels(self) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Counts:
     text: int
     visual: int
     pictures: int
-    tiles: Mapping[str, int]
+    tiles: Mapping[Part, int]
 
 
 class Reader(ABC):
@@ -57,8 +60,12 @@ class Reader(ABC):
         limit: positions that an example may take; what is beyond is cut.
     """
 
-    tokenizer: PreTrainedTokenizerBase
     limit: int
+
+    if TYPE_CHECKING:
+
+        @property
+        def tokenizer(self) -> PreTrainedTokenizerBase: ...
 
     @abstractmethod
     def encode(
@@ -73,13 +80,13 @@ class Reader(ABC):
         """
 
     @abstractmethod
-    def count(self, example: Example) -> Counts: ...
+    def count(self, example: Any) -> Counts: ...
 
     @abstractmethod
-    def collate(self, examples: Sequence[Example]) -> Any:
+    def collate(self, examples: Sequence[Any]) -> Any:
         """The batch that the family's loss takes."""
 
-    def problems(self, example: Example) -> list[str]:
+    def problems(self, example: Any) -> list[str]:
         """What is suspicious in the pictures of an example that can be trained on."""
         return []
 
@@ -102,6 +109,31 @@ class Cost:
     head: int = 0
 
 
+class Policy(ABC):
+    """A model that answers by chance, and whose answers' probabilities have gradients."""
+
+    @abstractmethod
+    def draw(self, batch: Any, rngs: Sequence[Sequence[np.random.Generator]]) -> list[list[tuple[int, ...]]]:
+        """Token ids of answers to each question of a training batch, whose own answers are not looked at.
+
+        Args:
+            rngs: by question and answer.
+        """
+
+    @abstractmethod
+    def log_probabilities(
+        self, batch: Any, answers: Sequence[Sequence[Sequence[int]]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N,) log-probabilities of every answer token, with gradients, and (N,) entropies of what it was drawn from.
+
+        By question, answer and position; at the temperature, and among the tokens, that answers are drawn with.
+        """
+
+    @abstractmethod
+    def text(self, tokens: Sequence[int]) -> str:
+        """An answer's text, without the token that ends it."""
+
+
 class Family(ABC):
     """A kind of model.
 
@@ -120,22 +152,22 @@ class Family(ABC):
         """A checkpoint for training. Raises ValueError naming what is wrong with it."""
 
     @abstractmethod
-    def part_of(self, name: str) -> str | None:
+    def part_of(self, name: str) -> Part | None:
         """The part (see ``plan.PARTS``) that a tensor or module belongs to, in memory or in a file."""
 
     @abstractmethod
-    def unused(self, model: nn.Module) -> list[nn.Parameter]:
+    def unused(self, model: Any) -> list[nn.Parameter]:
         """Tensors that the loss does not depend on."""
 
     @abstractmethod
-    def language_model(self, model: nn.Module) -> PreTrainedModel:
+    def language_model(self, model: Any) -> PreTrainedModel:
         """Where adapters go."""
 
     @abstractmethod
-    def towers(self, model: nn.Module) -> list[PreTrainedModel]: ...
+    def towers(self, model: Any) -> list[PreTrainedModel]: ...
 
     @abstractmethod
-    def loss(self, model: nn.Module, batch: Any, num_items: torch.Tensor | int) -> torch.Tensor:
+    def loss(self, model: Any, batch: Any, num_items: torch.Tensor | int) -> torch.Tensor:
         """Sum of the label tokens' cross-entropies over ``num_items``, the label tokens of the global step.
 
         Every call runs the same modules in the same order, whatever the batch holds: ranks whose batch has no
@@ -144,7 +176,7 @@ class Family(ABC):
 
     @abstractmethod
     def write(
-        self, model: nn.Module, state: Mapping[str, torch.Tensor], source: Path, target: Path, aspect: str | None
+        self, model: Any, state: Mapping[str, torch.Tensor], source: Path, target: Path, aspect: str | None
     ) -> None:
         """A state under the model's own names as a checkpoint in the layout of ``source``.
 
@@ -164,8 +196,15 @@ class Family(ABC):
         """Every tensor of a checkpoint, by part and name. Raises ValueError if it is not whole."""
 
     @abstractmethod
-    def costs(self, model: nn.Module) -> dict[str, Cost]:
+    def costs(self, model: Any) -> dict[Part, Cost]:
         """By part: "llm" and the towers."""
+
+    def policy(self, model: Any, settings: Reinforcement) -> Policy:
+        """A model as reinforcement fine-tuning asks it.
+
+        Raises ValueError if there is none for this kind.
+        """
+        raise ValueError(f"reinforcement fine-tuning is for RoboRefer's checkpoints, not for {self.backend}'s")
 
     @abstractmethod
     def answer_options(self, convention: Convention) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from roboref_core.models.hugging_face import load_processor, turn
 from roboref_core.models.roborefer.checkpoint.config import checkpoint_root
 from roboref_core.models.roborefer.checkpoint.weights import StoredTensor, list_tensors, read_tensors
 from roboref_core.models.roborefer.prompt_text import training_content
-from roboref_core.prompting.prompt import Convention
+from roboref_core.prompting.conventions import Convention
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
@@ -38,7 +38,7 @@ from offline.files import read_json, write_json
 from offline.train.checkpoints import sync_tree
 from offline.train.families.base import Cost, Counts, Family, Reader
 from offline.train.families.roborefer.examples import IGNORE, ROLES
-from offline.train.plan import Plan
+from offline.train.plan import Part, Plan
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".index.json")
 _SHARD_BYTES = 5 * 10**9
@@ -130,8 +130,9 @@ class LlavaOnevisionReader(Reader):
             if (example.input_ids[self.limit :] == self.image_token).any():
                 raise ValueError(f"{len(example.input_ids)} tokens, cut at {self.limit} in the middle of its pictures")
         shown = [example for example in examples if example.pixels is not None]
-        most = max((example.pixels.shape[1] for example in shown), default=0)
-        pixels = [F.pad(e.pixels, (0, 0, 0, 0, 0, 0, 0, most - e.pixels.shape[1])) for e in shown]
+        tiles = [example.pixels for example in examples if example.pixels is not None]
+        most = max((one.shape[1] for one in tiles), default=0)
+        pixels = [F.pad(one, (0, 0, 0, 0, 0, 0, 0, most - one.shape[1])) for one in tiles]
         return DialogueBatch(
             input_ids=padded([e.input_ids for e in examples], self.tokenizer.pad_token_id),
             labels=padded([e.labels for e in examples], IGNORE),
@@ -202,18 +203,20 @@ class LlavaOnevision(Family):
             checkpoint_root(path), dtype=dtype, local_files_only=True, use_safetensors=True
         )
 
-    def part_of(self, name: str) -> str | None:
-        for part, levels in (
+    def part_of(self, name: str) -> Part | None:
+        owners: tuple[tuple[Part, tuple[str, ...]], ...] = (
             ("vision_tower", ("vision_tower",)),
             ("mm_projector", ("multi_modal_projector", "image_newline")),
             ("llm", ("language_model", "lm_head")),
-        ):
+        )
+        for part, levels in owners:
             if any(level in name.split(".") for level in levels):
                 return part
         return None
 
     def unused(self, model: LlavaOnevisionForConditionalGeneration) -> list[nn.Parameter]:
         """Those of the tower behind the last selected layer."""
+        vision: Any
         (vision,) = self.towers(model)
         used = [vision.embeddings, *vision.encoder.layers[: _depth(model)]]
         kept = {id(parameter) for module in used for parameter in module.parameters()}
@@ -231,7 +234,8 @@ class LlavaOnevision(Family):
         batch: DialogueBatch,
         num_items: torch.Tensor | int,
     ) -> torch.Tensor:
-        inner, vision = model.model, model.config.vision_config
+        inner = model.model
+        vision: Any = model.config.vision_config
         device = inner.image_newline.device
         pixels, sizes, counts = batch.pixels, batch.sizes, batch.counts
         if pixels is None:
@@ -260,7 +264,12 @@ class LlavaOnevision(Family):
         return F.cross_entropy(logits, labels[supervised], reduction="sum") / num_items
 
     def write(
-        self, model: nn.Module, state: Mapping[str, torch.Tensor], source: Path, target: Path, aspect: str | None
+        self,
+        model: LlavaOnevisionForConditionalGeneration,
+        state: Mapping[str, torch.Tensor],
+        source: Path,
+        target: Path,
+        aspect: str | None,
     ) -> None:
         """Tensors get the names of ``source``; what it holds and the model does not is taken over."""
         source = checkpoint_root(source)
@@ -289,9 +298,9 @@ class LlavaOnevision(Family):
             found.setdefault(self.part_of(name) or "other", {})[name] = tensor
         return found
 
-    def costs(self, model: LlavaOnevisionForConditionalGeneration) -> dict[str, Cost]:
-        text, vision = model.config.get_text_config(), model.config.vision_config
-        language, tower = model.model.language_model, model.model.vision_tower
+    def costs(self, model: LlavaOnevisionForConditionalGeneration) -> dict[Part, Cost]:
+        text, vision = model.config.get_text_config(), cast(Any, model.config.vision_config)
+        language, tower = model.model.language_model, cast(Any, model.model.vision_tower)
         embedding = language.get_input_embeddings().weight.numel()
         weights = sum(p.numel() for p in language.parameters()) - embedding
         seen = [p for block in tower.encoder.layers[: _depth(model)] for p in block.parameters()]

@@ -22,6 +22,7 @@ from roboref_core.prompting.marker import Marker
 
 from offline.data_engine.building.inpaint import dilate
 from offline.data_engine.config import SceneConfig
+from offline.data_engine.five_frames import mask_box
 from offline.train.nano.base import PATCH
 from offline.train.nano.pool import DRAWN_SIZE, SIDE, VIEW_CAMERA, Chunk, to_drawn, to_tile
 from offline.train.nano.questions import Picture, Question
@@ -307,9 +308,8 @@ class BatchMaker:
         scale = DRAWN_SIZE[0] / VIEW_CAMERA.width
         if picture.mark is not None:
             return tuple((scale * middle - _RING, scale * middle + _RING) for middle in picture.mark)
-        mask = self._painted(picture.chunk, picture.view)
-        ends = [np.flatnonzero(mask.any(axis=axis))[[0, -1]] for axis in (0, 1)]
-        return tuple((scale * (low - 1), scale * (high + 2)) for low, high in ends)
+        u0, v0, u1, v1 = mask_box(self._painted(picture.chunk, picture.view))
+        return tuple((scale * (low - 1), scale * (high + 2)) for low, high in ((u0, u1), (v0, v1)))
 
     def drawn(self, picture: Picture) -> np.ndarray:
         """(480, 640, 3) with mark and grid."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+from roboref_core.atomic import replacing_folder
 from roboref_core.seeds import rng_of
 
 from offline.data_engine.build_command import Build
@@ -28,6 +29,7 @@ from offline.eval.reporting.table import markdown
 from offline.eval.scoring import calibrate
 from offline.eval.scoring.intervals import Share
 from offline.eval.scoring.judge import Judged
+from offline.eval.scoring.metrics import balanced_accuracy, decision_shares
 from offline.files import read_json, write_bytes, write_json
 from sim.rooms.generate import GenerateConfig, generate
 
@@ -78,12 +80,12 @@ def make_data(folder: Path, seed: int, rooms: int, frames: int, samples: int, wo
         )
         if Build(scans=folder / "scans", out=folder / "data", validation_share=1.0, workers=workers)():
             raise ValueError(f"{folder}: some rooms could not be built, see above")
-        for name in FILES:
-            (source,) = (folder / "data").rglob(f"{name}.json")
-            found = [sample for sample in read_json(source) if not sample["grid"]]
-            chosen = rng_of("nano-eval", name).permutation(len(found))[:samples]
-            write_json(folder / "tasks.part" / f"{name}.json", [found[k] for k in sorted(chosen)])
-        (folder / "tasks.part").rename(folder / "tasks")
+        with replacing_folder(folder / "tasks") as tasks:
+            for name in FILES:
+                (source,) = (folder / "data").rglob(f"{name}.json")
+                found = [sample for sample in read_json(source) if not sample["grid"]]
+                chosen = rng_of("nano-eval", name).permutation(len(found))[:samples]
+                write_json(tasks / f"{name}.json", [found[k] for k in sorted(chosen)])
     return [read_samples(folder / "tasks" / f"{name}.json") for name in FILES]
 
 
@@ -115,8 +117,8 @@ def by_uniqueness(judged: Judged, unique: dict[str, bool]) -> dict[str, dict]:
     """Hit@Mask of visible targets, with Wilson intervals, for unique ones and for those with a rival."""
     found = {}
     for name, wanted in (("unique", True), ("duplicate", False)):
-        own = np.array([unique.get(sample.id) is wanted for sample in judged.samples]) & judged.has_mask
-        found[name] = Share(int(judged.hit[own].sum()), int(own.sum())).to_json()
+        own = np.array([unique.get(sample.id) is wanted for sample in judged.samples], dtype=bool)
+        found[name] = decision_shares(judged.of(own))["hit_at_mask"].to_json()
     return found
 
 
@@ -127,14 +129,14 @@ def by_wording(judged: Judged) -> dict[str, dict]:
     plain = np.isin(relation, ("unique", "absent"))
     found = {}
     for name, own in (("kind alone", plain), ("with a relation", ~plain & (relation != ""))):
-        visible, hidden = own & judged.visible, own & ~judged.visible
-        if visible.any() and hidden.any():
-            pointed = Share(int(judged.pointed[visible].sum()), int(visible.sum()))
-            refused = Share(int(judged.refused[hidden].sum()), int(hidden.sum()))
+        decided = judged.of(own)
+        balanced = balanced_accuracy(decided)
+        if balanced is not None:
+            visible = decided.visible
             found[name] = {
-                "pointed": pointed.to_json(),
-                "refused": refused.to_json(),
-                "balanced_accuracy": (pointed.value + refused.value) / 2,
+                "pointed": Share(int(decided.pointed[visible].sum()), int(visible.sum())).to_json(),
+                "refused": decision_shares(decided)["not_visible_recall"].to_json(),
+                "balanced_accuracy": balanced,
             }
     return found
 
@@ -147,11 +149,18 @@ def evaluate(config: Config) -> dict:
     data = make_data(config.out, config.seed, config.rooms, config.frames, config.samples, config.workers)
     kind, show = ("rgbd" if config.depth else "rgb"), ShowConfig(depth=config.depth)
     model = ModelConfig("roborefer", path=str(config.model))
-    (config.model / calibrate.calibration.FILE_NAME).unlink(missing_ok=True)
+    bare = replace(model, options=("calibrated=false",))
     folder = config.out / "tuning"
-    fitted_on = tuple(_predict(model, show, each, folder / f"{kind}_{each.name}.jsonl") for each in tuning)
-    files = tuple(folder / "tasks" / f"{each.name}.json" for each in tuning)
-    fitted = calibrate.calibrate(calibrate.Config(fitted_on, files, config.model))
+    fitted_on = [
+        (
+            read_predictions(_predict(bare, show, each, folder / f"{kind}_{each.name}.jsonl")),
+            folder / "tasks" / f"{each.name}.json",
+        )
+        for each in tuning
+    ]
+    fitted = calibrate.fit(fitted_on, calibrate.model_name(config.model))
+    # Only now is there a whole new one to take the place of the old.
+    calibrate.calibration.save(fitted, config.model)
     sections, figures = [], {"calibration": fitted.model_dump(), "tasks": {}}
     for each in data:
         predictions = read_predictions(_predict(model, show, each, config.out / f"{kind}_{each.name}.jsonl"))

@@ -18,10 +18,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from roboref_core.atomic import write_text
 from roboref_core.geometry.camera import Camera
 from roboref_core.geometry.pose import look_at, pose, transform
+from roboref_core.progress import Progress
 from roboref_core.views.depth_picture import metric_to_picture
-from tqdm import tqdm
 
 from offline.data_engine.tasks.simulated import SceneFacts, absent_phrases, free_space, phrases, seen_objects
 from sim.rooms.design import about, seeded
@@ -106,7 +107,7 @@ def make_pool(root: Path, numbers: Sequence[int], config: PoolConfig, workers: i
     # Not forked: threads of torch may hold locks that would never open in a child.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver")) as executor:
         jobs = executor.map(partial(make_chunk, root, config=config), missing)
-        for _ in tqdm(jobs, total=len(missing), desc="rooms", unit="chunk", disable=not missing):
+        for _ in Progress(jobs, total=len(missing), desc="rooms", unit="chunk", disable=not missing):
             pass
 
 
@@ -136,9 +137,8 @@ def make_chunk(root: Path, number: int, config: PoolConfig) -> Path:
             _take_away(each, poses, views[first:], arrays["removed"][first:], rng)
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    partial_file = folder / "facts.json.part"
-    partial_file.write_text(json.dumps({"config": asdict(config), "views": views, "rooms": rooms}))
-    partial_file.rename(folder / "facts.json")
+    # Last: its presence says that the chunk is whole.
+    write_text(folder / "facts.json", json.dumps({"config": asdict(config), "views": views, "rooms": rooms}))
     return folder
 
 

@@ -11,6 +11,7 @@ from roboref_core.prompting import prompt
 from roboref_core.prompting.grid import Grid
 from roboref_core.prompting.prompt import DrawnMark, Form
 
+from offline.data_engine.five_frames import mask_box
 from offline.data_engine.tasks.expressions import could_be_meant
 from offline.data_engine.tasks.ground_truth import innermost_pixel
 from offline.train.nano.pool import SIDE, VIEW_CAMERA, Chunk
@@ -298,9 +299,9 @@ def _by_room(chunk: Chunk) -> dict[int, list[int]]:
 
 def _middle(mask: np.ndarray) -> tuple[int, int]:
     """(u, v): the middle of the mask's box if it is in the mask, else the pixel farthest from its rim."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    u, v = (columns[0] + columns[-1]) // 2, (rows[0] + rows[-1]) // 2
-    return (int(u), int(v)) if mask[v, u] else innermost_pixel(mask)
+    u0, v0, u1, v1 = mask_box(mask)
+    u, v = (u0 + u1) // 2, (v0 + v1) // 2
+    return (u, v) if mask[v, u] else innermost_pixel(mask)
 
 
 def _to_xy(pixel: tuple[int, int]) -> tuple[float, float]:

@@ -20,13 +20,14 @@ import cv2
 import numpy as np
 import torch
 import tyro
+from roboref_core.atomic import replacing, replacing_folder
 from roboref_core.models.roborefer import calibration
 from roboref_core.models.roborefer.checkpoint.files import materialise, open_checkpoint, save_checkpoint
 from roboref_core.models.roborefer.network.model import RoboReferModel
+from roboref_core.progress import Progress
 from roboref_core.prompting.answer_text import NOT_VISIBLE
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from offline.train.nano.base import write_base
 from offline.train.nano.batches import BatchMaker, NanoBatch
@@ -209,13 +210,12 @@ class Trainer:
         return parts | {"norm": norm}
 
     def _make_base(self, base: Path) -> None:
-        partial = base.with_name("base.part")
-        shutil.rmtree(partial, ignore_errors=True)
-        if self.recipe.start:
-            shutil.copytree(self.recipe.start, partial, ignore=shutil.ignore_patterns(calibration.FILE_NAME))
-        else:
-            write_base(partial, self.recipe.seed)
-        partial.rename(base)
+        with replacing_folder(base) as partial:
+            if self.recipe.start:
+                left_out = shutil.ignore_patterns(calibration.FILE_NAME)
+                shutil.copytree(self.recipe.start, partial, ignore=left_out, dirs_exist_ok=True)
+            else:
+                write_base(partial, self.recipe.seed)
 
     def _start_depth(self) -> None:
         """As RoboRefer's depth encoder, this one starts as its image encoder."""
@@ -233,9 +233,8 @@ class Trainer:
             "heads": self.heads.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        partial = self.config.run / "state.pt.part"
-        torch.save(state, partial)
-        partial.rename(self.config.run / "state.pt")
+        with replacing(self.config.run / "state.pt") as file:
+            torch.save(state, file)
         self.export(self.config.run / "model")
 
     def resume(self) -> None:
@@ -289,7 +288,7 @@ def train(config: Config) -> Path:
     answers = tuple(trainer.steps.maker.pieces[piece] for piece in (OPEN, NOT_VISIBLE))
     curve = config.run / "curve.jsonl"
     began, kept = time.monotonic(), []
-    bar = tqdm(total=config.recipe.total, initial=trainer.step, desc="steps")
+    bar = Progress(total=config.recipe.total, initial=trainer.step, desc="steps")
     for batch in trainer.batches():
         kept.append(trainer.take_step(batch))
         bar.update()

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from roboref_core.models.roborefer.network.model import RoboReferModel
 
+from offline.eval.records.answers import Answer
+from offline.eval.records.outcomes import Decisions
+from offline.eval.scoring.metrics import balanced_accuracy
 from offline.train.nano.batches import BatchMaker, NanoBatch
 from offline.train.nano.losses import Network, fast_arithmetic
 from offline.train.nano.pool import SIDE, Chunk
@@ -72,7 +75,10 @@ def _figures(questions: Sequence[Question], odds: np.ndarray, points: np.ndarray
 
 
 def _balanced(visible: np.ndarray, said: np.ndarray) -> float:
-    return float((said[visible].mean() + (~said[~visible]).mean()) / 2)
+    answer = np.where(said, Answer.POINT, Answer.NOT_VISIBLE)
+    nowhere = np.zeros(len(visible), dtype=bool)
+    balanced = balanced_accuracy(Decisions(visible, answer, nowhere, nowhere))
+    return np.nan if balanced is None else balanced
 
 
 def _hit(question: Question, point: np.ndarray) -> bool:

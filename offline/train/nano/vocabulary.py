@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from roboref_core.models.roborefer.prompt_text import DEPTH, IMAGE, SENTINEL, SYSTEM_PROMPT, VIDEO
 from roboref_core.prompting import prompt
-from roboref_core.prompting.answer_text import NOT_VISIBLE, Point, format_answer, parse
+from roboref_core.prompting.answer_text import NOT_VISIBLE, format_answer, parse
 from roboref_core.prompting.grid import Grid
 from roboref_core.prompting.prompt import DrawnMark, Form
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -70,7 +70,7 @@ def respelled(answer: str, coordinates: Sequence[float]) -> str:
     read = parse(answer)
     if not coordinates or answer == NOT_VISIBLE:
         return answer
-    if not isinstance(read, Point):
+    if not read.points:
         raise ValueError(f"expected an answer to spell anew, found {answer[:80]!r}")
     known, points = np.asarray(coordinates), np.array(read.points)
     return format_answer(known[np.abs(points[..., None] - known).argmin(axis=-1)])

@@ -80,8 +80,8 @@ class TestCheck:
         assert check(plan, 2).errors == []
 
     def test_errors_are_one_line(self, tmp_path, capsys):
-        assert main(["check", str(tmp_path / "no.yaml")]) == 1
-        assert capsys.readouterr().err.startswith("roboref train: ")
+        assert main(["check", str(tmp_path / "no.yaml")]) == 2
+        assert capsys.readouterr().err.startswith("roboref train check: ")
 
 
 class TestInspect:

@@ -16,7 +16,7 @@ from offline.eval.ablation import Variant
 from offline.eval.asking.show import ShowConfig
 from offline.eval.records.predictions import Predictions
 from offline.eval.records.samples import SampleFile, read_samples
-from offline.eval.replay.scoring.report import Run
+from offline.eval.replay.scoring.table import Run
 from offline.eval.reporting.report import section
 from offline.eval.scoring.score import score
 from offline.eval.test.small_data import SmallData
@@ -151,6 +151,7 @@ def replay_scores(decided: int) -> dict:
         "questions": 10,
         "decidable": 10,
         "error_3d": three,
+        "error_camera": three,
         "error_2d": {"median": 1.0, "p90": 2.0},
         "hit_at_mask": share,
         "not_visible": {"accuracy": share, "recall": share, "false_refusals": share},

@@ -99,7 +99,7 @@ def test_refspatial(refspatial, tmp_path, capsys):
 
 
 def test_no_refspatial(tmp_path, capsys):
-    assert main(["refspatial", str(tmp_path)]) == 1
+    assert main(["refspatial", str(tmp_path)]) == 2
     assert "no RefSpatial list" in capsys.readouterr().err
 
 

@@ -90,8 +90,8 @@ def test_every_answer_and_its_end_are_learned(dialogue, data):
 
 
 @pytest.mark.parametrize(("turns", "changes", "message"), [
-    (["Where?"], {}, "a human turn that shows the pictures, and an answer"),
-    (["Where?", "  "], {}, "does not show the answer ''"),
+    (["Where?"], {}, "no answer: there is no turn by gpt"),
+    (["Where?", "  "], {}, "the answer is empty"),
     (["word " * 120, "here"], {}, "no answer within 512"),
     (["Where?", "here"], {"image_aspect_ratio": "resize"}, "image_aspect_ratio 'resize' is RoboRefer's"),
     (["Where?", "here"], {"prompt_form": "inference"}, "prompt_form 'inference' is RoboRefer's"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from roboref_core.models.roborefer import asking
 from roboref_core.models.roborefer.checkpoint.files import load_model
 
 from offline.train import checkpoints
@@ -31,26 +32,26 @@ def train(plan: Path, changes: dict | None = None, at: int | None = None, where:
 
     Args:
         where: "step": SIGKILL in the next step; "save": SIGKILL while writing checkpoint ``at``; "sealed": between its
-            manifest and its name; "signal": SIGUSR2 in the next step.
+            manifest and its name; the name of a signal: that in the next step.
     """
     import torch
 
-    from offline.train import run, trainer
+    from offline.train import run
 
     torch.set_num_threads(1)
 
     def interrupt(number: int) -> None:
         os.kill(os.getpid(), number)
 
-    if where in ("step", "signal"):
-        compute = trainer.SegmentTrainer.compute_loss
+    if where == "step" or where.startswith("SIG"):
+        take = run.SegmentLoop._step
 
-        def compute_loss(self, *args, **options):
-            if self.state.global_step == at:
-                interrupt(signal.SIGKILL if where == "step" else signal.SIGUSR2)
-            return compute(self, *args, **options)
+        def step(self, batches):
+            if self.position.step == at:
+                interrupt(signal.SIGKILL if where == "step" else signal.Signals[where])
+            return take(self, batches)
 
-        trainer.SegmentTrainer.compute_loss = compute_loss
+        run.SegmentLoop._step = step
     elif where == "save":
         write = RoboRefer.write
 
@@ -123,6 +124,9 @@ def test_the_run_itself(reference, project):
     assert steps[0]["lr_depth_projector"] == pytest.approx(1e-2 / 2)
     assert steps[-1]["loss"] < steps[2]["loss"]
     load_model(project.parent / "reference")
+    # How it is asked, and the plan it was trained by, travel with it: its data set "a" has depth pictures.
+    stated = asking.load(project.parent / "reference")
+    assert stated.depth and stated.plan["stages"]
 
 
 def test_killed_in_a_step(project, reference, tmp_path):
@@ -170,10 +174,18 @@ def test_a_damaged_checkpoint_is_left_alone(project, reference, tmp_path):
     finish_and_compare(project, output, reference)
 
 
-@pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.slow), 4])
-def test_a_signal_saves_once_and_stops(project, reference, tmp_path, at):
+@pytest.mark.parametrize(
+    ("at", "name"),
+    [
+        pytest.param(0, "SIGUSR2", marks=pytest.mark.slow),
+        (4, "SIGUSR2"),
+        pytest.param(3, "SIGTERM", marks=pytest.mark.slow),
+        (3, "SIGINT"),
+    ],
+)
+def test_a_signal_saves_once_and_stops(project, reference, tmp_path, at, name):
     output = tmp_path / "run"
-    assert child(project, {"output": str(output)}, at, "signal") == 75
+    assert child(project, {"output": str(output)}, at, name) == 75
     whole = checkpoints.find(output)
     assert whole[-1].name == f"checkpoint-{at + 1}" and (output / "preempted").exists()
     assert checkpoints.read_position(whole[-1]).step == at + 1

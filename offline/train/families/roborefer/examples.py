@@ -64,7 +64,7 @@ def build_example(
     """A dialogue in LLaVA's form with its pictures.
 
     Placeholders in the text are not trusted: all are removed, and those of the pictures are put in front of
-    the first turn. Depth pictures get the vision tower's preprocessing, as in the reference's training.
+    the first question. Depth pictures get the vision tower's preprocessing, as in the reference's training.
 
     Args:
         conversations: [{"from": "human" | "gpt", "value": str}, ...].
@@ -85,11 +85,12 @@ def build_example(
     image_tiles = tuple(cut_tiles(picture, config, "image", aspect) for picture in pictures)
     depth_tiles = tuple(cut_tiles(relief, config, "image", aspect) for relief in reliefs)
     messages = []
+    first = next((index for index, turn in enumerate(conversations) if turn.get("from") == "human"), 0)
     for index, turn in enumerate(conversations):
         if turn.get("from") not in ROLES or not isinstance(turn.get("value"), str):
             raise ValueError(f"turn {index}: expected from {sorted(ROLES)} and a text value, found {turn!r:.200}")
-        counts = {
-            kind: [len(t.pixels) for t in tiles] if index == 0 else []
+        counts: dict[str, Sequence[int]] = {
+            kind: [len(t.pixels) for t in tiles] if index == first else []
             for kind, tiles in (("image", image_tiles), ("depth", depth_tiles))
         }
         if training_form:
@@ -119,7 +120,7 @@ def label_answers(
     blanked = [(role, SENTINEL if role == "assistant" else content) for role, content in messages]
     template = torch.tensor(tokenizer(render_chat(tokenizer, blanked, chat_template, False)).input_ids)
     sentinel = tokenizer.convert_tokens_to_ids(SENTINEL)
-    at = torch.nonzero(template[:-1] == sentinel).flatten()
+    at = torch.nonzero(torch.eq(template[:-1], torch.tensor(sentinel))).flatten()
     for before in (0, 1):
         keep = torch.ones(len(template), dtype=torch.bool)
         for offset in range(-before, 2):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,18 +14,19 @@ from roboref_core.models.roborefer.checkpoint.config import ModelConfig, read_co
 from roboref_core.models.roborefer.checkpoint.files import load_model, open_checkpoint, save_checkpoint
 from roboref_core.models.roborefer.checkpoint.weights import StoredTensor
 from roboref_core.models.roborefer.network.model import RoboReferModel
-from roboref_core.models.roborefer.network.tiling import Tiles
+from roboref_core.models.roborefer.network.tiling import Kind, Tiles
 from roboref_core.models.roborefer.prompt_text import add_training_tokens, load_tokenizer, placeholder_ids
-from roboref_core.prompting.prompt import Convention
+from roboref_core.prompting.conventions import Convention
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from offline.train.families.base import Cost, Counts, Family, Reader
 from offline.train.families.roborefer.examples import IGNORE, Batch, Example, build_example, collate
-from offline.train.families.roborefer.loss import TrainableRoboRefer
-from offline.train.plan import PARTS, Plan
+from offline.train.families.roborefer.loss import TrainableRoboRefer, tokenizer_of
+from offline.train.families.roborefer.policy import RoboReferPolicy
+from offline.train.plan import PARTS, Part, Plan, Reinforcement
 
-_TOWERS = ("vision_tower", "depth_tower")
+_TOWERS: tuple[Part, ...] = ("vision_tower", "depth_tower")
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,17 @@ class RoboReferReader(Reader):
 
     config: ModelConfig
     tokenizer: PreTrainedTokenizerBase
-    aspect: str
+    aspect: str | None
     limit: int
-    tile_tokens: dict[str, tuple[int, int]]
+    tile_tokens: Mapping[Kind, tuple[int, int]]
     training_form: bool = True
 
     @classmethod
     def of(cls, model: RoboReferModel, aspect: str | None, training_form: bool = True) -> RoboReferReader:
         """``model`` may lie on the meta device."""
-        kinds = ("image", "depth") if model.config.uses_depth else ("image",)
-        tokens = {kind: (model.tokens_of(kind, 1), sum(map(len, model.frame_ids(kind)))) for kind in kinds}
-        tokenizer = model.tokenizer
+        kinds: tuple[Kind, ...] = ("image", "depth") if model.config.uses_depth else ("image",)
+        tokens = {kind: (model.tokens_of(kind, 1), sum(len(ids) for ids in model.frame_ids(kind))) for kind in kinds}
+        tokenizer = tokenizer_of(model)
         aspect = aspect or model.config.root.image_aspect_ratio
         return cls(model.config, tokenizer, aspect, tokenizer.model_max_length, tokens, training_form)
 
@@ -65,7 +67,8 @@ class RoboReferReader(Reader):
         placeholders = torch.tensor(list(placeholder_ids(self.tokenizer).values()))
         text = int((~torch.isin(example.input_ids, placeholders)).sum())
         visual, tiles = 0, dict.fromkeys(_TOWERS, 0)
-        for kind, pictures in (("image", example.images), ("depth", example.depths)):
+        shown: tuple[tuple[Kind, tuple[Tiles, ...]], ...] = (("image", example.images), ("depth", example.depths))
+        for kind, pictures in shown:
             own = kind == "depth" and self.config.depth_tower is not None
             for picture in pictures:
                 tile, frame = self.tile_tokens[kind]
@@ -120,13 +123,14 @@ class RoboRefer(Family):
     def load(self, path: Path, dtype: torch.dtype, max_length: int | None) -> RoboReferModel:
         return load_model(path, dtype=dtype, for_training=True, max_length=max_length, network=TrainableRoboRefer)
 
-    def part_of(self, name: str) -> str | None:
+    def part_of(self, name: str) -> Part | None:
         part = name.partition(".")[0]
-        return part if part in PARTS else None
+        return next((one for one in PARTS if one == part), None)
 
     def unused(self, model: RoboReferModel) -> list[nn.Parameter]:
         """Those of the towers behind the selected layer."""
         found: list[nn.Parameter] = []
+        vision: Any
         for vision in self.towers(model):
             used = [vision.embeddings, *vision.encoder.layers[: _depth(model, vision)]]
             kept = {id(parameter) for module in used for parameter in module.parameters()}
@@ -137,7 +141,8 @@ class RoboRefer(Family):
         return model.llm
 
     def towers(self, model: RoboReferModel) -> list[PreTrainedModel]:
-        return [model.part(tower).vision_model for tower in _TOWERS if getattr(model, tower) is not None]
+        parts: list[Any] = [model.part(tower) for tower in _TOWERS if getattr(model, tower) is not None]
+        return [part.vision_model for part in parts]
 
     def loss(self, model: RoboReferModel, batch: Batch, num_items: torch.Tensor | int) -> torch.Tensor:
         return model(batch, num_items)
@@ -163,20 +168,24 @@ class RoboRefer(Family):
     def stored(self, checkpoint: Path) -> dict[str, dict[str, StoredTensor]]:
         return open_checkpoint(checkpoint).tensors
 
-    def costs(self, model: RoboReferModel) -> dict[str, Cost]:
+    def costs(self, model: RoboReferModel) -> dict[Part, Cost]:
         llm, config = model.llm, model.config.llm
         embedding = llm.model.embed_tokens.weight.numel()
         head = 0 if config.tie_word_embeddings else embedding
         weights = sum(p.numel() for p in llm.parameters()) - embedding - head
-        costs = {"llm": Cost(weights, config.num_hidden_layers, config.hidden_size, head=embedding)}
+        costs: dict[Part, Cost] = {"llm": Cost(weights, config.num_hidden_layers, config.hidden_size, head=embedding)}
         for name in _TOWERS:
             if getattr(model, name) is None:
                 continue
-            tower, vision = getattr(model.config, name), model.part(name).vision_model
+            part: Any = model.part(name)
+            tower, vision = getattr(model.config, name), part.vision_model
             count = _depth(model, vision)
             weights = sum(p.numel() for block in vision.encoder.layers[:count] for p in block.parameters())
             costs[name] = Cost(weights, count, tower.hidden_size, tower.grid**2)
         return costs
+
+    def policy(self, model: RoboReferModel, settings: Reinforcement) -> RoboReferPolicy:
+        return RoboReferPolicy(model, settings)
 
     def answer_options(self, convention: Convention) -> tuple[str, ...]:
         if convention is not Convention.NORMALISED:
@@ -184,7 +193,7 @@ class RoboRefer(Family):
         return ()
 
 
-def _depth(model: RoboReferModel, vision: nn.Module) -> int:
+def _depth(model: RoboReferModel, vision: Any) -> int:
     """Layers of a tower up to the selected one."""
     layer = model.config.root.mm_vision_select_layer
     return layer if layer >= 0 else len(vision.encoder.layers) + 1 + layer

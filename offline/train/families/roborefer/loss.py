@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from roboref_core.models.roborefer.network.model import RoboReferModel
-from roboref_core.models.roborefer.network.tiling import Tiles
+from roboref_core.models.roborefer.network.tiling import Kind, Tiles
 from roboref_core.models.roborefer.prompt_text import placeholder_ids
 from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase
 
 from offline.train.families.roborefer.examples import IGNORE, Batch
 
@@ -20,6 +22,12 @@ class TrainableRoboRefer(RoboReferModel):
     def forward(self, batch: Batch, num_items: torch.Tensor | int | None = None) -> torch.Tensor:
         """Training loss, see ``batch_loss``."""
         return batch_loss(self, batch, num_items)
+
+
+def tokenizer_of(model: RoboReferModel) -> PreTrainedTokenizerBase:
+    """A model's tokenizer; models for training always have one."""
+    assert model.tokenizer is not None
+    return model.tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +58,21 @@ class PackedBatch:
 
 def embed_batch(model: RoboReferModel, batch: Batch, max_length: int | None = None) -> list[EmbeddedRow]:
     """Embeds a batch row by row; rows are cut at ``max_length`` positions (default: the tokenizer's)."""
-    limit = max_length or model.tokenizer.model_max_length
-    queues, idle = {}, 0.0
-    for kind, pictures in (("image", batch.images), ("depth", batch.depths)):
+    limit = max_length or tokenizer_of(model).model_max_length
+    queues: dict[Kind, list[torch.Tensor]] = {}
+    idle: torch.Tensor | float = 0.0
+    shown: tuple[tuple[Kind, tuple[Tiles, ...]], ...] = (("image", batch.images), ("depth", batch.depths))
+    for kind, pictures in shown:
         features = model.encode(pictures, kind, model.config.image_processor) if pictures else []
         queues[kind] = [tensor for tensors in features for tensor in tensors]
         # Here, not later: sharded ranks fetch each module's weights together, so they must run them in one order.
         if not pictures and (kind == "image" or model.config.uses_depth):
             idle = idle + 0.0 * _idle_features(model, kind)
-    ids_of = placeholder_ids(model.tokenizer)
+    ids_of = placeholder_ids(tokenizer_of(model))
     rows = []
     for ids, labels, mask in zip(batch.input_ids, batch.labels, batch.attention_mask, strict=True):
         ids, labels = ids[mask].tolist(), labels[mask]
-        media = {}
+        media: dict[Kind, Sequence[torch.Tensor]] = {}
         for kind, token in ids_of.items():
             count = ids.count(token)
             media[kind], queues[kind] = queues[kind][:count], queues[kind][count:]
@@ -113,7 +123,7 @@ def batch_loss(model: RoboReferModel, batch: Batch, num_items: torch.Tensor | in
     return total / (supervised.sum().clamp(min=1) if num_items is None else num_items)
 
 
-def _idle_features(model: RoboReferModel, kind: str) -> torch.Tensor:
+def _idle_features(model: RoboReferModel, kind: Kind) -> torch.Tensor:
     """A scalar through a tower that this batch does not use: ranks must run the same modules, or they wait forever."""
     side = model.config.tile_side(kind)
     tiles = Tiles(np.zeros((1, 3, side, side), dtype=np.uint8))

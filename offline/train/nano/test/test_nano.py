@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from roboref_core.models.model_answer import Outcome
 from roboref_core.models.registry import load_vlm
 from roboref_core.models.vision_language_model import Prompt
 
@@ -48,6 +49,6 @@ def test_it_tells_what_is_not_there(asked):
     said = {True: [], False: []}
     for question, answer in asked:
         if question.task == "referring":
-            said[bool(question.points)].append(answer.visible)
+            said[bool(question.points)].append(answer.outcome is Outcome.VISIBLE)
     balanced = (np.mean(said[True]) + 1 - np.mean(said[False])) / 2
     assert balanced > 0.65

@@ -1,0 +1,1 @@
+"""Reinforcement fine-tuning: answers are sampled, rewarded, and made more or less likely (GRPO)."""
