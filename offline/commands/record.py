@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import sys
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from roboref_core.command_line import ExitStatus, Stopped
 
 from offline.data_engine.sources import open_scene
+from offline.eval.replay.playing.perturbation import Disturbance
 from sim.bags.recorder import RecordOptions, record
 
 
 @dataclass(frozen=True)
-class RecordConfig:
+class Record:
     """Record a posed RGB-D sequence as a rosbag2 that `roboref sim play` and `ros2 bag play` play.
 
     Reads ScanNet (.sens or exported folders), 7-Scenes, TUM RGB-D and slambook layouts:
@@ -35,28 +37,29 @@ class RecordConfig:
     salvage: bool = False
     """Read the frames present in a truncated .sens file, and files of version 3."""
     options: Annotated[RecordOptions, tyro.conf.arg(name="")] = field(default_factory=RecordOptions)
+    disturbance: Annotated[Disturbance, tyro.conf.arg(name="")] = field(default_factory=Disturbance)
 
-
-def main(argv: list[str] | None = None) -> int:
-    config = tyro.cli(RecordConfig, args=argv, prog="roboref sim record")
-    try:
+    def __call__(self) -> int:
+        # Killed politely, it removes what it has begun.
+        signal.signal(signal.SIGTERM, _stop)
         scene = open_scene(
-            config.scene,
-            color_intrinsics=config.color_intrinsics,
-            depth_intrinsics=config.depth_intrinsics,
-            depth_unit=config.depth_unit,
-            salvage=config.salvage,
+            self.scene,
+            color_intrinsics=self.color_intrinsics,
+            depth_intrinsics=self.depth_intrinsics,
+            depth_unit=self.depth_unit,
+            salvage=self.salvage,
         )
-        result = record(scene, config.bag, config.options, progress=True)
-    except (ValueError, OSError) as error:
-        print(f"roboref sim record: {error}", file=sys.stderr)
-        return 1
-    print(
-        f"{result.path}: {result.frames} views, {result.without_pose} of them without pose, "
-        f"{result.bytes / 1e6:.1f} MB in {result.seconds:.1f} s"
-    )
-    for reason, count in scene.defects.items():
-        print(f"  in the source: {reason} {count}")
-    for message in result.bad_frames:
-        print(f"  left out: {message}")
-    return 0
+        result = record(scene, self.bag, self.disturbance.disturbed(self.options), progress=True)
+        print(
+            f"{result.path}: {result.frames} views, {result.without_pose} of them without pose, "
+            f"{result.bytes / 1e6:.1f} MB in {result.seconds:.1f} s"
+        )
+        for reason, count in scene.defects.items():
+            print(f"  in the source: {reason} {count}")
+        for message in result.bad_frames:
+            print(f"  left out: {message}")
+        return ExitStatus.DONE
+
+
+def _stop(*_: object) -> None:
+    raise Stopped("stopped; nothing was written")

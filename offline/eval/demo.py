@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+from roboref_core.command_line import run
+from roboref_core.models.options import ModelOptions
 
-from offline.eval.replay.cli import ReplayConfig, print_table, procedural, replay_one
+from offline.eval.records.replays import digest
+from offline.eval.replay.cli import Replay, print_table, procedural, replay_one
 from offline.eval.replay.playing.perturbation import Perturbation
-from offline.eval.replay.scoring.record import digest
-from offline.eval.replay.scoring.report import Run, write_report
+from offline.eval.replay.scoring.report import write_report
+from offline.eval.replay.scoring.table import Run
+
+_MOVED, _REMOVED = 4, 2
 
 
 @dataclass(frozen=True)
-class DemoConfig:
+class Demo:
     """Ask a robot where things are, and see how well it answers.
 
     Generates a furnished room, records a walk through it as rosbag2, starts roboref_node as its own process, plays
     the bag view by view over DDS, marks points of objects in some views and asks for them in later ones. Three times
     by geometry alone: with exact poses and depth, with a structured-light sensor's noise and holes, and with pose noise
-    on top. Then roboref-nano, a vision-language model, looks at the pictures: asked by the same marks, and in words.
+    on top. Then roboref-nano, a vision-language model, looks at the pictures: where things were moved and taken away,
+    asked by the same marks, and in words.
+
+      roboref demo --backend roborefer --path CHECKPOINT
     """
 
     out: Path = Path("out/demo")
@@ -36,29 +43,20 @@ class DemoConfig:
     """How many are asked of each bag."""
     pose_noise: tuple[float, float] = (0.02, 1.0)
     """Standard deviation of the noisy poses, per axis [m, degrees]."""
-    model: dict[str, str] = field(default_factory=lambda: {"backend": "nano"})
-    """The model that looks, e.g. --model backend roborefer path CHECKPOINT."""
+    model: Annotated[ModelOptions, tyro.conf.arg(name="")] = field(default_factory=lambda: ModelOptions("nano"))
+
+    def __call__(self) -> None:
+        runs = replays(self)
+        print_table(runs)
+        print(f"\nreport   {self.out / 'report.html'}\nfigures  {self.out / 'report.json'}")
+        for each in runs:
+            print(f"answers  {each.folder / 'questions.jsonl'}  (digest {digest(each.records)})")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo. Returns 0; 1 with a message if something it needs is missing."""
-    config = tyro.cli(DemoConfig, args=argv, prog="roboref demo", description=DemoConfig.__doc__)
-    try:
-        runs = run(config)
-    except (RuntimeError, TimeoutError, OSError, ValueError) as error:
-        print(f"roboref demo: {error}", file=sys.stderr)
-        return 1
-    print_table(runs)
-    print(f"\nreport   {config.out / 'report.html'}\nfigures  {config.out / 'report.json'}")
-    for each in runs:
-        print(f"answers  {each.folder / 'questions.jsonl'}  (digest {digest(each.records)})")
-    return 0
-
-
-def run(config: DemoConfig) -> list[Run]:
+def replays(config: Demo) -> list[Run]:
     """Scene, bags, replays and report, as configured."""
     started = time.monotonic()
-    exact = ReplayConfig(config.out, frames=config.frames, questions=config.questions)
+    exact = Replay(config.out, frames=config.frames, questions=config.questions)
     sensor = replace(exact, depth="sensor")
     looking = replace(sensor, model=config.model)
     metres, degrees = config.pose_noise
@@ -69,6 +67,11 @@ def run(config: DemoConfig) -> list[Run]:
             "pose-noise",
             f"the same depth, and poses off by {100 * metres:g} cm and {degrees:g} degree per axis",
             replace(sensor, perturbation=Perturbation(pose_noise=config.pose_noise, noise_seed=config.seed)),
+        ),
+        (
+            "moved-things",
+            f"{_MOVED} things moved and {_REMOVED} taken away in the middle of the walk, the marks shown to the model",
+            replace(looking, perturbation=Perturbation(moved=_MOVED, removed=_REMOVED, noise_seed=config.seed)),
         ),
         ("model-marks", "the bag with sensor noise, the same marks shown to the model", looking),
         ("model-words", "the same bag, the model asked in words alone", replace(looking, ask="words")),
@@ -82,7 +85,7 @@ def run(config: DemoConfig) -> list[Run]:
         runs.append(replace(each, description=description))
     facts = {
         "scene": f"procedural room, seed {config.seed}, {len(source.scene.furniture)} labelled objects",
-        "models": ", ".join(dict.fromkeys(each.records[0]["answer"]["model"] for each in runs)),
+        "models": ", ".join(dict.fromkeys(each.records[0].answer.model for each in runs)),
         "replay": "stepped: the next view is played when the node has taken the last one",
         "duration": f"{time.monotonic() - started:.0f} s",
     }
@@ -91,4 +94,4 @@ def run(config: DemoConfig) -> list[Run]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(run(Demo, "roboref demo"))

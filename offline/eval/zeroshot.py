@@ -1,9 +1,4 @@
-"""`roboref eval zeroshot`: the four validation files, one model, one table (the report's run_zeroshot_x3).
-
-    roboref eval zeroshot --tasks-dir tasks --model roborefer --path checkpoints/2b --out out/zeroshot
-
-Writes predictions, scores, summary.md and report.html to the folder. Run again, it goes on where it was.
-"""
+"""`roboref eval zeroshot`: the four validation files, one model, one table."""
 
 from __future__ import annotations
 
@@ -13,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
+from roboref_core.command_line import ExitStatus
 
-from offline.eval.asking.predict import Gone, RunConfig, predict
+from offline.eval.asking.predict import RunConfig, predict
 from offline.eval.asking.predictor import ModelConfig, Predictor
 from offline.eval.asking.predictors import load_predictor
 from offline.eval.asking.show import ShowConfig
@@ -25,26 +21,6 @@ from offline.eval.reporting.table import markdown
 from offline.files import write_bytes
 
 FILES = ("t1_val_multi", "t1_val_concat", "t2a_val_multi", "t2b_val_multi")
-
-
-@dataclass(frozen=True)
-class Config:
-    """Predict and score the validation files.
-
-    Attributes:
-        tasks_dir: folder with t1_val_multi.json, t1_val_concat.json, t2a_val_multi.json and t2b_val_multi.json.
-        out: folder for everything that comes out.
-        files: which of them, by name without ".json".
-        cases: most cases shown of each outcome in the report.
-    """
-
-    model: tyro.conf.OmitArgPrefixes[ModelConfig]
-    tasks_dir: Path
-    out: Path = Path("out/zeroshot")
-    files: tuple[str, ...] = FILES
-    cases: int = 24
-    show: tyro.conf.OmitArgPrefixes[ShowConfig] = field(default_factory=ShowConfig)
-    run: tyro.conf.OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
 
 
 def read_files(folder: Path, names: Sequence[str], limit: int | None) -> list[SampleFile]:
@@ -62,21 +38,37 @@ def run(
     return section(data, [read_predictions(out)], scenes), not (done.failed or done.unreadable)
 
 
-def main(argv: list[str]) -> int:
-    config = tyro.cli(Config, args=argv, prog="roboref eval zeroshot", description=__doc__)
-    try:
-        files = read_files(config.tasks_dir, config.files, config.run.limit)
-        predictor = load_predictor(config.model, files[0].samples)
+@dataclass(frozen=True)
+class ZeroShot:
+    """The four validation files, one model, one table (the report's run_zeroshot_x3).
+
+      roboref eval zeroshot --tasks-dir tasks --backend roborefer --path checkpoints/2b --out out/zeroshot
+
+    Writes predictions, scores, summary.md and report.html to the folder. Run again, it goes on where it was.
+    """
+
+    model: tyro.conf.OmitArgPrefixes[ModelConfig]
+    tasks_dir: Path
+    """Folder with t1_val_multi.json, t1_val_concat.json, t2a_val_multi.json and t2b_val_multi.json."""
+    out: Path = Path("out/zeroshot")
+    """Folder for everything that comes out."""
+    files: tuple[str, ...] = FILES
+    """Which of them, by name without ".json"."""
+    cases: int = 24
+    """Most cases shown of each outcome in the report."""
+    show: tyro.conf.OmitArgPrefixes[ShowConfig] = field(default_factory=ShowConfig)
+    run: tyro.conf.OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
+
+    def __call__(self) -> ExitStatus:
+        files = read_files(self.tasks_dir, self.files, self.run.limit)
+        predictor = load_predictor(self.model, files[0].samples)
         results = [
-            run(data, predictor, config.out / f"{data.name}.jsonl", config.show, config.run, config.model.scenes)
+            run(data, predictor, self.out / f"{data.name}.jsonl", self.show, self.run, self.model.scenes)
             for data in files
         ]
-    except (ValueError, ImportError, Gone) as error:
-        print(f"roboref eval zeroshot: {error}", file=sys.stderr)
-        return 1
-    sections = [one for one, _ in results]
-    text = markdown(*summary(sections))
-    write_bytes(config.out / "summary.md", f"{text}\n".encode())
-    write_report(f"Zero-shot: {predictor.name}", sections, config.out / "report.html", config.cases)
-    print(f"{text}\n\n{config.out / 'report.html'}")
-    return 0 if all(complete for _, complete in results) else 1
+        sections = [one for one, _ in results]
+        text = markdown(*summary(sections))
+        write_bytes(self.out / "summary.md", f"{text}\n".encode())
+        write_report(f"Zero-shot: {predictor.name}", sections, self.out / "report.html", self.cases)
+        print(f"{text}\n\n{self.out / 'report.html'}")
+        return ExitStatus.DONE if all(complete for _, complete in results) else ExitStatus.BAD

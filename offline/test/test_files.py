@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from roboref_core import atomic
 
-from offline import files
 from offline.files import encode_png, read_json, read_mask, read_picture, write_bytes, write_json
 
 
@@ -38,7 +38,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_json(path, {"new": 2})
     assert read_json(path) == {"old": 1}

@@ -10,6 +10,7 @@ import pytest
 from offline.commands import sim as cli
 from offline.data_engine.sources.test import sens_bytes
 from sim.bags.player_bag import Bag
+from sim.bags.test.test_recorder import MemoryScene
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_usage_and_unknown_command(capsys):
 
 def test_record(tmp_path, sens_path, capsys):
     bag = tmp_path / "bag"
-    assert cli.main(["record", str(sens_path), str(bag), "--stride", "2", "--noise.translation", "0.01"]) == 0
+    assert cli.main(["record", str(sens_path), str(bag), "--stride", "2", "--pose-noise", "0.01", "0.5"]) == 0
     out = capsys.readouterr().out
     assert "3 views, 0 of them without pose" in out and "no_timestamps 6" in out
     with Bag(bag) as recorded:
@@ -38,12 +39,30 @@ def test_record(tmp_path, sens_path, capsys):
 def test_record_says_what_is_wrong(tmp_path, sens_path, capsys):
     cut = tmp_path / "cut.sens"
     cut.write_bytes(sens_path.read_bytes()[:-2500])
-    assert cli.main(["record", str(cut), str(tmp_path / "bag")]) == 1
+    assert cli.main(["record", str(cut), str(tmp_path / "bag")]) == 2
     assert "cut.sens: truncated" in capsys.readouterr().err
     assert cli.main(["record", str(cut), str(tmp_path / "bag"), "--salvage"]) == 0
     assert "truncated_frames" in capsys.readouterr().out
-    assert cli.main(["record", str(cut), str(tmp_path / "bag"), "--salvage"]) == 1
+    assert cli.main(["record", str(cut), str(tmp_path / "bag"), "--salvage"]) == 2
     assert "exists" in capsys.readouterr().err
+
+
+def test_record_stopped_by_a_signal_leaves_nothing(tmp_path, monkeypatch, capsys):
+    class Stopping(MemoryScene):
+        def depth_raw(self, i):
+            if i == 2:
+                assert list(tmp_path.glob("bags/.bag.partial/bag/*.mcap"))
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().depth_raw(i)
+
+    monkeypatch.setattr("offline.commands.record.open_scene", lambda *_, **__: Stopping())
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert cli.main(["record", "any", str(tmp_path / "bags" / "bag")]) == 75
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "nothing was written" in capsys.readouterr().err
+    assert not list((tmp_path / "bags").iterdir())
 
 
 def play(*arguments: str) -> subprocess.Popen:

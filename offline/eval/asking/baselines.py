@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.geometry.camera import normalised_to_pixel, pixel_to_normalised
-from roboref_core.models.pointing_model import Mark, PointingRequest
+from roboref_core.models.model_answer import Outcome
+from roboref_core.models.pointing_model import Mark, Place, PointingRequest, PointMark
 from roboref_core.models.reprojection import ReprojectionModel
 from roboref_core.models.vision_language_model import Generation
 from roboref_core.prompting.answer_text import format_answer
 from roboref_core.prompting.prompt import Form
-from roboref_core.views.locate import DepthSource, LocateConfig, locate
+from roboref_core.views.locate import LocateConfig, locate
 from roboref_core.views.view import LazyImage, View
 
 from offline.data_engine.five_frames import mask_box
@@ -185,7 +186,7 @@ class Reprojection(Baseline):
             found = self._model.predict(PointingRequest("", query, (self._mark(reference, entry["ref_point"]),)))
         except ValueError as error:
             raise ReferError(ErrorCode.INVALID_QUERY, f"sample {sample.id}: {error}") from error
-        if not found.visible:
+        if found.outcome is not Outcome.VISIBLE:
             return None
         x, y = pixel_to_normalised(found.points[0], query.camera.width, query.camera.height)
         return float(np.clip(x, 0.0, 1.0)), float(np.clip(y, 0.0, 1.0))
@@ -193,14 +194,14 @@ class Reprojection(Baseline):
     def _mark(self, view: View, xy: Sequence[float]) -> Mark:
         u, v = normalised_to_pixel(np.array(xy, dtype=np.float64), view.camera.width, view.camera.height)
         place = locate(view, (u, v), None, self._locate)
-        if place.source == DepthSource.NONE or not place.in_world:
-            return Mark(view, (u, v))
-        return Mark(view, (u, v), position=place.point, covariance=place.covariance)
+        if place.point is None or place.covariance is None or not place.in_world:
+            return PointMark(view, (u, v))
+        return PointMark(view, (u, v), Place(place.point, place.covariance, view.world_frame))
 
 
 def _view(scene: Scene, frame: str) -> View:
     """One frame as a View. Raises ValueError for a frame that the scene does not have, or has no pose for."""
-    where = np.flatnonzero(scene.frame_ids == int(frame)) if frame.isdigit() else []
+    where = np.flatnonzero(scene.frame_ids == int(frame)) if frame.isdigit() else np.zeros(0, np.int64)
     if len(where) != 1:
         raise ValueError(f"scene {scene.scene_id} has no frame {frame!r}")
     i = int(where[0])
@@ -220,8 +221,8 @@ def _view(scene: Scene, frame: str) -> View:
 def _generation(sample: Sample, point: tuple[float, float] | None) -> Generation:
     xy = _in_form(sample, point)
     if xy is None:
-        return Generation(format_answer(None), np.zeros((0, 2)), visible=False)
-    return Generation(format_answer([xy]), np.array([xy]), visible=True)
+        return Generation(format_answer(None), Outcome.NOT_VISIBLE)
+    return Generation(format_answer([xy]), Outcome.VISIBLE, np.array([xy]))
 
 
 def _in_form(sample: Sample, point: tuple[float, float] | None) -> tuple[float, float] | None:

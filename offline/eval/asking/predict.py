@@ -1,10 +1,4 @@
-"""`roboref eval predict`: put every sample to a model, once, and keep each answer as it came.
-
-    roboref eval predict --model roborefer --path checkpoints/2b --data t1_val_multi.json --out t1.jsonl
-    roboref eval predict --model openai --url http://a:8000 http://b:8000 --options model=qwen convention=thousand ...
-
-Stop it at any time, by any means, and run it again: it goes on where it was.
-"""
+"""`roboref eval predict`: every sample is put to a model, once, and each answer kept as it came."""
 
 from __future__ import annotations
 
@@ -21,17 +15,20 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import tyro
+from roboref_core.command_line import ExitStatus, Stopped
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.models.vision_language_model import Generation
-from tqdm import tqdm
+from roboref_core.progress import Progress
 
 from offline.eval.asking.predictor import ModelConfig, Predictor, Question
 from offline.eval.asking.predictors import load_predictor
+from offline.eval.asking.shards import Shard
 from offline.eval.asking.show import ShowConfig, Shower, Shown
 from offline.eval.records.predictions import PredictionLog, digest, prediction_line
 from offline.eval.records.samples import Sample, read_samples, select
 
-In, Out = TypeVar("In"), TypeVar("Out")
+In = TypeVar("In")
+Out = TypeVar("Out")
 # Failures in a row after which there is no model to talk to any more.
 _HOPELESS = 20
 
@@ -51,22 +48,6 @@ class RunConfig:
     loaders: int = 2
     limit: int | None = None
     progress: bool = True
-
-
-@dataclass(frozen=True)
-class Config:
-    """Predict one file of samples.
-
-    Attributes:
-        data: the samples.
-        out: predictions, JSON lines; one file per model and data.
-    """
-
-    model: tyro.conf.OmitArgPrefixes[ModelConfig]
-    data: Annotated[Path, tyro.conf.arg(metavar="FILE.json")]
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE.jsonl")]
-    show: tyro.conf.OmitArgPrefixes[ShowConfig] = field(default_factory=ShowConfig)
-    run: tyro.conf.OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
 
 
 @dataclass
@@ -94,8 +75,8 @@ class Summary:
         return "; ".join(parts)
 
 
-class Gone(RuntimeError):
-    """The model fails on everything: there is no use in going on."""
+class Gone(Stopped):
+    """The model fails on everything: there is no use in going on now."""
 
 
 def predict(
@@ -127,9 +108,7 @@ def predict(
     run_hash = digest(facts)
     with (
         PredictionLog(out, facts["model_hash"]) as log,
-        tqdm(
-            total=len(samples), unit="sample", desc=f"{predictor.name}"[:40], disable=None if run.progress else True
-        ) as bar,
+        Progress(total=len(samples), unit="sample", desc=f"{predictor.name}"[:40], disable=not run.progress) as bar,
     ):
         if run_hash not in log.runs:
             log.append({"kind": "run", "run": run_hash, **facts})
@@ -259,17 +238,35 @@ def git_revision() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def main(argv: list[str]) -> int:
-    config = tyro.cli(Config, args=argv, prog="roboref eval predict", description=__doc__)
-    try:
-        data = read_samples(config.data)
-        samples = select(data.samples, config.run.limit)
-        predictor = load_predictor(config.model, samples)
+@dataclass(frozen=True)
+class Predict:
+    """Put every sample to a model, once, and keep each answer as it came.
+
+      roboref eval predict --backend roborefer --path checkpoints/2b --data t1_val_multi.json --out t1.jsonl
+      roboref eval predict --backend openai --url http://a:8000 http://b:8000 --options model=qwen ...
+
+    Stop it at any time, by any means, and run it again: it goes on where it was.
+    """
+
+    model: tyro.conf.OmitArgPrefixes[ModelConfig]
+    data: Annotated[Path, tyro.conf.arg(metavar="FILE.json")]
+    """The samples."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.jsonl")]
+    """Predictions, JSON lines; one file per model and data."""
+    shard: str = ""
+    """i/n: answer only part i of n, into a file of its own beside --out (t1.jsonl: t1.2of8.jsonl); see `merge`."""
+    show: tyro.conf.OmitArgPrefixes[ShowConfig] = field(default_factory=ShowConfig)
+    run: tyro.conf.OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
+
+    def __call__(self) -> ExitStatus:
+        shard = Shard.parse(self.shard) if self.shard else None
+        data = read_samples(self.data)
+        samples = select(data.samples, self.run.limit)
+        predictor = load_predictor(self.model, samples)
         for kind, count in data.problems.items():
-            print(f"{config.data}: {count} samples left out: {kind} ({data.examples[kind]})", file=sys.stderr)
-        summary = predict(samples, predictor, config.out, config.show, replace(config.run, limit=None))
-    except (ValueError, ImportError, Gone) as error:
-        print(f"roboref eval predict: {error}", file=sys.stderr)
-        return 1
-    print(f"{config.out}: {summary}")
-    return 1 if summary.failed or summary.unreadable else 0
+            print(f"{self.data}: {count} samples left out: {kind} ({data.examples[kind]})", file=sys.stderr)
+        out = self.out if shard is None else shard.path(self.out)
+        own = samples if shard is None else shard.of(samples, self.run.batch)
+        summary = predict(own, predictor, out, self.show, replace(self.run, limit=None))
+        print(f"{out}: {summary}")
+        return ExitStatus.BAD if summary.failed or summary.unreadable else ExitStatus.DONE

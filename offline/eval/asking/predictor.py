@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
+import tyro
+from roboref_core.models.options import BACKEND_FLAG, ModelOptions
+from roboref_core.models.registry import BACKENDS
 from roboref_core.models.vision_language_model import Generation, Prompt
 
 from offline.eval.records.samples import Sample
@@ -46,40 +49,34 @@ class Predictor(Protocol):
     """
 
     name: str
-    identity: dict
     needs_pictures: bool
     uses_depth: bool
     workers: int
+
+    @property
+    def identity(self) -> dict: ...
 
     def predict(self, questions: Sequence[Question]) -> list[Generation]:
         """One Generation per question, in order. Raises ReferError."""
 
 
+if TYPE_CHECKING:
+    Backend = str
+else:
+    Backend = Literal[(*BACKENDS, *BASELINES)]
+
+
 @dataclass(frozen=True)
-class ModelConfig:
-    """Which model answers.
+class ModelConfig(ModelOptions):
+    """Which model answers, or which baseline."""
 
-    Attributes:
-        model: roborefer, llava_onevision, hugging_face, openai, roborefer_http, roboref_http, or a baseline:
-            image_centre, random_prior, never_visible, reprojection.
-        path: checkpoint folder, for models that run here.
-        url: server, for models behind HTTP. Several servers of one model share the work.
-        device: auto, cpu, cuda, cuda:N.
-        dtype: auto, float32, float16, bfloat16.
-        options: the backend's own: --options convention=thousand model=qwen.
-        workers: batches under way at once per server. A model that runs here takes one at a time.
-        name: in tables and file names, instead of the model's own.
-        scenes: folder with the posed RGB-D scenes, by scene_id: for reprojection, as the model or as a baseline.
-        prior: random_prior: samples whose objects' sizes it draws from, instead of those asked.
-    """
-
-    model: str
-    path: str = ""
-    url: tuple[str, ...] = ()
-    device: str = "auto"
-    dtype: str = "auto"
-    options: tuple[str, ...] = ()
+    backend: Annotated[Backend, BACKEND_FLAG] = tyro.MISSING
+    """Kind of model, or a baseline: image_centre, random_prior, never_visible, and reprojection by --scenes."""
     workers: int = 4
+    """Batches under way at once per server. A model that runs here takes one at a time."""
     name: str = ""
+    """In tables and file names, instead of the model's own."""
     scenes: Path | None = None
+    """Folder with the posed RGB-D scenes, by scene_id: for reprojection, as the model or as a baseline."""
     prior: Path | None = None
+    """random_prior: samples whose objects' sizes it draws from, instead of those asked."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from roboref_core.models.registry import load_vlm, parse_options
+from roboref_core.models.registry import parse_options
 from roboref_core.models.vision_language_model import Generation, VisionLanguageModel
 
 from offline.eval.asking.predictor import BASELINES, ModelConfig, Predictor, Question
@@ -33,24 +34,27 @@ class ModelPredictor:
 
 def load_predictor(config: ModelConfig, samples: Sequence[Sample]) -> Predictor:
     """The predictor for ``samples``. Raises ValueError for what is lacking, ImportError as the registry."""
-    if config.model in BASELINES or config.model == "reprojection":
+    if config.backend in (*BASELINES, "reprojection"):
         from offline.eval.asking import baselines
 
-        if config.model == "reprojection":
+        if config.backend == "reprojection":
             if config.scenes is None:
                 raise ValueError("reprojection needs the posed RGB-D scenes: --scenes FOLDER")
             return baselines.Reprojection(config.scenes)
-        return baselines.make(config.model, samples, config.prior)
-    options = parse_options(config.options)
+        return baselines.make(config.backend, samples, config.prior)
     if len(config.url) > 1 and config.path:
         raise ValueError("give a path or servers, not both")
-    models = [
-        load_vlm(config.model, config.path, url, config.device, config.dtype, **options) for url in config.url or ("",)
-    ]
+    models = [replace(config, url=(url,)).load_vlm() for url in config.url or ("",)]
     name = config.name or models[0].name
     # Numbers differ between kinds of device, not between devices of a kind.
     kind = config.device.partition(":")[0]
-    identity = {"backend": config.model, "name": name, "options": options, "dtype": config.dtype, "device": kind}
+    identity = {
+        "backend": config.backend,
+        "name": name,
+        "options": parse_options(config.options),
+        "dtype": config.dtype,
+        "device": kind,
+    }
     if config.path:
         identity["checkpoint"] = checkpoint_hash(Path(config.path))
     elif not config.name:

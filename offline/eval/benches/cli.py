@@ -1,11 +1,4 @@
-"""`roboref eval bench`: RefSpatial-Bench, Where2Place or CrossPoint-Bench, asked, scored, beside published figures.
-
-    roboref eval bench refspatial --root data/RefSpatial-Bench --family roborefer --model roborefer --path ckpt
-    roboref eval bench refspatial --root data/RefSpatial-Bench --family qwen --predictions answers.jsonl
-
-Published figures are shown with the source of each; none of them was measured here. Without the data it says how to
-get them.
-"""
+"""`roboref eval bench`: public benchmarks, asked, scored, beside published figures."""
 
 from __future__ import annotations
 
@@ -13,49 +6,35 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
+from roboref_core.prompting import conventions
 from roboref_core.prompting.answer_text import format_answer
-from roboref_core.prompting.prompt import Convention
 from tyro.conf import Positional
 
 from offline.eval.asking.baselines import Baseline, ImageCentre, NeverVisible, RandomInSizePrior, sizes_of
-from offline.eval.asking.predict import Gone, RunConfig, predict
+from offline.eval.asking.predict import RunConfig, predict
 from offline.eval.asking.predictor import ModelConfig
 from offline.eval.asking.predictors import load_predictor
 from offline.eval.asking.show import ShowConfig
-from offline.eval.benches.families import FAMILIES, Family
-from offline.eval.benches.items import BENCHMARKS, Item
+from offline.eval.benches.benchmarks import BENCHMARKS
+from offline.eval.benches.families import FAMILIES
+from offline.eval.benches.items import Item
 from offline.eval.benches.published import NOTICE, rows
 from offline.eval.benches.score import score
 from offline.eval.records.predictions import Predictions, collect, read_predictions
 from offline.eval.reporting.table import markdown
 from offline.files import write_json
 
-
-@dataclass(frozen=True)
-class Config:
-    """Run one public benchmark.
-
-    Attributes:
-        benchmark: which.
-        root: folder with its data in the published layout.
-        family: how the model is asked, and in which scale it answers.
-        convention: scale of its answers, where it is not the family's.
-        predictions: score these answers instead of asking a model.
-        out: folder for predictions and scores.
-    """
-
-    benchmark: Positional[Literal["refspatial", "where2place", "crosspoint"]]
-    root: Path
-    family: Literal[tuple(FAMILIES)]
-    model: tyro.conf.OmitArgPrefixes[ModelConfig] = field(default_factory=lambda: ModelConfig(model=""))
-    convention: Literal["", "normalised", "thousand", "pixels"] = ""
-    predictions: Path | None = None
-    out: Path = Path("out/bench")
-    show: tyro.conf.OmitArgPrefixes[ShowConfig] = field(default_factory=ShowConfig)
-    run: tyro.conf.OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
+if TYPE_CHECKING:
+    BenchmarkName = str
+    FamilyName = str
+    ConventionName = str
+else:
+    BenchmarkName = Literal[tuple(BENCHMARKS)]
+    FamilyName = Literal[tuple(FAMILIES)]
+    ConventionName = Literal[("", *conventions.FAMILIES)]
 
 
 def baseline_predictions(items: Sequence[Item]) -> list[Predictions]:
@@ -96,7 +75,8 @@ def render(benchmark: str, found: dict[str, dict]) -> str:
     model = next(iter(found))
     for group in groups[:-1]:
         one = found[model]["groups"][group]
-        wrong = f"{one['strict']['unparsable']} unparsable, {one['strict']['missing']} missing"
+        strict = one["strict"]
+        wrong = f"{strict['unparsable']} unparsable, {strict['not_visible']} NOT_VISIBLE, {strict['missing']} missing"
         loose = f"; published scorer: {one['official']['line']}" if "official" in one else ""
         lines.append(f"{model}, {group}: {one['questions']} questions, {wrong}{loose}")
     lines += ["", markdown([f"model ({NOTICE})", "%", "source"], rows(benchmark))]
@@ -111,39 +91,55 @@ def _cell(figure: dict | None) -> str:
     return shown if ends is None else f"{shown} ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})"
 
 
-def _ask(config: Config, items: Sequence[Item]) -> Predictions:
-    if config.predictions is not None:
-        return read_predictions(config.predictions)
-    if not config.model.model:
-        raise ValueError("name a model to ask (--model), or answers to score (--predictions)")
-    samples = [item.sample for item in items]
-    predictor = load_predictor(config.model, samples)
-    out = config.out / f"{config.benchmark}.jsonl"
-    print(f"{out}: {predict(samples, predictor, out, config.show, config.run)}", file=sys.stderr)
-    return read_predictions(out)
+@dataclass(frozen=True)
+class Bench:
+    """Run one public benchmark: asked, scored, beside published figures.
 
+      roboref eval bench refspatial --root data/RefSpatial-Bench --family roborefer --backend roborefer --path ckpt
+      roboref eval bench refspatial --root data/RefSpatial-Bench --family qwen --predictions answers.jsonl
 
-def _family(config: Config) -> Family:
-    family = FAMILIES[config.family]
-    return replace(family, convention=Convention(config.convention)) if config.convention else family
+    Published figures are shown with the source of each; none of them was measured here. Without the data it says how
+    to get them.
+    """
 
+    benchmark: Positional[BenchmarkName]
+    """Which."""
+    root: Path
+    """Folder with its data in the published layout."""
+    family: FamilyName
+    """How the model is asked, and in which scale it answers."""
+    model: tyro.conf.OmitArgPrefixes[ModelConfig] = field(default_factory=lambda: ModelConfig("nano"))
+    convention: ConventionName = ""
+    """Family or scale of its coordinates, where they are not the family's."""
+    predictions: Path | None = None
+    """Score these answers instead of asking a model."""
+    out: Path = Path("out/bench")
+    """Folder for predictions and scores."""
+    show: tyro.conf.OmitArgPrefixes[ShowConfig] = field(default_factory=ShowConfig)
+    run: tyro.conf.OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
 
-def main(argv: list[str]) -> int:
-    config = tyro.cli(Config, args=argv, prog="roboref eval bench", description=__doc__)
-    benchmark, family = BENCHMARKS[config.benchmark], _family(config)
-    if not config.root.is_dir():
-        print(
-            f"{config.root}: no such folder. Get the data with:\n  {benchmark.fetch.format(root=config.root)}",
-            file=sys.stderr,
-        )
-        return 1
-    try:
-        items = benchmark.read(config.root, family)[: config.run.limit]
-        asked = _ask(config, items)
-    except (ValueError, ImportError, Gone) as error:
-        print(f"roboref eval bench: {error}", file=sys.stderr)
-        return 1
-    found = {one.name: score(items, one, family) for one in (asked, *baseline_predictions(items))}
-    write_json(config.out / f"{config.benchmark}.json", found)
-    print(render(config.benchmark, found))
-    return 0
+    def __call__(self) -> None:
+        benchmark, family = BENCHMARKS[self.benchmark], FAMILIES[self.family]
+        if self.convention:
+            family = replace(family, coordinates=conventions.family_of(self.convention))
+        if not self.root.is_dir():
+            fetch = benchmark.fetch.replace("{root}", str(self.root))
+            raise ValueError(f"{self.root}: no such folder. Get the data with:\n  {fetch}")
+        items = benchmark.read(self.root, family)[: self.run.limit]
+        asked = self._answers(items)
+        if not any(item.sample.id in asked.by_id for item in items):
+            raise ValueError(asked.no_match(items[0].sample.id, str(self.root)))
+        found = {
+            one.name: score(items, one, family, benchmark.combine) for one in (asked, *baseline_predictions(items))
+        }
+        write_json(self.out / f"{self.benchmark}.json", found)
+        print(render(self.benchmark, found))
+
+    def _answers(self, items: Sequence[Item]) -> Predictions:
+        if self.predictions is not None:
+            return read_predictions(self.predictions)
+        samples = [item.sample for item in items]
+        predictor = load_predictor(self.model, samples)
+        out = self.out / f"{self.benchmark}.jsonl"
+        print(f"{out}: {predict(samples, predictor, out, self.show, self.run)}", file=sys.stderr)
+        return read_predictions(out)

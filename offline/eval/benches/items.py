@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,6 +16,7 @@ from roboref_core.prompting.prompt import Form
 from offline.eval.benches import official
 from offline.eval.benches.families import Family
 from offline.eval.benches.official import Target
+from offline.eval.records.json_lines import read_lines
 from offline.eval.records.samples import Sample
 from offline.files import read_json, read_mask
 
@@ -32,18 +33,26 @@ class Item:
         sample: what is shown and asked; its ``truth`` is empty: any point of the mask is right.
         group: task that scores are reported for.
         mask: reads the mask, (h, w) bool; None for a choice.
-        letter: the right choice, "A" to "D"; "" for a point.
+        answer: the right choice; "" for a point.
+        choices: what may be chosen.
         soft_mask: reads the mask as the published scorer weighs it, (h, w) in [0, 1]; None: there is no published
             scorer here.
         official: the published parser of this benchmark, if it is not the family's.
+        official_text: the published verdict on a whole answer, 0 to 1, where it is not by pixels.
+        all_inside: an answer is right if all its points are inside, else it counts the share of them.
+        count: how many points there must be; None: any number.
     """
 
     sample: Sample
     group: str
     mask: Callable[[], np.ndarray] | None = None
-    letter: str = ""
+    answer: str = ""
+    choices: tuple[str, ...] = ("A", "B", "C", "D")
     soft_mask: Callable[[], np.ndarray] | None = None
     official: Callable[[str, int, int], list[Target]] | None = None
+    official_text: Callable[[str], float] | None = None
+    all_inside: bool = False
+    count: int | None = None
 
 
 def read_refspatial(root: Path, family: Family) -> list[Item]:
@@ -59,16 +68,16 @@ def read_refspatial(root: Path, family: Family) -> list[Item]:
             raise ValueError(f"{path}: expected a JSON list of questions, found {type(questions).__name__}")
         for number, question in enumerate(questions):
             prompt, suffix, thing, rgb, mask = (
-                _text(question, key, path, number) for key in ("prompt", "suffix", "object", "rgb_path", "mask_path")
+                text_of(question, key, path, number) for key in ("prompt", "suffix", "object", "rgb_path", "mask_path")
             )
             text = family.instruction.format(prompt=prompt, suffix=suffix, object=thing)
-            image, mask_path = _file(folder / rgb, path), _file(folder / mask, path)
+            image, mask_path = existing(folder / rgb, path), existing(folder / mask, path)
             items.append(
                 Item(
-                    _sample(f"{task}/{number}", task, text, (image,)),
+                    sample_of(f"{task}/{number}", task, text, (image,)),
                     task,
-                    mask=lambda p=mask_path: read_mask(p),
-                    soft_mask=lambda p=mask_path: (_first_channel(p) > 0).astype(np.float64),
+                    mask=partial(read_mask, mask_path),
+                    soft_mask=partial(_binary, mask_path),
                 )
             )
     return items
@@ -82,16 +91,16 @@ def read_where2place(root: Path, family: Family) -> list[Item]:
     """
     path = root / "point_questions.jsonl"
     items = []
-    for number, question in enumerate(_lines(path)):
-        text, image = (_text(question, key, path, number) for key in ("text", "image"))
-        mask_path = _file(root / "masks" / f"{number:02d}.jpg", path)
-        image_path = _file(root / "images" / image, path)
+    for number, question in enumerate(value for _, value in read_lines(path)):
+        text, image = (text_of(question, key, path, number) for key in ("text", "image"))
+        mask_path = existing(root / "masks" / f"{number:02d}.jpg", path)
+        image_path = existing(root / "images" / image, path)
         items.append(
             Item(
-                _sample(f"where2place/{number}", "Where2Place", text, (image_path,)),
+                sample_of(f"where2place/{number}", "Where2Place", text, (image_path,)),
                 "Where2Place",
-                mask=lambda p=mask_path: _first_channel(p) > 127,
-                soft_mask=lambda p=mask_path: _first_channel(p) / 255.0,
+                mask=partial(_bright, mask_path),
+                soft_mask=partial(_share, mask_path),
                 # The published scorer assumes 640x480, whatever the picture's size.
                 official=lambda text, w, h: official.parse_tuples(text, 640, 480, clipped=True),
             )
@@ -106,90 +115,64 @@ def read_crosspoint(root: Path, family: Family) -> list[Item]:
     """
     path = root / "CrossPoint-Bench.jsonl"
     items = []
-    for number, question in enumerate(_lines(path)):
-        kind, text, answer = (_text(question, key, path, number) for key in ("type", "question", "answer"))
+    for number, question in enumerate(value for _, value in read_lines(path)):
+        kind, text, answer = (text_of(question, key, path, number) for key in ("type", "question", "answer"))
         names = question.get("images")
         if not isinstance(names, list) or not names:
             raise ValueError(f"{path}, question {number}: expected a list of images, found {names!r}")
-        images = tuple(_file(root / "image" / str(name), path) for name in names)
+        images = tuple(existing(root / "image" / str(name), path) for name in names)
         if kind in _CROSSPOINT_POINTING:
             mask = _base64_mask(answer, path, number)
             text = f"{text} {family.extra}".strip()
-            sample = _sample(f"crosspoint/{number}", kind, text, images)
-            items.append(Item(sample, kind, mask=lambda m=mask: m))
+            sample = sample_of(f"crosspoint/{number}", kind, text, images)
+            items.append(Item(sample, kind, mask=partial(np.copy, mask)))
         elif kind in _CROSSPOINT_CHOICE:
-            sample = _sample(f"crosspoint/{number}", kind, text, images)
-            items.append(Item(sample, kind, letter=answer.strip().strip("().").upper()))
+            sample = sample_of(f"crosspoint/{number}", kind, text, images)
+            items.append(Item(sample, kind, answer=answer.strip().strip("().").upper()))
         else:
             known = ", ".join((*_CROSSPOINT_POINTING, *_CROSSPOINT_CHOICE))
             raise ValueError(f"{path}, question {number}: expected a type of {known}, found {kind!r}")
     return items
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """How to get a benchmark's data, and how to read it."""
-
-    read: Callable[[Path, Family], list[Item]]
-    fetch: str
-
-
-BENCHMARKS = {
-    "refspatial": Benchmark(
-        read_refspatial, "hf download BAAI/RefSpatial-Bench --repo-type dataset --local-dir {root}"
-    ),
-    "where2place": Benchmark(
-        read_where2place, "hf download wentao-yuan/where2place --repo-type dataset --local-dir {root}"
-    ),
-    "crosspoint": Benchmark(
-        read_crosspoint, "hf download WangYipu2002/CrossPoint-Bench --repo-type dataset --local-dir {root}"
-    ),
-}
-
-
-def _sample(name: str, task: str, text: str, images: tuple[Path, ...]) -> Sample:
+def sample_of(name: str, task: str, text: str, images: tuple[Path, ...]) -> Sample:
     """Named by its place in the file: ids of the files are not unique everywhere."""
     return Sample(
         id=name, task=task, form=Form.MULTI, images=images, prompt=text, truth=(), scene=name, query=images[-1]
     )
 
 
-def _lines(path: Path) -> list[dict]:
-    """JSON lines. Raises ValueError naming file and line."""
-    try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    found = []
-    for number, text in enumerate(texts, start=1):
-        if not text.strip():
-            continue
-        try:
-            found.append(json.loads(text))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
-    return found
-
-
-def _text(question: object, key: str, path: Path, number: int) -> str:
+def text_of(question: object, key: str, path: Path, number: int) -> str:
     value = question.get(key) if isinstance(question, dict) else None
     if not isinstance(value, str):
         raise ValueError(f"{path}, question {number}: expected a text {key!r}, found {value!r}")
     return value
 
 
-def _file(path: Path, source: Path) -> Path:
+def existing(path: Path, source: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"{source}: {path} is missing")
     return path
 
 
-def _first_channel(path: Path) -> np.ndarray:
+def first_channel(path: Path) -> np.ndarray:
     """(h, w) uint8: the first channel in the file's own order (RGB)."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ValueError(f"{path}: the mask cannot be read")
     return image if image.ndim == 2 else image[..., 2]
+
+
+def _binary(path: Path) -> np.ndarray:
+    return (first_channel(path) > 0).astype(np.float64)
+
+
+def _bright(path: Path) -> np.ndarray:
+    return np.asarray(first_channel(path) > 127)
+
+
+def _share(path: Path) -> np.ndarray:
+    return first_channel(path) / 255.0
 
 
 def _base64_mask(text: str, path: Path, number: int) -> np.ndarray:

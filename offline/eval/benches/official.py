@@ -19,8 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 
 _TUPLE = re.compile(r"\(([-+]?\d+\.?\d*(?:,\s*[-+]?\d+\.?\d*)*?)\)")
-_XML_POINT = re.compile(r'x\d+\s*=\s*"\s*(\d+(?:\.\d+)?)\s*"\s*y\d+\s*=\s*"\s*(\d+(?:\.\d+)?)\s*"')
-_JSON_BLOCK = re.compile(r"```json\s*(.*?)```", re.DOTALL)
+_XML_POINT = re.compile(r'x\d+="(-?\d+\.?\d*)"\s+y\d+="(-?\d+\.?\d*)"')
+_JSON_BLOCK = re.compile(r"```(?:\w+)?\n(.*?)```", re.DOTALL)
+
+_BRACKETED = re.compile(r"\(([A-F])\)")
+_BARE = re.compile(r"([A-F])(?:[.:)\s]|$)")
 
 
 class LeftOut(ValueError):
@@ -58,6 +61,8 @@ def parse_tuples(text: str, width: int, height: int, absolute: bool = False, cli
     Raises LeftOut where the published parser raises.
     """
     targets: list[Target] = []
+    x: float
+    y: float
     for match in _TUPLE.finditer(text):
         numbers = [float(n) if "." in n else int(n) for n in match.group(1).split(",")]
         if len(numbers) == 2:
@@ -81,32 +86,45 @@ def _clipped_box(numbers: Sequence[float], width: int, height: int, absolute: bo
 
 
 def _box(numbers: Sequence[float], width: int, height: int, absolute: bool) -> Box:
-    x0, y0, x1, y1 = numbers
-    if absolute:
-        if any(isinstance(number, float) for number in numbers):
-            raise LeftOut("a box of pixels must be of integers")
-    else:
-        x0, y0, x1, y1 = int(x0 * width), int(y0 * height), int(x1 * width), int(y1 * height)
+    if absolute and any(isinstance(number, float) for number in numbers):
+        raise LeftOut("a box of pixels must be of integers")
+    scale = (1, 1) if absolute else (width, height)
+    x0, y0, x1, y1 = (int(number * scale[i % 2]) for i, number in enumerate(numbers))
     if x1 < x0 or y1 < y0:
         raise LeftOut("negative dimensions are not allowed")
     return Box(x0, y0, x1, y1)
 
 
 def parse_xml(text: str, width: int, height: int) -> list[Target]:
-    """Molmo's ``<points x1="10" y1="20" x2=...>`` in percent. A single ``<point x="..." y="...">`` is not read."""
+    """Molmo's ``<points x1="10" y1="20" x2=...>`` in percent: negative ones too, none with spaces around ``=``, and no
+    single ``<point x="..." y="...">``.
+    """
     return [(int(float(x) / 100 * width), int(float(y) / 100 * height)) for x, y in _XML_POINT.findall(text)]
 
 
 def parse_json(text: str, width: int, height: int) -> list[Target]:
-    """Gemini's fenced ``[{"point": [y, x], ...}]`` in thousandths. Raises LeftOut for a block that is not that."""
+    """Gemini's ``[{"point": [y, x], ...}]`` in thousandths, in the first fenced block that begins on a line of its own.
+
+    Without a block, or with one that is not JSON, there is no point, and the question counts as wrong. Entries without
+    a pair under "point" are passed over. Raises LeftOut where the published parser raises: for JSON of another shape.
+    """
+    block = _JSON_BLOCK.search(text)
+    if block is None:
+        return []
+    try:
+        entries = json.loads(block.group(1).strip())
+    except json.JSONDecodeError:
+        return []
+    except (ValueError, RecursionError) as error:
+        raise LeftOut(f"JSON that cannot be read: {error}") from error
     targets: list[Target] = []
-    for block in _JSON_BLOCK.findall(text):
-        try:
-            for entry in json.loads(block):
+    try:
+        for entry in entries:
+            if "point" in entry and isinstance(entry["point"], list) and len(entry["point"]) == 2:
                 y, x = entry["point"]
                 targets.append((int(x / 1000 * width), int(y / 1000 * height)))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise LeftOut(f"JSON of another shape: {error}") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise LeftOut(f"JSON of another shape: {error}") from error
     return targets
 
 
@@ -132,3 +150,16 @@ def summary(accuracies: Sequence[float | None]) -> str:
     kept = [value for value in accuracies if value is not None]
     mean = float(np.mean(kept)) if kept else float("nan")
     return f"Accuracy: {mean:.4f}, Evaluated: {len(kept)}, Total: {len(accuracies)}"
+
+
+def letter_matches(text: str, letter: str) -> float:
+    """A choice by its letter: "(A)" anywhere, or the answer is "A", "A." or begins with "A. ".
+
+    The published scripts of CV-Bench and BLINK compare "(A)" with what was taken from the answer; where nothing can be
+    taken, BLINK's asks a language model, which is not done here: that counts as wrong.
+    """
+    bracketed = _BRACKETED.findall(text)
+    if bracketed:
+        return float(bracketed[0] == letter)
+    bare = _BARE.match(text.strip())
+    return float(bare is not None and bare.group(1) == letter)

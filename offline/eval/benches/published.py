@@ -74,5 +74,5 @@ def rows(benchmark: str) -> list[list[str]]:
     """Model, figures, source: for a table under NOTICE."""
     return [
         [model, ", ".join(f"{task} {value:.2f}" for task, value in figures.items()), source]
-        for model, figures, source in PUBLISHED[benchmark]
+        for model, figures, source in PUBLISHED.get(benchmark, ())
     ]

@@ -10,7 +10,8 @@ from enum import IntEnum
 from functools import lru_cache
 
 import numpy as np
-from roboref_core.prompting.answer_text import NotVisible, Point, parse
+from roboref_core.models.model_answer import Outcome
+from roboref_core.prompting.answer_text import parse
 
 from offline.eval.records.predictions import Predictions, digest
 from offline.eval.records.samples import Sample
@@ -20,12 +21,21 @@ _prompt_digest = lru_cache(2**16)(digest)
 
 
 class Answer(IntEnum):
-    """What came back for a sample. MISSING: nothing (or only an answer to an older prompt)."""
+    """What came back for a question. MISSING: nothing (or only an answer to an older prompt). ERROR: the message that
+    it could not be answered."""
 
     POINT = 0
     NOT_VISIBLE = 1
     UNPARSABLE = 2
     MISSING = 3
+    ERROR = 4
+
+
+_CODES = {
+    Outcome.VISIBLE: Answer.POINT,
+    Outcome.NOT_VISIBLE: Answer.NOT_VISIBLE,
+    Outcome.UNPARSABLE: Answer.UNPARSABLE,
+}
 
 
 @dataclass
@@ -108,9 +118,7 @@ def _read(line: dict, name: str, notes: Notes) -> tuple[Answer, tuple[float, flo
             notes.add("prediction without text or points", name)
             return Answer.UNPARSABLE, None
         read = parse(text)
-        if isinstance(read, NotVisible):
-            return Answer.NOT_VISIBLE, None
-        return (Answer.POINT, read.points[0]) if isinstance(read, Point) else (Answer.UNPARSABLE, None)
+        return _CODES[read.outcome], read.points[0] if read.points else None
     if visible is False:
         return Answer.NOT_VISIBLE, None
     if visible is None or points == []:
@@ -129,7 +137,7 @@ def _in_unit(value: object) -> bool:
 def _probability(value: object, name: str, notes: Notes) -> float:
     if value is None:
         return math.nan
-    if not _in_unit(value):
+    if not isinstance(value, int | float) or not _in_unit(value):
         notes.add("p_visible that is not in [0, 1]", f"{name}: {str(value)[:60]}")
         return math.nan
     return float(value)

@@ -12,13 +12,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from roboref_core.models.vision_language_model import Generation
+
+from offline.eval.records.samples import SampleFile
 
 
 def digest(value: object) -> str:
@@ -28,8 +30,7 @@ def digest(value: object) -> str:
 
 
 def prediction_line(sample_id: str, key: str, asked: str, run: str, generation: Generation) -> dict:
-    """The line of one answer. Numbers that are not finite become null: JSON has no others."""
-    points, covariance = generation.points, generation.point_covariance
+    """The line of one answer."""
     return {
         "kind": "prediction",
         "id": sample_id,
@@ -37,12 +38,12 @@ def prediction_line(sample_id: str, key: str, asked: str, run: str, generation: 
         "asked": asked,
         "run": run,
         "text": generation.text,
-        "points": None if points is None else _plain(points),
-        "visible": generation.visible,
-        "p_visible": _plain(generation.p_visible),
+        "points": generation.points.tolist(),
+        "visible": generation.outcome.as_json,
+        "p_visible": None if generation.p_visible is None else float(generation.p_visible),
         "p_visible_calibrated": generation.p_visible_calibrated,
-        "point_covariance": None if covariance is None else _plain(covariance),
-        "scores": None if generation.scores is None else _plain(generation.scores),
+        "point_covariance": _listed(generation.point_covariance),
+        "scores": _listed(generation.scores),
         "timings": {name: round(seconds, 6) for name, seconds in generation.timings.items()},
     }
 
@@ -149,8 +150,9 @@ class Predictions:
         name: for tables: the model's, or the file's where it does not say.
         by_id: sample id -> its line; the last where there are several.
         garbage: lines that are no JSON object of a known kind.
-        duplicates: further lines of an id with the same key (nothing new); superseded: with another key.
+        duplicates: further lines of an id with the same key and text (nothing new); superseded: with others.
         runs: the run lines, by hash.
+        path: the file, for messages.
     """
 
     name: str
@@ -159,38 +161,87 @@ class Predictions:
     duplicates: int = 0
     superseded: int = 0
     runs: dict[str, dict] = field(default_factory=dict)
+    path: str = ""
+
+    def answering(self, data: SampleFile) -> Predictions:
+        """These predictions. Raises ValueError naming both files if not one of them answers a sample of ``data``."""
+        if not any(sample.id in self.by_id for sample in data.samples):
+            raise ValueError(self.no_match(data.samples[0].id, data.name))
+        return self
+
+    def no_match(self, expected: str, data: str) -> str:
+        """What to say where none of these answers a sample of ``data``, which has, for example, the id ``expected``."""
+        found = next(iter(self.by_id), "none")
+        return (
+            f"{self.path or self.name}: none of {len(self.by_id)} predictions answers a sample of {data}: "
+            f"expected ids such as {expected!r}, found {found!r}. {_WANTED}"
+        )
+
+    def joined(self, other: Predictions) -> Predictions:
+        """These and another file's of the same model."""
+        counts = {name: getattr(self, name) + getattr(other, name) for name in ("garbage", "duplicates", "superseded")}
+        return replace(self, by_id=self.by_id | other.by_id, runs=self.runs | other.runs, **counts)
+
+
+_WANTED = (
+    'A prediction is a JSON line {"id": ID OF THE SAMPLE, "text": THE MODEL\'S ANSWER}; of the published client\'s '
+    'answer file "question_id" (and "category") and "text" are read.'
+)
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """Read a predictions file, whatever is in it. Raises ValueError only if the file cannot be opened."""
+    """Read a predictions file of ours, of the published client, or plain lines of id and text.
+
+    Raises ValueError naming the file if it cannot be opened, or not one of its lines is a prediction.
+    """
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            return collect((_object(raw) for raw in file if raw.strip()), path.stem)
+            lines = [_object(raw) for raw in file if raw.strip()]
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    found = replace(collect(lines, path.stem), path=str(path))
+    if not found.by_id and not found.runs:
+        first = next((sorted(line) for line in lines if line is not None), None)
+        seen = "no line at all" if not lines else "no JSON object" if first is None else f"fields {', '.join(first)}"
+        raise ValueError(f"{path}: not one of {len(lines)} lines is a prediction (found {seen}). {_WANTED}")
+    return found
 
 
 def collect(lines: Iterable[dict | None], name: str) -> Predictions:
     """Predictions from lines in order; None stands for a line that is no JSON object."""
     by_id: dict[str, dict] = {}
     runs: dict[str, dict] = {}
+    models: set[str] = set()
     garbage = duplicates = superseded = 0
     for line in lines:
         if line is not None and _is_run(line):
             runs[line["run"]] = line
-        elif line is not None and _is_prediction(line):
-            before = by_id.get(line["id"])
-            if before is not None and before.get("key") == line.get("key"):
+            models |= {line["model"]} if isinstance(line.get("model"), str) else set()
+        elif line is not None and (sample := _sample_id(line)) is not None:
+            before = by_id.get(sample)
+            if before is not None and [before.get(k) for k in ("key", "text")] == [
+                line.get(k) for k in ("key", "text")
+            ]:
                 duplicates += 1
             elif before is not None:
                 superseded += 1
-            by_id[line["id"]] = line
+            by_id[sample] = line
+            models |= {line["model_id"]} if isinstance(line.get("model_id"), str) else set()
         else:
             garbage += 1
-    models = {run.get("model") for run in runs.values()} - {None}
-    title = str(models.pop()) if len(models) == 1 else name
+    title = models.pop() if len(models) == 1 else name
     return Predictions(title, by_id, garbage, duplicates, superseded, runs)
+
+
+def _sample_id(line: dict) -> str | None:
+    """Which sample a line answers: by its id, or, in the published client's answer file, by question and category."""
+    if line.get("kind", "prediction") != "prediction" or ("text" not in line and "points" not in line):
+        return None
+    name, category = line.get("id", line.get("question_id")), line.get("category")
+    if not isinstance(name, str | int) or isinstance(name, bool):
+        return None
+    return f"{category}/{name}" if "id" not in line and isinstance(category, str) and category else str(name)
 
 
 def _is_run(line: dict) -> bool:
@@ -209,10 +260,5 @@ def _object(raw: bytes) -> dict | None:
     return value if isinstance(value, dict) else None
 
 
-def _plain(value):
-    """Arrays as lists, numbers as floats, and null for those that are not finite."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return float(value) if value is not None and math.isfinite(value) else None
+def _listed(values: np.ndarray | None) -> list | None:
+    return None if values is None else np.asarray(values, dtype=np.float64).tolist()

@@ -16,7 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
-from roboref_core.prompting.answer_text import NotVisible, Point, parse
+from roboref_core.models.model_answer import Outcome
+from roboref_core.prompting.answer_text import parse
 from roboref_core.prompting.prompt import Form
 from roboref_core.prompting.side_by_side import SideBySide
 
@@ -218,19 +219,20 @@ def _task(stated_task: str, stated_form: str, num_images: int) -> tuple[str, For
 
 def _turns(entry: dict) -> tuple[str, tuple[tuple[float, float], ...] | None]:
     name, turns = entry["id"], entry.get("conversations")
+    asked = answered = None
     try:
-        asked = next(turn["value"] for turn in turns if turn["from"] == "human")
-        answered = next(turn["value"] for turn in turns if turn["from"] == "gpt")
+        asked = next(turn["value"] for turn in turns or () if turn["from"] == "human")
+        answered = next(turn["value"] for turn in turns or () if turn["from"] == "gpt")
     except (TypeError, KeyError, StopIteration):
-        asked = answered = None
+        pass
     if not isinstance(asked, str) or not isinstance(answered, str):
         raise BadSample("no conversation", f"sample {name}: expected a human and a gpt turn, each with text")
     if "<image>" in asked or "<depth>" in asked:
         raise BadSample("media placeholder", f"sample {name}: the prompt must hold no <image> or <depth>")
     answer = parse(answered)
-    if isinstance(answer, NotVisible):
+    if answer.outcome is Outcome.NOT_VISIBLE:
         return asked, None
-    if isinstance(answer, Point):
+    if answer.outcome is Outcome.VISIBLE:
         return asked, answer.points
     raise BadSample("unusable answer", f"sample {name}: {answer.reason}")
 
@@ -239,10 +241,11 @@ def _paths(entry: dict, key: str, folder: str) -> tuple[Path, ...]:
     value = entry.get(key)
     if value is None:
         return ()
-    found = tuple([_path(name, folder) for name in (value if isinstance(value, list) else [value])])
-    if None in found:
+    found = [_path(name, folder) for name in (value if isinstance(value, list) else [value])]
+    paths = tuple([path for path in found if path is not None])
+    if len(paths) != len(found):
         raise BadSample(f"no {key}", f"sample {entry['id']}: {key} must hold paths, found {value!r}")
-    return found
+    return paths
 
 
 def _path(value: object, folder: str) -> Path | None:

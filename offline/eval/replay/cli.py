@@ -9,26 +9,27 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tqdm import tqdm
+from roboref_core.command_line import CommandTable, run
+from roboref_core.models.options import ModelOptions
+from roboref_core.progress import Progress
 
 from offline.data_engine.sources import open_scene
-from offline.eval.replay.closed_loop import cli as closed_loop_cli
+from offline.eval.records.replays import digest, pooled
 from offline.eval.replay.playing.live import LiveConfig
 from offline.eval.replay.playing.perturbation import Perturbation
 from offline.eval.replay.playing.progress import follow
 from offline.eval.replay.playing.run import replay
 from offline.eval.replay.playing.session import NodeConfig
-from offline.eval.replay.scoring import compare
 from offline.eval.replay.scoring.live_score import live_figures
-from offline.eval.replay.scoring.record import digest
-from offline.eval.replay.scoring.report import Run, table, write_report
+from offline.eval.replay.scoring.report import write_report
 from offline.eval.replay.scoring.score import score
+from offline.eval.replay.scoring.table import Run, table
 from offline.eval.replay.truth.annotated import AnnotatedScene
 from offline.eval.replay.truth.questions import QuestionConfig, make_questions
 from offline.eval.replay.truth.recorded import RecordedScene
 from offline.eval.replay.truth.truth import GroundTruthScene
 from offline.eval.replay.truth.words import make_word_questions
-from sim.bags.recorder import on_time, record
+from sim.bags.recorder import RecordOptions, on_time, record
 from sim.rooms.changes import make_change
 from sim.rooms.noise import DepthNoise
 from sim.rooms.path import make_path
@@ -38,7 +39,7 @@ from sim.rooms.sim_source import CAMERA_640, SimSource
 
 
 @dataclass(frozen=True)
-class ReplayConfig:
+class Replay:
     """Mark points in some views of a sequence, ask the node for them in later ones, and score what it says.
 
     The sequence is recorded as a rosbag2, which is played view by view over DDS to roboref_node, its own process.
@@ -79,71 +80,84 @@ class ReplayConfig:
     """Of --live, relative to the recording."""
     askers: int = 3
     """Who besides ask all the time while --live."""
-    model: dict[str, str] = field(default_factory=dict)
-    """The node's model, e.g. --model backend roborefer path CHECKPOINT. Default: reprojection."""
+    model: Annotated[ModelOptions, tyro.conf.arg(name="")] = field(default_factory=ModelOptions)
+
+    def __post_init__(self):
+        procedural_only = {"--ask words": self.ask == "words", "--moved": self.perturbation.moved > 0}
+        procedural_only["--removed"] = self.perturbation.removed > 0
+        for option, given in procedural_only.items():
+            if given and self.scene is not None:
+                raise ValueError(f"{self.scene}: {option} needs a procedural room, of which everything is known")
+        if self.ask == "words" and (self.perturbation.moved or self.perturbation.removed):
+            raise ValueError("--ask words needs a room that stays as it is: leave out --moved and --removed")
+        # Each checks its own.
+        self.model.node_parameters()
+        if self.live:
+            LiveConfig(self.speed, self.askers)
+
+    def __call__(self) -> None:
+        whole = run_replay(self)
+        print_table([whole])
+        print(f"\nreport   {self.out / 'report.html'}\nfigures  {self.out / 'report.json'}")
+        if not self.live:
+            print(f"digest   {digest(whole.records)} (equal for equal answers)")
 
 
 # Further commands: `roboref eval replay NAME ...`.
-_OTHERS = {"compare": compare.main, "closed-loop": closed_loop_cli.main}
+_OTHERS = CommandTable(
+    "roboref eval replay",
+    {
+        "compare": ("offline.eval.replay.scoring.compare:Compare", "two replays of one bag, answer against answer"),
+        "closed-loop": (
+            "offline.eval.replay.closed_loop.cli:ClosedLoop",
+            "a virtual robot that goes where the answers say",
+        ),
+    },
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a replay. Returns 0; 1 with a message if something it needs is missing or broken."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    if argv[:1] and argv[0] in _OTHERS:
-        return _OTHERS[argv[0]](argv[1:])
-    config = tyro.cli(ReplayConfig, args=argv, prog="roboref eval replay", description=ReplayConfig.__doc__)
-    try:
-        run = run_replay(config)
-    except (RuntimeError, TimeoutError, OSError, ValueError) as error:
-        print(f"roboref eval replay: {error}", file=sys.stderr)
-        return 1
-    print_table([run])
-    print(f"\nreport   {config.out / 'report.html'}\nfigures  {config.out / 'report.json'}")
-    if not config.live:
-        print(f"digest   {digest(run.records)} (equal for equal answers)")
-    return 0
+    """A further command if its name comes first, else a replay. Returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in _OTHERS.commands:
+        return _OTHERS(argv)
+    return run(Replay, "roboref eval replay", argv)
 
 
-def run_replay(config: ReplayConfig) -> Run:
+def run_replay(config: Replay) -> Run:
     """Replay every sequence of ``config``, pool the records, write the report."""
     config.out.mkdir(parents=True, exist_ok=True)
     perturbation = config.perturbation
+    sequences: dict[str, GroundTruthScene] = {}
     if config.scene is not None:
-        if perturbation.moved or perturbation.removed:
-            raise ValueError(f"{config.scene}: things can be moved and removed in procedural rooms only")
         opened = open_scene(
             config.scene, color_intrinsics=config.color_intrinsics, depth_intrinsics=config.depth_intrinsics
         )
         if opened.mesh() is not None and opened.instances() is not None:
-            sequences = {opened.scene_id: AnnotatedScene(opened)}
+            sequences[opened.scene_id] = AnnotatedScene(opened)
             description = f"{opened.scene_id}: annotated objects, visibility from mesh and depth together"
         else:
-            sequences = {opened.scene_id: RecordedScene(opened)}
+            sequences[opened.scene_id] = RecordedScene(opened)
             description = f"{opened.scene_id}: marked points against the recording's own depth and poses"
     else:
-        sequences = {f"seed-{seed}": procedural(seed, config) for seed in config.seeds}
+        sequences |= {f"seed-{seed}": procedural(seed, config) for seed in config.seeds}
         description = f"procedural rooms of seeds {', '.join(map(str, config.seeds))}, {config.depth} depth"
     if perturbation.describe():
         description += f"; {perturbation.describe()}"
     runs = [replay_one(name, sequence, config) for name, sequence in sequences.items()]
-    records = [
-        record | {"files": {key: f"{run.folder.name}/{file}" for key, file in record["files"].items()}}
-        for run in runs
-        for record in run.records
-    ]
-    extra = {"live": live_figures([run.live for run in runs])} if config.live else {}
-    pairs = {key: sum(run.scores["pairs"][key] for run in runs) for key in ("dropped", "played")}
-    pooled = Run("replay", description, records, score(records, config.out) | {"pairs": pairs} | extra, config.out)
-    facts = {"model": records[0]["answer"]["model"] if records else "", "sequences": ", ".join(sequences)}
+    records = pooled((each.folder.name, each.records) for each in runs)
+    extra = {"live": live_figures([each.live for each in runs if each.live])} if config.live else {}
+    pairs = {key: sum(each.scores["pairs"][key] for each in runs) for key in ("dropped", "played")}
+    whole = Run("replay", description, records, score(records) | {"pairs": pairs} | extra, config.out)
+    facts = {"model": records[0].answer.model if records else "", "sequences": ", ".join(sequences)}
     facts["replay"] = "live" if config.live else "stepped: the next view is played when the node has taken the last one"
     if perturbation.describe():
         facts["perturbations"] = perturbation.describe()
-    write_report("RoboRef replay", [pooled], facts, config.out / "report.html")
-    return pooled
+    write_report("RoboRef replay", [whole], facts, config.out / "report.html")
+    return whole
 
 
-def procedural(seed: int, config: ReplayConfig) -> SimSource:
+def procedural(seed: int, config: Replay) -> SimSource:
     """The room and walk of a seed."""
     renderer = Renderer(make_scene(seed, objects=config.objects))
     path = make_path(renderer, config.frames, seed=seed, rate_hz=config.rate)
@@ -155,32 +169,32 @@ def procedural(seed: int, config: ReplayConfig) -> SimSource:
     return SimSource(renderer, path, depth_noise=depth_noise, seed=seed, change=change)
 
 
-def replay_one(name: str, sequence: GroundTruthScene, config: ReplayConfig) -> Run:
+def replay_one(name: str, sequence: GroundTruthScene, config: Replay) -> Run:
     """Record, play and ask about one sequence."""
-    perturbation = config.perturbation
+    perturbation, exact = config.perturbation, sequence
     sequence = perturbation.seen(sequence)
     bag = config.out / name / "bag"
-    options = perturbation.record_options(overwrite=True, max_frames=config.frames)
+    options = perturbation.disturbed(RecordOptions(overwrite=True, max_frames=config.frames))
     recorded = record(sequence, bag, options, progress=True)
-    with tqdm(desc=f"{name}: choosing questions", unit="frame", leave=False) as bar:
+    with Progress(desc=f"{name}: choosing questions", unit="frame", leave=False) as bar:
         positions = on_time(recorded.positions)
         if config.ask == "words":
-            questions = make_word_questions(sequence, config.questions, positions=positions, progress=follow(bar))
+            questions = make_word_questions(exact, config.questions, positions=positions, progress=follow(bar))
         else:
             wanted = QuestionConfig(count=config.questions)
             questions = make_questions(sequence, wanted, positions=positions, progress=follow(bar))
     # A robot knows how good its localisation is; covariances are to say so.
     noise = options.noise
     parameters = {"pose.translation_sigma": noise.translation, "pose.rotation_sigma": noise.rotation}
-    node = NodeConfig(parameters=parameters | {f"model.{key}": value for key, value in config.model.items()})
+    node = NodeConfig(parameters=parameters | config.model.node_parameters())
     live = LiveConfig(config.speed, config.askers) if config.live else None
-    with tqdm(desc=f"{name}: {len(questions)} questions over DDS", unit="view") as bar:
+    with Progress(desc=f"{name}: {len(questions)} questions over DDS", unit="view") as bar:
         return replay(name, "", sequence, bag, questions, config.out / name, node, live, perturbation, follow(bar))
 
 
 def print_table(runs: Sequence[Run]) -> None:
     """The report's figures, in the terminal."""
-    rows = [("", [each.name for each in runs]), *table(runs)]
+    rows = [("", [each.name for each in runs]), *((row.name, row.cells) for row in table(runs))]
     widths = [max(len(name) for name, _ in rows)]
     widths += [max(len(cells[i]) for _, cells in rows) for i in range(len(runs))]
     print()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 
 import cv2
@@ -10,13 +9,14 @@ import numpy as np
 from roboref_core.geometry.camera import normalised_to_pixel
 from roboref_core.prompting.prompt import Form
 
+from offline.eval.records.outcomes import Outcome
 from offline.eval.records.predictions import Predictions
 from offline.eval.records.samples import Sample, side_by_side
-from offline.eval.replay.scoring.pictures import query_picture
-from offline.eval.scoring.judge import OUTCOMES, Judged
+from offline.eval.replay.scoring.pictures import embedded, query_picture
+from offline.eval.scoring.judge import Judged
 from offline.files import read_mask, read_picture
 
-_PICTURE_WIDTH, _JPEG_QUALITY = 400, 82
+_PICTURE_WIDTH = 400
 
 
 def cases(judged: Judged, predictions: Predictions, per_outcome: int) -> list[dict]:
@@ -25,7 +25,7 @@ def cases(judged: Judged, predictions: Predictions, per_outcome: int) -> list[di
     A case whose pictures cannot be read says so instead of showing them.
     """
     chosen, outcomes = [], judged.outcomes
-    for kind in OUTCOMES:
+    for kind in Outcome:
         members = np.flatnonzero(outcomes == kind).tolist()
         members.sort(key=lambda i: hashlib.sha256(judged.samples[i].id.encode()).digest())
         chosen += [_case(judged, predictions, i, kind, len(members)) for i in members[:per_outcome]]
@@ -58,11 +58,12 @@ def _case(judged: Judged, predictions: Predictions, i: int, kind: str, total: in
 def _pictures(judged: Judged, i: int) -> dict[str, str]:
     sample = judged.samples[i]
     query, layout = read_picture(sample.query), None
+    reference: np.ndarray | None = None
     if sample.form is Form.CONCAT:
         layout = side_by_side(sample)
         reference = read_picture(sample.images[-1])[: layout.left_size[1], : layout.left_size[0]]
-    else:
-        reference = read_picture(sample.images[0]) if len(sample.images) > 1 else None
+    elif len(sample.images) > 1:
+        reference = read_picture(sample.images[0])
     # Marks are drawn in the size that is shown: pictures down-sampled by 3 would vanish under them.
     query = _shown(query)
     size = query.shape[1::-1]
@@ -78,8 +79,8 @@ def _pictures(judged: Judged, i: int) -> dict[str, str]:
         None if np.isnan(point).any() else tuple(normalised_to_pixel(point, *size)),
         _mask(sample, size),
     )
-    shown = {"query": _embed(drawn)}
-    return shown if reference is None else shown | {"reference": _embed(_shown(reference))}
+    shown = {"query": embedded(drawn, _PICTURE_WIDTH)}
+    return shown if reference is None else shown | {"reference": embedded(_shown(reference), _PICTURE_WIDTH)}
 
 
 def _mask(sample: Sample, size: tuple[int, int]) -> np.ndarray | None:
@@ -97,10 +98,3 @@ def _shown(picture: np.ndarray) -> np.ndarray:
     height, width = picture.shape[:2]
     size = _PICTURE_WIDTH, max(1, round(height * _PICTURE_WIDTH / width))
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if width > size[0] else cv2.INTER_LINEAR)
-
-
-def _embed(picture: np.ndarray) -> str:
-    """(H, W, 3) uint8 RGB -> a JPEG data URL."""
-    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()

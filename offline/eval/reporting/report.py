@@ -1,9 +1,4 @@
-"""`roboref eval report`: one HTML file with tables, plots and cases to look at; it needs nothing beside itself.
-
-    roboref eval report base.jsonl tuned.jsonl --data t1_val_multi.json t2b_val_multi.json --out report.html
-
-Each predictions file counts for every data file that it answers samples of.
-"""
+"""`roboref eval report`: one HTML file with tables, plots and cases to look at."""
 
 from __future__ import annotations
 
@@ -20,40 +15,20 @@ from tyro.conf import Positional
 
 from offline.eval.asking.baselines import Reprojection, answers, floor
 from offline.eval.asking.predict import git_revision
+from offline.eval.records.outcomes import Outcome
 from offline.eval.records.predictions import Predictions, read_predictions
 from offline.eval.records.samples import Sample, SampleFile, read_samples
 from offline.eval.reporting import plots
 from offline.eval.reporting.gallery import cases
 from offline.eval.reporting.table import HEADLINE, PROBABILITY, cell, figure_rows, interval
 from offline.eval.scoring.compare import HEADER, compare, rows
-from offline.eval.scoring.judge import OUTCOMES, Judged, judge_all
+from offline.eval.scoring.judge import Judged, judge_all
 from offline.eval.scoring.metrics import FIGURES
 from offline.eval.scoring.score import overall, score
 from offline.files import write_bytes, write_json
 
 _SHARES = ("correct", "hit_at_mask", "not_visible_recall", "false_refusals")
 _LARGEST_RADIUS = 0.3
-
-
-@dataclass(frozen=True)
-class Config:
-    """Report on any number of predictions files.
-
-    Attributes:
-        predictions: one or more files of `roboref eval predict`.
-        data: one or more files of samples.
-        out: the report; the same figures go beside it as JSON.
-        scenes: folder with the posed RGB-D scenes: adds the reprojection baseline.
-        cases: most cases shown of each outcome of each model.
-        title: of the page.
-    """
-
-    predictions: Positional[tuple[Path, ...]]
-    data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE.json ...")]
-    out: Path = Path("report.html")
-    scenes: Path | None = None
-    cases: int = 24
-    title: str = "Spatial tasks"
 
 
 @dataclass(frozen=True)
@@ -81,7 +56,7 @@ def section(data: SampleFile, models: Sequence[Predictions], scenes: Path | None
     baselines = [one for one in floor(data.samples) if one.name not in known]
     if scenes is not None and Reprojection.name not in known and any(_has_mark(sample) for sample in data.samples):
         baselines.append(answers(Reprojection(scenes), data.samples))
-    names = [one.name for one in (*models, *baselines)]
+    names = [one.name for one in models] + [one.name for one in baselines]
     if len(set(names)) != len(names):
         raise ValueError(f"{data.name}: two predictions have the same name: {', '.join(sorted(names))}")
     judged = judge_all(data.samples, [*models, *baselines])
@@ -103,16 +78,9 @@ def gather(paths: Sequence[Path]) -> list[Predictions]:
         if before is None:
             found[one.name] = one
         elif before.by_id.keys() & one.by_id.keys():
-            found[path.stem] = Predictions(path.stem, one.by_id, one.garbage, one.duplicates, one.superseded, one.runs)
+            found[path.stem] = replace(one, name=path.stem)
         else:
-            found[one.name] = Predictions(
-                one.name,
-                before.by_id | one.by_id,
-                before.garbage + one.garbage,
-                before.duplicates + one.duplicates,
-                before.superseded + one.superseded,
-                before.runs | one.runs,
-            )
+            found[one.name] = before.joined(one)
     return list(found.values())
 
 
@@ -128,7 +96,7 @@ def write_report(title: str, sections: Sequence[Section], out: Path, per_outcome
             summary=summary(sections),
             runs=runs,
             sections=[_render(part, per_outcome) for part in sections],
-            order=OUTCOMES,
+            order=list(Outcome),
             difference=HEADER,
         )
     )
@@ -192,7 +160,7 @@ def _comparisons(part: Section) -> list[dict]:
     for other in part.models[1:]:
         first = part.models[0]
         one = compare(part.judged[first.name], part.judged[other.name])
-        found.append({"a": first.name, "b": other.name, "rows": rows(one), "mcnemar": one["mcnemar"]})
+        found.append({"a": first.name, "b": other.name, "rows": rows(one), "note": one["note"]})
     return found
 
 
@@ -255,19 +223,37 @@ def _of(models: Sequence[Predictions], data: SampleFile) -> list[Predictions]:
     return [one for one in chosen if one.by_id]
 
 
-def main(argv: list[str]) -> int:
-    config = tyro.cli(Config, args=argv, prog="roboref eval report", description=__doc__)
-    try:
-        models = gather(config.predictions)
-        files = [read_samples(path) for path in config.data]
+@dataclass(frozen=True)
+class Report:
+    """One HTML file with tables, plots and cases to look at; it needs nothing beside itself.
+
+      roboref eval report base.jsonl tuned.jsonl --data t1_val_multi.json t2b_val_multi.json --out report.html
+
+    Each predictions file counts for every data file that it answers samples of.
+    """
+
+    predictions: Positional[tuple[Path, ...]]
+    """One or more files of `roboref eval predict`, or of anybody, with "id" and "text"."""
+    data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE.json ...")]
+    """One or more files of samples."""
+    out: Path = Path("report.html")
+    """The report; the same figures go beside it as JSON."""
+    scenes: Path | None = None
+    """Folder with the posed RGB-D scenes: adds the reprojection baseline."""
+    cases: int = 24
+    """Most cases shown of each outcome of each model."""
+    title: str = "Spatial tasks"
+    """Of the page."""
+
+    def __call__(self) -> None:
+        models = gather(self.predictions)
+        files = [read_samples(path) for path in self.data]
         known = {sample.id for data in files for sample in data.samples}
         for one in models:
+            if not one.by_id.keys() & known:
+                raise ValueError(one.no_match(files[0].samples[0].id, ", ".join(map(str, self.data))))
             if strange := one.by_id.keys() - known:
                 print(f"{one.name}: {len(strange)} predictions of samples in none of the files", file=sys.stderr)
-        sections = [section(data, _of(models, data), config.scenes) for data in files]
-        write_report(config.title, sections, config.out, config.cases)
-    except ValueError as error:
-        print(f"roboref eval report: {error}", file=sys.stderr)
-        return 1
-    print(config.out)
-    return 0
+        sections = [section(data, _of(models, data), self.scenes) for data in files]
+        write_report(self.title, sections, self.out, self.cases)
+        print(self.out)

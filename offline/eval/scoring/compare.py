@@ -1,14 +1,8 @@
-"""`roboref eval compare`: two models on the same samples; what differs, and what is noise.
-
-    roboref eval compare base.jsonl tuned.jsonl --data t1_val_multi.json
-
-Paired: the same scenes are drawn for both (bootstrap by scene), and McNemar's test counts the samples that only one
-of the two solves. A difference counts when its bootstrap interval leaves out zero.
-"""
+"""`roboref eval compare`: two models on the same samples, paired: the same scenes are drawn for both, and an exact test
+counts the samples that only one of the two gets right. See ``offline.eval.scoring.paired`` for what is better."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,33 +16,11 @@ from offline.eval.records.answers import Answer
 from offline.eval.records.predictions import read_predictions
 from offline.eval.records.samples import read_samples
 from offline.eval.reporting.table import HEADLINE, markdown
-from offline.eval.scoring.intervals import FEWEST_CLUSTERS, ClusterBootstrap, mcnemar
+from offline.eval.scoring import paired
+from offline.eval.scoring.intervals import ClusterBootstrap
 from offline.eval.scoring.judge import Judged, judge_all
 from offline.eval.scoring.metrics import FIGURES, columns
-from offline.eval.scoring.score import scenes_of
 from offline.files import write_json
-
-_ALPHA = 0.05
-
-
-@dataclass(frozen=True)
-class Config:
-    """Compare two predictions files.
-
-    Attributes:
-        a, b: predictions of the two models; differences are B - A.
-        data: the samples that both answer.
-        out: also write the comparison here, as JSON.
-        common: leave out samples that either has no answer to, instead of counting them as wrong.
-        seed: of the bootstrap.
-    """
-
-    a: Positional[Path]
-    b: Positional[Path]
-    data: Annotated[Path, tyro.conf.arg(metavar="FILE.json")]
-    out: Path | None = None
-    common: bool = False
-    seed: int = 0
 
 
 def compare(a: Judged, b: Judged, seed: int = 0, common: bool = False) -> dict:
@@ -57,7 +29,7 @@ def compare(a: Judged, b: Judged, seed: int = 0, common: bool = False) -> dict:
     Args:
         common: only samples that both answered.
 
-    Raises ValueError if they judge different samples.
+    Raises ValueError if they judge different samples, or one of them answers none.
     """
     if [sample.id for sample in a.samples] != [sample.id for sample in b.samples]:
         raise ValueError("a paired comparison needs the same samples for both")
@@ -65,16 +37,19 @@ def compare(a: Judged, b: Judged, seed: int = 0, common: bool = False) -> dict:
     chosen = answered if common else np.ones(len(answered), dtype=bool)
     if not chosen.any():
         raise ValueError("there is no sample that both answer")
-    bootstrap = ClusterBootstrap(scenes_of(a.samples), seed=seed)
+    clusters = paired.Clusters.choose(
+        [sample.scene for sample in a.samples], [f"{sample.extra.get('uid')} {sample.label}" for sample in a.samples]
+    )
+    bootstrap = clusters.bootstrap(seed)
     tables = columns(a), columns(b)
-    only_a, only_b = int((a.correct & ~b.correct)[chosen].sum()), int((b.correct & ~a.correct)[chosen].sum())
-    test = {"only_a": only_a, "only_b": only_b, "p": mcnemar(only_a, only_b)}
+    found = {name: _difference(name, tables, bootstrap, chosen) for name in HEADLINE}
     return {
         "samples": int(chosen.sum()),
-        "scenes": bootstrap.count,
+        "scenes": len({sample.scene for sample in a.samples}),
+        "clusters": {"of": clusters.of, "count": bootstrap.count},
+        "note": paired.note(clusters, bootstrap.count),
         "answered_by_both": int(answered.sum()),
-        "mcnemar": test,
-        "figures": {name: _difference(name, *tables, bootstrap, chosen, test) for name in HEADLINE},
+        "figures": found,
         "outcomes": dict(Counter(_changes(a.outcomes[chosen], b.outcomes[chosen])).most_common()),
     }
 
@@ -84,24 +59,19 @@ def _changes(a: np.ndarray, b: np.ndarray) -> list[str]:
     return [f"{one} -> {other}" for one, other in zip(a.tolist(), b.tolist(), strict=True)]
 
 
-def _difference(name: str, a: np.ndarray, b: np.ndarray, bootstrap: ClusterBootstrap, chosen: np.ndarray, test) -> dict:
-    figure = FIGURES[name]
-    values = [float(figure.statistic(table[chosen].sum(axis=0))) for table in (a, b)]
-    if not np.isfinite(values).all():
-        return {"a": None, "b": None, "difference": None, "interval": None, "verdict": "not defined"}
-    low_high = bootstrap.difference(b, a, figure.statistic, chosen)
-    difference = values[1] - values[0]
-    if low_high is None:
-        # So few scenes say little of others; the sample-wise test holds for these only.
-        decided = name == "correct" and test["p"] < _ALPHA
-    else:
-        decided = not low_high[0] <= 0.0 <= low_high[1]
-    better = "B" if difference * figure.better > 0 else "A"
-    verdict = f"{better} is better" if decided else "within noise"
-    return {"a": values[0], "b": values[1], "difference": difference, "interval": low_high, "verdict": verdict}
+def _difference(
+    name: str, tables: tuple[np.ndarray, np.ndarray], bootstrap: ClusterBootstrap, chosen: np.ndarray
+) -> dict:
+    figure, (a, b) = FIGURES[name], tables
+    before, after = (float(figure.statistic(table[chosen].sum(axis=0))) for table in tables)
+    cases = [figure.of_cases(table[chosen]) for table in tables]
+    interval = bootstrap.difference(b, a, figure.statistic, chosen)
+    won = paired.better_in(cases[0], cases[1], figure.better)
+    count = int(np.isfinite(cases).all(axis=0).sum())
+    return paired.difference(before, after, interval, won, count, figure.better)
 
 
-HEADER = ("", "A", "B", "B - A", "95 % by scene", "verdict")
+HEADER = ("", "A", "B", "B - A", "95 %", "only A : only B", "exact p", "verdict")
 
 
 def rows(found: dict) -> list[list[str]]:
@@ -111,13 +81,13 @@ def rows(found: dict) -> list[list[str]]:
         if one["difference"] is not None:
             interval = "-" if one["interval"] is None else f"{one['interval'][0]:+.3f} to {one['interval'][1]:+.3f}"
             values = [f"{one['a']:.3f}", f"{one['b']:.3f}", f"{one['difference']:+.3f}"]
-            shown.append([FIGURES[name].title, *values, interval, one["verdict"]])
+            won = f"{one['better_in']['a']} : {one['better_in']['b']}"
+            shown.append([FIGURES[name].title, *values, interval, won, f"{one['p']:.2g}", one["verdict"]])
     return shown
 
 
 def render(found: dict, name_a: str, name_b: str) -> str:
     """The comparison for a terminal."""
-    test = found["mcnemar"]
     lines = [
         f"A: {name_a}",
         f"B: {name_b}",
@@ -125,26 +95,42 @@ def render(found: dict, name_a: str, name_b: str) -> str:
         "",
         markdown(HEADER, rows(found)),
         "",
-        f"solved by A only: {test['only_a']}, by B only: {test['only_b']} (McNemar, exact: p = {test['p']:.3g})",
+        f"95 %: bootstrap of {found['clusters']['count']} {found['clusters']['of']}s. Exact p: of the cases that only "
+        "one of the two gets right (of L2: in which it is nearer). Better: both agree.",
     ]
-    if found["scenes"] < FEWEST_CLUSTERS:
-        lines.append("too few scenes to tell how much of a difference is theirs: the verdict is McNemar's alone")
+    if found["note"]:
+        lines.append(found["note"])
     changed = {change: n for change, n in found["outcomes"].items() if len(set(change.split(" -> "))) == 2}
     lines.append(f"changes: {', '.join(f'{n} x {change}' for change, n in changed.items()) or 'none'}")
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> int:
-    config = tyro.cli(Config, args=argv, prog="roboref eval compare", description=__doc__)
-    try:
-        data = read_samples(config.data)
-        predictions = [read_predictions(path) for path in (config.a, config.b)]
-        found = compare(*judge_all(data.samples, predictions), config.seed, config.common)
-    except ValueError as error:
-        print(f"roboref eval compare: {error}", file=sys.stderr)
-        return 1
-    names = [f"{one.name} ({path})" for one, path in zip(predictions, (config.a, config.b), strict=True)]
-    if config.out is not None:
-        write_json(config.out, {"a": names[0], "b": names[1], "data": data.name, **found})
-    print(render(found, *names))
-    return 0
+@dataclass(frozen=True)
+class Compare:
+    """Compare two models on the same samples: what differs, and what is noise.
+
+    roboref eval compare base.jsonl tuned.jsonl --data t1_val_multi.json
+    """
+
+    a: Positional[Path]
+    """Predictions of a model."""
+    b: Positional[Path]
+    """Predictions of another one; differences are B - A."""
+    data: Annotated[Path, tyro.conf.arg(metavar="FILE.json")]
+    """The samples that both answer."""
+    out: Path | None = None
+    """Also write the comparison here, as JSON."""
+    common: bool = False
+    """Leave out samples that either has no answer to, instead of counting them as wrong."""
+    seed: int = 0
+    """Of the bootstrap."""
+
+    def __call__(self) -> None:
+        data = read_samples(self.data)
+        predictions = [read_predictions(path).answering(data) for path in (self.a, self.b)]
+        one, other = judge_all(data.samples, predictions)
+        found = compare(one, other, self.seed, self.common)
+        names = [f"{read.name} ({path})" for read, path in zip(predictions, (self.a, self.b), strict=True)]
+        if self.out is not None:
+            write_json(self.out, {"a": names[0], "b": names[1], "data": data.name, **found})
+        print(render(found, *names))

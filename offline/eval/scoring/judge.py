@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 from roboref_core.prompting.prompt import Form
 
-from offline.eval.records.answers import Answer, Answers, Notes, read_answers
+from offline.eval.records.answers import Answers, Notes, read_answers
+from offline.eval.records.outcomes import Decisions
 from offline.eval.records.predictions import Predictions
 from offline.eval.records.samples import Sample, picture_size, side_by_side
+from offline.eval.scoring.mask_hits import on_mask
 from offline.files import read_mask
 
 # Masks per piece of work: handing over one at a time costs as much as decoding a small one.
@@ -24,15 +26,11 @@ _CHUNK = 32
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judged(Decisions):
     """Samples and what was answered, as columns of length N in the order of ``samples``.
 
     Attributes:
         samples: the questions.
-        visible: truth: the object is to be seen.
-        answer: ``Answer`` codes.
-        hit: the point lies in mask > 0 (of the right half, in the concat form).
-        has_mask: hit can be decided: the object is visible and its mask was read.
         point: (N, 2) normalised in the queried picture; NaN without a point. May lie outside [0, 1] (concat). Where
             nothing is to be seen, there is no place to compare it with, and it is as answered.
         l2: distance from the true point [normalised units: anisotropic where the picture is not square];
@@ -45,10 +43,6 @@ class Judged:
     """
 
     samples: tuple[Sample, ...]
-    visible: np.ndarray
-    answer: np.ndarray
-    hit: np.ndarray
-    has_mask: np.ndarray
     point: np.ndarray
     l2: np.ndarray
     l2_diagonal: np.ndarray
@@ -58,46 +52,10 @@ class Judged:
     examples: dict[str, str] = field(default_factory=dict)
 
     @property
-    def pointed(self) -> np.ndarray:
-        return self.answer == Answer.POINT
-
-    @property
-    def refused(self) -> np.ndarray:
-        return self.answer == Answer.NOT_VISIBLE
-
-    @property
-    def right_decision(self) -> np.ndarray:
-        """Pointed where visible, refused where not; unparsable and missing answers are neither."""
-        return np.where(self.visible, self.pointed, self.refused)
-
-    @property
     def correct(self) -> np.ndarray:
         """The task is solved: T2A by the decision, every other task by a hit or a right refusal."""
         decision_only = np.array([sample.task == "t2a" for sample in self.samples], dtype=bool)
         return np.where(self.visible & ~decision_only, self.hit, self.right_decision)
-
-    @property
-    def outcomes(self) -> np.ndarray:
-        """(N,) one of OUTCOMES for each sample: what came of it, for people."""
-        pointed, refused, visible = self.pointed, self.refused, self.visible
-        return np.select(
-            [
-                self.answer == Answer.MISSING,
-                self.answer == Answer.UNPARSABLE,
-                refused & visible,
-                refused,
-                pointed & ~visible,
-                self.hit,
-                self.has_mask,
-            ],
-            ["missing", "unparsable", "false refusal", "right refusal", "false point", "hit", "miss"],
-            "pointed, no mask",
-        )
-
-
-OUTCOMES = (
-    "hit", "miss", "false refusal", "false point", "right refusal", "unparsable", "missing", "pointed, no mask",
-)  # fmt: skip
 
 
 def judge(samples: Sequence[Sample], answered: Predictions | Answers) -> Judged:
@@ -228,10 +186,7 @@ def _look_up(samples: Sequence[Sample], point: np.ndarray) -> _Seen:
                 point[k], truths[k] = layout.whole_to_right(point[k]), layout.whole_to_right(np.array(sample.truth))
     hit, area = np.zeros(point.shape[:2], dtype=bool), math.nan
     if mask is not None:
-        inside = ((point >= 0.0) & (point <= 1.0)).all(axis=-1)
-        # The outer half of an edge pixel belongs to the picture: x = 1 is its last pixel.
-        pixels = np.minimum(np.floor(point[inside] * size), np.subtract(size, 1)).astype(int)
-        hit[inside] = mask[pixels[:, 1], pixels[:, 0]]
+        hit = on_mask(mask, point * size)
         area = np.count_nonzero(mask) / mask.size
     return _Seen(size or (math.nan, math.nan), area, point, hit, truths, notes)
 

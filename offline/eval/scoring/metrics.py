@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from offline.eval.records.answers import Answer
-from offline.eval.scoring.intervals import ClusterBootstrap, wilson
+from offline.eval.records.outcomes import Decisions
+from offline.eval.scoring.intervals import ClusterBootstrap, Share, wilson
 from offline.eval.scoring.judge import Judged
 
 RADII = (0.02, 0.05, 0.10)
@@ -35,13 +36,20 @@ class Figure:
         title: for tables.
         statistic: (..., K) sums of ``columns`` -> (...,) values, NaN where nothing was counted.
         share: (numerator, denominator) columns if it is a share of samples, else None.
-        better: +1 if more is better, -1 if less is, 0 if neither.
+        better: +1 if more is better, -1 if less is.
+        case: column in which two models are compared case by case; cases: column of those that it applies to.
     """
 
     title: str
     statistic: Callable[[np.ndarray], np.ndarray]
+    case: str
+    cases: str
     share: tuple[str, str] | None = None
     better: int = 1
+
+    def of_cases(self, table: np.ndarray) -> np.ndarray:
+        """(N,) from ``columns``: the figure of each case; NaN where it does not apply."""
+        return np.where(_get(table, self.cases) > 0, _get(table, self.case), np.nan)
 
 
 def _get(sums: np.ndarray, name: str) -> np.ndarray:
@@ -54,14 +62,15 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def _share(title: str, above: str, below: str, better: int = 1) -> Figure:
-    return Figure(title, lambda s: _ratio(_get(s, above), _get(s, below)), (above, below), better)
+    return Figure(title, lambda s: _ratio(_get(s, above), _get(s, below)), above, below, (above, below), better)
 
 
 def _mean(title: str, name: str) -> Figure:
-    return Figure(title, lambda s: _ratio(_get(s, name), _get(s, f"{name}_count")), better=-1)
+    return Figure(title, lambda s: _ratio(_get(s, name), _get(s, f"{name}_count")), name, f"{name}_count", better=-1)
 
 
 def _balanced(sums: np.ndarray) -> np.ndarray:
+    """Mean of the shares of hidden things refused and of visible ones pointed at."""
     recall = _ratio(_get(sums, "refused_hidden"), _get(sums, "hidden"))
     return (recall + _ratio(_get(sums, "pointed_visible"), _get(sums, "visible"))) / 2
 
@@ -82,35 +91,61 @@ FIGURES: dict[str, Figure] = {
     "not_visible_accuracy": _share("NOT_VISIBLE accuracy", "decided_right", "samples"),
     "not_visible_recall": _share("NOT_VISIBLE recall", "refused_hidden", "hidden"),
     "false_refusals": _share("false refusals", "refused_visible", "visible", -1),
-    "balanced_accuracy": Figure("balanced accuracy", _balanced),
-    "f1": Figure("NOT_VISIBLE F1", _f1),
+    "balanced_accuracy": Figure("balanced accuracy", _balanced, "decided_right", "samples"),
+    "f1": Figure("NOT_VISIBLE F1", _f1, "decided_right", "samples"),
     "unparsable": _share("unparsable", "unparsable", "answered", -1),
     "missing": _share("missing", "missing", "samples", -1),
 }
 
 
-def columns(judged: Judged) -> np.ndarray:
-    """(N, K) float64: what each sample adds to each sum."""
-    visible, hidden = judged.visible, ~judged.visible
-    table = {
+_OF_DECISIONS = ("hit_at_mask", "not_visible_accuracy", "not_visible_recall", "false_refusals")
+
+
+def decision_shares(decisions: Decisions) -> dict[str, Share]:
+    """The figures that follow from decisions alone, with their counts."""
+    sums = {name: round(float(np.sum(column))) for name, column in _decided(decisions).items()}
+    shares = {name: FIGURES[name].share for name in _OF_DECISIONS}
+    return {name: Share(sums[of[0]], sums[of[1]]) for name, of in shares.items() if of is not None}
+
+
+def balanced_accuracy(decisions: Decisions) -> float | None:
+    """Mean of the shares of hidden things refused and of visible ones pointed at; None unless there are both."""
+    sums = _summed({name: np.sum(column) for name, column in _decided(decisions).items()})
+    value = float(_balanced(sums))
+    return value if np.isfinite(value) else None
+
+
+def _decided(decisions: Decisions) -> dict[str, np.ndarray]:
+    visible, hidden = decisions.visible, ~decisions.visible
+    return {
         "samples": np.ones(len(visible)),
         "visible": visible,
         "hidden": hidden,
+        "hits": decisions.hit & decisions.has_mask,
+        "masks": decisions.has_mask,
+        "decided_right": decisions.right_decision,
+        "refused_hidden": decisions.refused & hidden,
+        "refused_visible": decisions.refused & visible,
+        "pointed_visible": decisions.pointed & visible,
+        "answered": decisions.answer != Answer.MISSING,
+        "unparsable": decisions.answer == Answer.UNPARSABLE,
+        "missing": decisions.answer == Answer.MISSING,
+    }
+
+
+def _summed(sums: dict[str, np.ndarray]) -> np.ndarray:
+    return np.array([float(sums.get(name, np.nan)) for name in _COLUMNS])
+
+
+def columns(judged: Judged) -> np.ndarray:
+    """(N, K) float64: what each sample adds to each sum."""
+    table = _decided(judged) | {
         "correct": judged.correct,
-        "hits": judged.hit & judged.has_mask,
-        "masks": judged.has_mask,
         **{f"within_{r}": np.nan_to_num(judged.l2, nan=np.inf) <= r for r in RADII},
         "l2": np.nan_to_num(judged.l2),
         "l2_count": np.isfinite(judged.l2),
         "l2_diagonal": np.nan_to_num(judged.l2_diagonal),
         "l2_diagonal_count": np.isfinite(judged.l2_diagonal),
-        "decided_right": judged.right_decision,
-        "refused_hidden": judged.refused & hidden,
-        "refused_visible": judged.refused & visible,
-        "pointed_visible": judged.pointed & visible,
-        "answered": judged.answer != Answer.MISSING,
-        "unparsable": judged.answer == Answer.UNPARSABLE,
-        "missing": judged.answer == Answer.MISSING,
     }
     return np.stack([np.asarray(table[name], dtype=np.float64) for name in _COLUMNS], axis=1)
 

@@ -1,12 +1,8 @@
-"""`roboref eval score`: figures from a predictions file and its data. No model, no clock: same files, same scores.
-
-roboref eval score predictions.jsonl --data t1_val_multi.json --out scores.json
-"""
+"""`roboref eval score`: figures from a predictions file and its data."""
 
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,23 +24,6 @@ from offline.files import write_json
 # Share of the picture that the object covers; distance between the viewpoints [m]. Upper ends.
 AREA_BINS = (0.0025, 0.01, 0.04, 1.0)
 BASELINE_BINS = (0.5, 1.0, 2.0, 4.0, np.inf)
-
-
-@dataclass(frozen=True)
-class Config:
-    """Score one predictions file.
-
-    Attributes:
-        predictions: as `roboref eval predict` writes it.
-        data: the samples it answers.
-        out: also write all figures here, as JSON.
-        seed: of the bootstrap.
-    """
-
-    predictions: Positional[Path]
-    data: Annotated[Path, tyro.conf.arg(metavar="FILE.json")]
-    out: Path | None = None
-    seed: int = 0
 
 
 def scenes_of(samples: Sequence[Sample]) -> np.ndarray:
@@ -143,18 +122,30 @@ def _by_bin(kind: str, values: np.ndarray, ends: Sequence[float], title) -> Iter
             yield kind, title(start, end), chosen
 
 
-def main(argv: list[str]) -> int:
-    config = tyro.cli(Config, args=argv, prog="roboref eval score", description=__doc__)
-    # Everything read lives until the end; looking for garbage in it costs a third of the time.
-    gc.disable()
-    try:
-        found = score_file(read_predictions(config.predictions), read_samples(config.data), config.seed)
-    except ValueError as error:
-        print(f"roboref eval score: {error}", file=sys.stderr)
-        return 1
-    finally:
-        gc.enable()
-    if config.out is not None:
-        write_json(config.out, found)
-    print(render_score(found))
-    return 0
+@dataclass(frozen=True)
+class Score:
+    """Figures from a predictions file and its data. No model, no clock: same files, same scores.
+
+    roboref eval score predictions.jsonl --data t1_val_multi.json --out scores.json
+    """
+
+    predictions: Positional[Path]
+    """As `roboref eval predict` writes it, or JSON lines with "id" and "text" from anybody."""
+    data: Annotated[Path, tyro.conf.arg(metavar="FILE.json")]
+    """The samples it answers."""
+    out: Path | None = None
+    """Also write all figures here, as JSON."""
+    seed: int = 0
+    """Of the bootstrap."""
+
+    def __call__(self) -> None:
+        # Everything read lives until the end; looking for garbage in it costs a third of the time.
+        gc.disable()
+        try:
+            data = read_samples(self.data)
+            found = score_file(read_predictions(self.predictions).answering(data), data, self.seed)
+        finally:
+            gc.enable()
+        if self.out is not None:
+            write_json(self.out, found)
+        print(render_score(found))

@@ -6,8 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from offline.eval.ablation import FORMS, differences, main, variants
+from offline.eval.ablation import FORMS, differences, variants
 from offline.eval.asking.show import ShowConfig
+from offline.eval.cli import main
 from offline.eval.records.predictions import collect
 from offline.eval.records.samples import read_samples
 from offline.eval.scoring.judge import judge
@@ -48,9 +49,10 @@ def test_command(tmp_path, capsys):
         small.write(name)
     with serving() as server:
         arguments = [
+            "ablation",
             "--tasks-dir",
             str(tmp_path / "data"),
-            "--model",
+            "--backend",
             "openai",
             "--url",
             server.url,

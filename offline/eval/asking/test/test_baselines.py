@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from roboref_core.geometry.camera import Camera, pixel_to_normalised
 from roboref_core.geometry.pose import inverse, transform
+from roboref_core.models.model_answer import Outcome
 
 from offline.eval.asking.baselines import RandomInSizePrior, Reprojection, answers, floor, object_sizes
 from offline.eval.asking.predictor import Question
@@ -137,5 +138,5 @@ def test_reprojection_sees_what_stands_in_front(wall, tmp_path):
     hidden, shown = read_samples(tmp_path / "data.json").samples
     model = Reprojection(root.parent)
     # What is marked in view 1 is the near thing; view 0 looks through where it stands.
-    assert model.predict([Question(hidden, "", None)])[0].visible is False
-    assert model.predict([Question(shown, "", None)])[0].visible is True
+    assert model.predict([Question(hidden, "", None)])[0].outcome is Outcome.NOT_VISIBLE
+    assert model.predict([Question(shown, "", None)])[0].outcome is Outcome.VISIBLE

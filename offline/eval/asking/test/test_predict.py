@@ -19,10 +19,11 @@ from roboref_core.prompting import prompt
 from roboref_core.prompting.grid import Grid
 from roboref_core.prompting.prompt import DrawnMark, Form
 
-from offline.eval.asking.predict import Gone, RunConfig, main, predict
+from offline.eval.asking.predict import Gone, RunConfig, predict
 from offline.eval.asking.predictor import ModelConfig
 from offline.eval.asking.predictors import ModelPredictor, checkpoint_hash, load_predictor
 from offline.eval.asking.show import ShowConfig, with_grid
+from offline.eval.cli import main
 from offline.eval.records.predictions import read_predictions
 from offline.eval.records.samples import read_samples
 from offline.eval.scoring.judge import judge
@@ -191,14 +192,13 @@ def test_checkpoint_hash_sees_every_byte_and_no_training_state(tmp_path):
 def test_commands_say_what_is_lacking(small, tmp_path, capsys):
     data, out = str(small.write("t1_val_multi")), str(tmp_path / "p.jsonl")
     for arguments, words in (
-        (["--model", "magic"], "unknown model backend"),
-        (["--model", "roborefer"], "needs a path"),
+        (["--backend", "roborefer"], "needs a path"),
         (["--model", "openai"], "needs a url"),
         (["--model", "reprojection"], "--scenes"),
     ):
-        assert main([*arguments, "--data", data, "--out", out]) == 1
+        assert main(["predict", *arguments, "--data", data, "--out", out]) == 2
         assert words in capsys.readouterr().err
-    assert main(["--model", "never_visible", "--data", data, "--out", out, "--no-progress"]) == 0
+    assert main(["predict", "--model", "never_visible", "--data", data, "--out", out, "--no-progress"]) == 0
     assert len(lines(Path(out))) == 24
 
 

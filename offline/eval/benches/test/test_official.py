@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offline.eval.benches.official import Box, LeftOut, accuracy, parse_json, parse_tuples, parse_xml, summary
+from offline.eval.benches.official import (
+    Box,
+    LeftOut,
+    accuracy,
+    letter_matches,
+    parse_json,
+    parse_tuples,
+    parse_xml,
+    summary,
+)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PARSED = json.loads((FIXTURES / "eval_parse.json").read_text())
@@ -45,6 +54,59 @@ def test_tuples(case):
 def test_other_forms(case):
     assert [list(p) for p in parse_xml(case["text"], WIDTH, HEIGHT)] == case["xml"]
     assert [list(p) for p in parse_json(case["text"], WIDTH, HEIGHT)] == case["json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "points"),
+    [
+        ('<points x1 = "50.0" y1 = "25.5">a</points>', []),
+        ('<points x1="50.0" y1="25.0" x2="-3.0" y2="4.0">a</points>', [(320, 120), (-19, 19)]),
+        ('<points x1="50.0"\n y1="25.0">', [(320, 120)]),
+        ("<points x1='50.0' y1='25.0'>", []),
+        ('<points x1=" 50.0" y1="25.0">', []),
+        ('<points x1="50." y7="25">', [(320, 120)]),
+    ],
+)
+def test_molmo_s_points_as_the_published_pattern_reads_them(text, points):
+    assert parse_xml(text, WIDTH, HEIGHT) == points
+
+
+@pytest.mark.parametrize(
+    ("text", "points"),
+    [
+        ('```\n[{"point": [500, 250]}]\n```', [(160, 240)]),
+        ('```python\n[{"point": [500, 250]}]\n```', [(160, 240)]),
+        ('```json [{"point": [500, 250]}]```', []),
+        ('[{"point": [500, 250]}]', []),
+        ('```json\n[{"point": [500, 250]},\n```', []),
+        ('```json\n[{"point": [500, 250]}', []),
+        ('```json\n[{"box_2d": [1, 2, 3, 4]}, {"point": [500, 250]}]\n```', [(160, 240)]),
+        ('```json\n[{"point": [500, 250, 7]}, {"point": 5}]\n```', []),
+        ('```json\n[{"point": [500, 250]}]\n```\nor\n```json\n[{"point": [0, 0]}]\n```', [(160, 240)]),
+        ('```json\n["no point here"]\n```', LeftOut),
+        ('```json\n["nowhere"]\n```', []),
+        ("```json\n[5]\n```", LeftOut),
+        ("```json\n7\n```", LeftOut),
+        ('```json\n[{"point": ["a", "b"]}]\n```', LeftOut),
+        ('```json\n[{"point": [1e999, 0]}]\n```', LeftOut),
+        ('```json\n{"point": [500, 250]}\n```', LeftOut),
+    ],
+)
+def test_gemini_s_json_as_the_published_parser_reads_it(text, points):
+    """Without JSON a question counts as wrong; with JSON that the published parser stumbles over it is left out."""
+    if points is LeftOut:
+        with pytest.raises(LeftOut):
+            parse_json(text, WIDTH, HEIGHT)
+    else:
+        assert parse_json(text, WIDTH, HEIGHT) == points
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [("(B)", 1.0), ("B", 1.0), ("B. left", 1.0), ("The answer is (B) left.", 1.0), ("(A) not (B)", 0.0), ("left", 0.0)],
+)
+def test_choices_are_taken_from_their_letters(text, right):
+    assert letter_matches(text, "B") == right
 
 
 def recorded_mask():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from roboref_core.prompting.prompt import Convention
+from roboref_core.prompting.conventions import family_of
 
 from offline.eval.benches.families import FAMILIES
 from offline.eval.benches.score import choice
@@ -30,7 +30,9 @@ def right_edge_mask():
 
 
 def scored(text, family="roborefer", mask=None, **changes):
-    return accuracy(read(text, replace(FAMILIES[family], **changes), SIZE), target_mask() if mask is None else mask)
+    return accuracy(
+        read(text, replace(FAMILIES[family], **changes), SIZE).places, target_mask() if mask is None else mask
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_every_family_is_read_in_its_own_form(family, text):
 
 def test_the_convention_can_be_stated():
     text = '[{"point_2d": [500, 510]}]'
-    assert scored(text, "qwen", convention=Convention.THOUSAND) == 1.0
+    assert scored(text, "qwen", coordinates=family_of("thousand")) == 1.0
     assert scored(text, "qwen") == 0.0  # pixels of a picture that is only 480 high
 
 
@@ -100,14 +102,14 @@ def test_a_box_counts_the_share_of_the_pixels_it_touches(numbers):
 
 @given(st.text(alphabet='()[]0123456789., -+eE\n"xy=<>', max_size=200), st.sampled_from(sorted(FAMILIES)))
 def test_anything_can_be_read(text, family):
-    targets = read(text, FAMILIES[family], SIZE)
-    assert targets is None or all(0 <= value <= 1 for target in targets for value in target)
+    targets = read(text, FAMILIES[family], SIZE).places
+    assert all(0 <= value <= 1 for target in targets for value in target)
 
 
 @pytest.mark.parametrize("text", ["(" * 50_000, "(1," * 50_000, "[" + "0" * 100_000 + ",1]", 'x1="' * 20_000])
 def test_long_nonsense_is_read_in_passing(text):
     for family in FAMILIES.values():
-        assert read(text, family, SIZE) is None
+        assert not read(text, family, SIZE).places
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from roboref_core.models.model_answer import Outcome
 from roboref_core.models.vision_language_model import Generation
 
 from offline.eval.records.predictions import PredictionLog, prediction_line, read_predictions
@@ -18,7 +17,7 @@ RUN = {"kind": "run", "run": "r1", "model": "m", "model_hash": "h"}
 
 
 def line(name, text="NOT_VISIBLE", key=None):
-    return prediction_line(name, key or f"key {name}", "asked", "r1", Generation(text))
+    return prediction_line(name, key or f"key {name}", "asked", "r1", Generation(text, Outcome.UNPARSABLE))
 
 
 def write(path, names):
@@ -66,21 +65,6 @@ def test_garbage_in_the_middle_stays_and_is_counted(tmp_path):
     assert list(read.by_id) == ["a", "b"] and read.garbage == 1 and read.name == "m"
     with PredictionLog(path, "h") as again:
         assert again.line("key b")["id"] == "b", "offsets count what lies between"
-
-
-def test_numbers_that_json_does_not_have_become_null(tmp_path):
-    generation = Generation(
-        "x",
-        points=np.array([[np.nan, 0.5]]),
-        visible=True,
-        p_visible=float("inf"),
-        point_covariance=np.array([[[np.nan, 0], [0, 1]]]),
-        scores=np.array([0.5]),
-    )
-    found = prediction_line("a", "k", "q", "r", generation)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["points"] == [[None, 0.5]] and found["p_visible"] is None
-    assert found["point_covariance"] == [[[None, 0.0], [0.0, 1.0]]]
 
 
 def test_another_models_file_is_refused(tmp_path):

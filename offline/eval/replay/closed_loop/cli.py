@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,10 +9,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+from roboref_core.models.options import ModelOptions
+from roboref_core.progress import Progress
 from roboref_core.views.visibility import Visibility
-from tqdm import tqdm
 
 from offline.data_engine.sources import open_scene
+from offline.eval.records.node_answer import NodeAnswer
+from offline.eval.records.replays import Question
 from offline.eval.replay.closed_loop.closed_loop import (
     Drive,
     LoopConfig,
@@ -30,9 +32,9 @@ from offline.eval.replay.playing.perturbation import Perturbation
 from offline.eval.replay.playing.progress import follow
 from offline.eval.replay.playing.session import NodeConfig, ReplaySession
 from offline.eval.replay.truth.annotated import AnnotatedScene
-from offline.eval.replay.truth.questions import Question, QuestionConfig, make_questions
+from offline.eval.replay.truth.questions import QuestionConfig, make_questions
 from offline.eval.replay.truth.truth import GroundTruthScene
-from sim.bags.recorder import bag_stamps, on_time, record
+from sim.bags.recorder import RecordOptions, bag_stamps, on_time, record
 from sim.rooms.noise import DepthNoise
 from sim.rooms.path import make_path
 from sim.rooms.renderer import Renderer
@@ -43,7 +45,7 @@ _WALK_HZ = 10.0
 
 
 @dataclass(frozen=True)
-class ClosedLoopConfig:
+class ClosedLoop:
     """Ask about an object, go a step towards the answer, look from there, ask again, until it is within reach.
 
     The robot is virtual and gets the recorded view nearest to where it is. Success is that it arrives at the answered
@@ -71,62 +73,54 @@ class ClosedLoopConfig:
     """Depth of a procedural room: exact, or with a structured-light sensor's noise and holes."""
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
     perturbation: Annotated[Perturbation, tyro.conf.arg(name="")] = field(default_factory=Perturbation)
-    model: dict[str, str] = field(default_factory=dict)
-    """The node's model, e.g. --model backend roborefer path CHECKPOINT. Default: reprojection."""
+    model: Annotated[ModelOptions, tyro.conf.arg(name="")] = field(default_factory=ModelOptions)
 
     def __post_init__(self):
         if self.perturbation.moved or self.perturbation.removed:
             raise ValueError("the closed loop needs a room that stays as it is: its views are not seen in their order")
 
-
-def main(argv: Sequence[str]) -> int:
-    """Returns 0; 1 with a message if something it needs is missing or broken."""
-    prog = "roboref eval replay closed-loop"
-    try:
-        config = tyro.cli(ClosedLoopConfig, args=argv, prog=prog, description=ClosedLoopConfig.__doc__)
-        result = run_closed_loop(config)
-    except (RuntimeError, TimeoutError, OSError, ValueError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return 1
-    print_loop(result)
-    print(f"\nreport   {config.out / 'closed_loop.html'}\nfigures  {config.out / 'closed_loop.json'}")
-    return 0
+    def __call__(self) -> None:
+        print_loop(run_closed_loop(self))
+        print(f"\nreport   {self.out / 'closed_loop.html'}\nfigures  {self.out / 'closed_loop.json'}")
 
 
-def run_closed_loop(config: ClosedLoopConfig) -> dict:
+def run_closed_loop(config: ClosedLoop) -> dict:
     """Record, choose objects, drive to each, write the report. Returns its figures."""
     config.out.mkdir(parents=True, exist_ok=True)
     scene, description = _scene(config)
-    options = config.perturbation.record_options(overwrite=True, max_frames=_limit(config))
+    options = config.perturbation.disturbed(RecordOptions(overwrite=True, max_frames=_limit(config)))
     recorded = record(scene, config.out / "bag", options, progress=True)
     questions = choose(scene, on_time(recorded.positions), config)
     noise = options.noise
     parameters = {"pose.translation_sigma": noise.translation, "pose.rotation_sigma": noise.rotation}
-    node = NodeConfig(parameters=parameters | {f"model.{key}": value for key, value in config.model.items()})
+    node = NodeConfig(parameters=parameters | config.model.node_parameters())
     with ReplaySession(config.out / "bag", config.out / "node.log", node) as session:
         views = LoggedViews(session, session.arrivals(bag_stamps(scene)), len(scene))
-        drives = [_drive(session, views, question, config.loop) for question in tqdm(questions, unit="way")]
+        drives = [_drive(session, views, question, config.loop) for question in Progress(questions, unit="way")]
+    mesh, instances = scene.mesh(), scene.instances()
+    if mesh is None or instances is None:
+        raise ValueError(f"{scene.scene_id}: no mesh with objects: nothing tells whether the robot arrives")
     ways = []
     for question, done in zip(questions, drives, strict=True):
-        surface = ObjectSurface(scene.mesh(), scene.instances(), question.object_id)
+        surface = ObjectSurface(mesh, instances, question.object_id)
         ways.append(Way(question, done, surface, summary(done, surface, config.loop)))
     figures = {
         "log": description,
         "views": recorded.frames,
-        "model": drives[0].stops[0].answer["model"],
+        "model": drives[0].stops[0].answer.model,
         "loop": asdict(config.loop),
         "pooled": pooled([way.figures for way in ways]),
         "ways": [{"object": way.question.label, "id": way.question.question_id, **way.figures} for way in ways],
     }
-    write_loop_report(scene, views.poses, ways, figures, config.out)
+    write_loop_report(scene, mesh, views.poses, ways, figures, config.out)
     return figures
 
 
-def _limit(config: ClosedLoopConfig) -> int | None:
+def _limit(config: ClosedLoop) -> int | None:
     return None if config.scene is None and config.log == "survey" else config.frames
 
 
-def _scene(config: ClosedLoopConfig) -> tuple[GroundTruthScene, str]:
+def _scene(config: ClosedLoop) -> tuple[GroundTruthScene, str]:
     if config.scene is not None:
         scene: GroundTruthScene = AnnotatedScene(open_scene(config.scene))
         description = f"{scene.scene_id}, at most {config.frames} frames"
@@ -144,13 +138,13 @@ def _scene(config: ClosedLoopConfig) -> tuple[GroundTruthScene, str]:
     return config.perturbation.seen(scene), description
 
 
-def choose(scene: GroundTruthScene, positions: Sequence[int], config: ClosedLoopConfig) -> list[Question]:
+def choose(scene: GroundTruthScene, positions: Sequence[int], config: ClosedLoop) -> list[Question]:
     """Of each object the farthest view in which its mark can be seen; objects that are far first.
 
     Raises ValueError if there is none further away than within reach and two steps.
     """
     wanted = QuestionConfig(count=2000, references=16, queries=48, shares={Visibility.VISIBLE: 1.0})
-    with tqdm(desc="choosing objects", unit="frame", leave=False) as bar:
+    with Progress(desc="choosing objects", unit="frame", leave=False) as bar:
         possible = make_questions(scene, wanted, positions=positions, progress=follow(bar))
     far: dict[int, tuple[float, Question]] = {}
     for question in possible:
@@ -166,9 +160,10 @@ def choose(scene: GroundTruthScene, positions: Sequence[int], config: ClosedLoop
 
 def _drive(session: ReplaySession, views: LoggedViews, question: Question, config: LoopConfig) -> Drive:
     capture = session.begin_capture()
+    assert question.reference is not None, "a way begins with a mark"
     reference_id = session.end_capture(capture, views.show(question.reference))
 
-    def ask(position: int) -> dict:
+    def ask(position: int) -> NodeAnswer:
         views.show(position)
         return session.refer(question, reference_id).answer
 

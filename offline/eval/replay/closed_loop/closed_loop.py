@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 from roboref_core.geometry.pose import look_at, pose
-from roboref_core.referring.answer import Status
 from roboref_core.scene import Instances, Mesh
-from roboref_core.views.locate import DepthSource
 from scipy.spatial import cKDTree
+
+from offline.eval.records.node_answer import NodeAnswer
 
 End = Literal["arrived", "not covered", "steps used up"]
 _SURFACE_SAMPLES = 20_000
@@ -57,14 +57,14 @@ class Stop:
         T_world_robot: (4, 4) where the robot's camera is, or would be if it were not virtual.
         position: of the recorded view that it got instead, the nearest one.
         miss: distance of that view's pose from the robot's [m, see LoopConfig].
-        answer: the answer message about it, as a dictionary.
+        answer: about it.
         target: (3,) answered place in the world [m], None without one.
     """
 
     T_world_robot: np.ndarray
     position: int
     miss: float
-    answer: dict
+    answer: NodeAnswer
     target: np.ndarray | None
 
 
@@ -84,7 +84,7 @@ class Drive:
     uncovered: list[tuple[np.ndarray, float]]
 
 
-def drive(ask: Callable[[int], dict], poses: np.ndarray, start: int, config: LoopConfig) -> Drive:
+def drive(ask: Callable[[int], NodeAnswer], poses: np.ndarray, start: int, config: LoopConfig) -> Drive:
     """Go from the recorded view at ``start`` to where the answers say.
 
     A step leads straight towards the answered place; where nothing is recorded there, which is how a recording shows
@@ -92,10 +92,12 @@ def drive(ask: Callable[[int], dict], poses: np.ndarray, start: int, config: Loo
     place it keeps to the last one, and turns on the spot as long as it never had one.
 
     Args:
-        ask: position of a recorded view -> answer message about it, as a dictionary.
+        ask: position of a recorded view -> answer about it.
         poses: (N, 4, 4) T_world_camera of the recorded views as the robot knows them; NaN where it does not.
     """
-    last, stops, uncovered = None, [], []
+    last: np.ndarray | None = None
+    stops: list[Stop] = []
+    uncovered: list[tuple[np.ndarray, float]] = []
     wanted = [poses[start]]
     while True:
         for robot in wanted:
@@ -108,7 +110,7 @@ def drive(ask: Callable[[int], dict], poses: np.ndarray, start: int, config: Loo
         else:
             return Drive(stops, "not covered", uncovered)
         answer = ask(position)
-        target = answered_place(answer)
+        target = None if answer.in_world is None else answer.in_world.position
         last = target if target is not None else last
         stops.append(Stop(robot, position, miss, answer, target))
         if last is not None and over_floor(robot[:3, 3], last) <= config.reach:
@@ -121,16 +123,6 @@ def drive(ask: Callable[[int], dict], poses: np.ndarray, start: int, config: Loo
             steps = [_stepped(robot, last, config.step, np.radians(detour)) for detour in _DETOURS]
             been = [stop.T_world_robot[:3, 3] for stop in stops]
             wanted = [T for T in steps if all(over_floor(T[:3, 3], place) > config.step / 2 for place in been)]
-
-
-def answered_place(answer: dict) -> np.ndarray | None:
-    """(3,) the first target of an answer in the world [m]; None without a metric one."""
-    if answer["status"] not in (Status.FOUND, Status.AMBIGUOUS) or not answer["targets"]:
-        return None
-    target = answer["targets"][0]
-    if target["depth_source"] == DepthSource.NONE:
-        return None
-    return np.array([target["position"][axis] for axis in "xyz"])
 
 
 def pose_distances(poses: np.ndarray, wanted: np.ndarray, rotation_weight: float) -> np.ndarray:
@@ -152,7 +144,7 @@ def _stepped(T: np.ndarray, target: np.ndarray, step: float, detour: float) -> n
     away = (target - eye)[:2]
     c, s = np.cos(detour), np.sin(detour)
     eye[:2] += np.array([[c, -s], [s, c]]) @ away * min(step / np.linalg.norm(away), 1.0)
-    return look_at(eye, target)
+    return look_at(eye.tolist(), target.tolist())
 
 
 def _turned(T: np.ndarray, angle: float) -> np.ndarray:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from roboref_core.scene import Mesh
 
+from offline.eval.records.replays import Question
 from offline.eval.replay.closed_loop.closed_loop import Drive, ObjectSurface
 from offline.eval.replay.closed_loop.floor_plan import FloorPlan
-from offline.eval.replay.scoring.pictures import query_picture, reference_picture
-from offline.eval.replay.scoring.report import embedded, environment
-from offline.eval.replay.truth.questions import Question
+from offline.eval.replay.scoring.pictures import embedded, query_picture, reference_picture
+from offline.eval.replay.scoring.report import environment
 from offline.eval.replay.truth.truth import GroundTruthScene
 from offline.eval.scoring.intervals import Share
 from offline.files import write_bytes, write_json
@@ -33,14 +34,14 @@ class Way:
 
 
 def write_loop_report(
-    scene: GroundTruthScene, recorded: np.ndarray, ways: Sequence[Way], figures: dict, folder: Path
+    scene: GroundTruthScene, mesh: Mesh, recorded: np.ndarray, ways: Sequence[Way], figures: dict, folder: Path
 ) -> None:
     """Write closed_loop.html, closed_loop.json and one PNG per way.
 
     Args:
         recorded: (N, 4, 4) poses as the robot knew them.
     """
-    plan = FloorPlan(scene.mesh(), float(np.nanmedian(scene.poses[:, 2, 3])) + _ABOVE_CAMERA)
+    plan = FloorPlan(mesh, float(np.nanmedian(scene.poses[:, 2, 3])) + _ABOVE_CAMERA)
     shown = [_shown(scene, recorded, way, plan, folder) for way in ways]
     page = environment().get_template("closed_loop.html.jinja").render(figures=figures, rows=rows(figures), ways=shown)
     write_bytes(folder / "closed_loop.html", page.encode())
@@ -111,26 +112,24 @@ def _shown(scene: GroundTruthScene, recorded: np.ndarray, way: Way, plan: FloorP
         recorded,
         way.surface.points,
         [stop.T_world_robot for stop in stops],
-        recorded[[stop.position for stop in stops]],
+        list(recorded[[stop.position for stop in stops]]),
         [stop.target for stop in stops],
         [T for T, _ in way.drive.uncovered],
     )
     _, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     write_bytes(folder / f"{way.question.question_id}.png", png.tobytes())
     question = way.question
-    views = [
-        {
-            "picture": embedded(reference_picture(scene.color(question.reference), question.mark), _VIEW_WIDTH),
-            "text": "marked",
-        }
-    ]
+    views = []
+    if question.reference is not None and question.mark is not None:
+        marked = reference_picture(scene.color(question.reference), question.mark)
+        views.append({"picture": embedded(marked, _VIEW_WIDTH), "text": "marked"})
     for n, (stop, error) in enumerate(zip(stops, way.figures["answer_error"], strict=True)):
-        targets = stop.answer["targets"]
-        pixel = (targets[0]["pixel"]["u"], targets[0]["pixel"]["v"]) if targets else None
         mask = scene.ids(stop.position) == question.object_id
         views.append(
             {
-                "picture": embedded(query_picture(scene.color(stop.position), None, pixel, mask), _VIEW_WIDTH),
+                "picture": embedded(
+                    query_picture(scene.color(stop.position), None, stop.answer.pixel, mask), _VIEW_WIDTH
+                ),
                 "text": f"{n}: " + ("no place" if error is None else f"{100 * error:.1f} cm off"),
             }
         )

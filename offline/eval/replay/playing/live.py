@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from roboref_core.errors import ErrorCode
 from roboref_core.referring.answer import Status
 
+from offline.eval.records.replays import Question
 from offline.eval.replay.playing.session import Arrival, Asked, NotCaptured, Pairs, ReplaySession
 from offline.eval.replay.scoring.live_score import LiveStats
-from offline.eval.replay.truth.questions import Question, at_view
+from offline.eval.replay.truth.other_view import at_view
 from offline.eval.replay.truth.truth import GroundTruthScene
 from sim.bags.player import BagPlayer
 from sim.bags.recorder import bag_stamps
@@ -63,7 +63,7 @@ def ask_live(
     Returns the answered questions, each with the view and the truth that its answer is about. Those whose marked view
     the node did not capture are not asked.
     """
-    queries = defaultdict(list)
+    queries: defaultdict[int, list[Question]] = defaultdict(list)
     for question in questions:
         queries[question.query].append(question)
     arrivals = session.arrivals(bag_stamps(scene))
@@ -85,7 +85,8 @@ def ask_live(
     positions = {arrival.stamp_ns: arrival.position for arrival in arrivals}
     asked, behind = [], []
     for one in crowd.answered:
-        position = positions.get(_stamp_ns(one.answer["view"]["header"]["stamp"]))
+        stamp = one.answer.view_stamp_ns
+        position = None if stamp is None else positions.get(stamp)
         if position is None:
             asked.append(one)
             continue
@@ -96,9 +97,7 @@ def ask_live(
         played=(arrivals[-1].time_ns - arrivals[0].time_ns) / 1e9 if arrivals else 0.0,
         took=took,
         latencies=[one.latency for one in (*crowd.answered, *crowd.load)],
-        load_errors=[
-            ErrorCode(one.answer["error_code"]).name for one in crowd.load if one.answer["status"] == Status.ERROR
-        ],
+        load_errors=[one.answer.error for one in crowd.load if one.answer.status == Status.ERROR],
         behind=behind,
         not_asked=crowd.not_asked,
     )
@@ -146,7 +145,7 @@ class _Crowd:
         self._session = session
         self._questions = questions
         self._config = config
-        self._references = {question.reference for question in questions} - {None}
+        self._references = {question.reference for question in questions if question.reference is not None}
         self._captures: dict[int, Future[str]] = {}
         self._due: list[tuple[Question, Future[Asked]]] = []
         self._stop = threading.Event()
@@ -214,7 +213,3 @@ def _pairs(session: ReplaySession, arrivals: Sequence[Arrival]) -> Pairs:
     while session.pairs(arrivals).dropped and time.monotonic() < deadline:
         time.sleep(0.05)
     return session.pairs(arrivals)
-
-
-def _stamp_ns(stamp: dict) -> int:
-    return stamp["sec"] * 10**9 + stamp["nanosec"]

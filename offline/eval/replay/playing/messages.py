@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from array import array
+from typing import Any
 
 import numpy as np
 
 
-def to_plain(message) -> object:
+def to_plain(message: Any) -> Any:
     """Any rosidl message, field by field: dictionaries, lists, numbers and strings; NaN and infinity become None."""
     if hasattr(message, "get_fields_and_field_types"):
         return {name: to_plain(getattr(message, name)) for name in message.get_fields_and_field_types()}

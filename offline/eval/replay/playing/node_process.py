@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
@@ -37,7 +37,7 @@ class NodeProcess:
         try:
             executable = Path(get_package_prefix("roboref_ros")) / "lib" / "roboref_ros" / "roboref_node"
         except (PackageNotFoundError, LookupError, OSError) as error:
-            raise RuntimeError(
+            raise ImportError(
                 "roboref_ros is not built or not sourced: run 'make setup', then 'source setup/env.sh' "
                 "(with your own ROS: 'colcon build' in ros2_ws, then 'source install/setup.bash')"
             ) from error
@@ -63,19 +63,21 @@ class NodeProcess:
             self._process.wait()
 
     def check(self) -> None:
-        """Raises RuntimeError with the end of its log if the node has ended."""
-        code = self._process.poll()
+        """Raises ChildProcessError with the end of its log if the node has ended."""
+        code = self._process.poll() if self._process is not None else None
         if code is not None:
             tail = self._log.read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"the node ended with code {code}; its log {self._log} ends:\n{tail}")
+            raise ChildProcessError(f"the node ended with code {code}; its log {self._log} ends:\n{tail}")
 
     def cpu_seconds(self) -> float:
         """Processor time that the node has used so far [s] (Linux)."""
+        if self._process is None:
+            return 0.0
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def wait_until(self, ready, seconds: float, what: str) -> None:
-        """Poll ``ready()`` until it is true. Raises RuntimeError if the node ends, TimeoutError naming ``what``."""
+    def wait_until(self, ready: Callable[[], bool], seconds: float, what: str) -> None:
+        """Wait for ``ready()``. Raises ChildProcessError if the node ends, TimeoutError naming ``what``."""
         deadline = time.monotonic() + seconds
         while not ready():
             self.check()

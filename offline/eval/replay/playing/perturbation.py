@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -14,22 +14,13 @@ from sim.rooms.design import seeded
 
 
 @dataclass(frozen=True)
-class Perturbation:
-    """What the robot is given instead of the truth, or what changes while it drives. Truths stay exact, in the true
-    world: drift shows as 3D error even where the right pixel was found."""
+class Disturbance:
+    """What goes wrong between a sequence and its recording. Noise is in metres and degrees everywhere."""
 
-    moved: int = 0
-    """Things put elsewhere in the middle of the walk, after their reference views (procedural rooms)."""
-    removed: int = 0
-    """Things taken away in the middle of the walk (procedural rooms)."""
     pose_noise: tuple[float, float] = (0.0, 0.0)
     """Standard deviation of noise on the recorded poses, per axis [m, degrees]; the node is told of it."""
     pose_drift: tuple[float, float] = (0.0, 0.0)
     """Random walk of the recorded poses: standard deviation after 1 s, per axis [m, degrees]; the node is not told."""
-    depth_noise: float = 0.0
-    """Standard deviation of noise on the recorded depth at 1 m, growing with the distance squared [m]."""
-    depth_holes: float = 0.0
-    """Share of each depth image without measurement, in patches."""
     dropped: float = 0.0
     """Share of the frames that never arrive."""
     late: float = 0.0
@@ -42,25 +33,44 @@ class Perturbation:
     """Of all that is random here."""
 
     def __post_init__(self):
-        for name in ("moved", "removed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
         if not self.focal_scale > 0:
             raise ValueError(f"focal_scale must be positive, found {self.focal_scale}")
-        # Each of these checks its own numbers.
-        self.record_options()
-        self.depth_defects()
+        # Each of its parts checks its own numbers.
+        self.disturbed(RecordOptions())
 
-    def record_options(self, **others) -> RecordOptions:
-        """How a sequence is recorded; ``others`` are further RecordOptions."""
+    def disturbed(self, options: RecordOptions) -> RecordOptions:
+        """``options`` with what goes wrong."""
         poses, drift = ((metres, float(np.radians(degrees))) for metres, degrees in (self.pose_noise, self.pose_drift))
-        return RecordOptions(
+        return replace(
+            options,
             noise=PoseNoise(*poses, self.noise_seed),
             drift=PoseDrift(*drift, self.noise_seed),
             delivery=Delivery(self.dropped, self.late, self.delay, self.noise_seed),
             focal_scale=self.focal_scale,
-            **others,
         )
+
+
+@dataclass(frozen=True)
+class Perturbation(Disturbance):
+    """What the robot is given instead of the truth, or what changes while it drives. Truths stay exact, in the true
+    world: drift shows as 3D error even where the right pixel was found."""
+
+    moved: int = 0
+    """Things put elsewhere in the middle of the walk, after their reference views (procedural rooms)."""
+    removed: int = 0
+    """Things taken away in the middle of the walk (procedural rooms)."""
+    depth_noise: float = 0.0
+    """Standard deviation of noise on the recorded depth at 1 m, growing with the distance squared [m]."""
+    depth_holes: float = 0.0
+    """Share of each depth image without measurement, in patches."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("moved", "removed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
+        # Checks its own numbers.
+        self.depth_defects()
 
     def depth_defects(self) -> DepthDefects:
         """What is wrong with the depth."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tqdm import tqdm
+from roboref_core.progress import Progress
 
 
-def follow(bar: tqdm) -> Callable[[int, int], None]:
+def follow(bar: Progress) -> Callable[[int, int], None]:
     """A progress function that moves ``bar``."""
 
     def progress(done: int, total: int) -> None:

@@ -6,19 +6,19 @@ import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from offline.eval.records.replays import Question, Record, write_records
 from offline.eval.replay.playing.live import LiveConfig, ask_live
 from offline.eval.replay.playing.perturbation import Perturbation
 from offline.eval.replay.playing.session import NodeConfig, ReplaySession
 from offline.eval.replay.playing.stepped import ask_stepped
-from offline.eval.replay.scoring.record import make_record, write_jsonl
-from offline.eval.replay.scoring.report import Run
 from offline.eval.replay.scoring.score import score
-from offline.eval.replay.truth.questions import Question
+from offline.eval.replay.scoring.table import Run
 from offline.eval.replay.truth.recorded import MARKED_POINT
 from offline.eval.replay.truth.truth import GroundTruthScene
 from offline.files import write_json
@@ -57,15 +57,15 @@ def replay(
             asked, pairs = ask_stepped(session, questions, bag_stamps(scene), progress)
         else:
             asked, pairs, stats = ask_live(session, scene, questions, live, progress)
-    records = [make_record(a.question, a.answer, a.latency, _pictures(scene, a.question, folder)) for a in asked]
-    write_jsonl(records, folder / "questions.jsonl")
+    records = [Record(a.question, a.answer, a.latency, _pictures(scene, a.question, folder), folder) for a in asked]
+    write_records(records, folder / "questions.jsonl")
     facts = {
         "bag": bag_digest(bag),
         "perturbation": perturbation.to_json() if perturbation else {},
         "live": asdict(stats) if stats else None,
     }
     write_json(folder / "run.json", facts)
-    return Run(name, description, records, score(records, folder) | {"pairs": asdict(pairs)}, folder, stats)
+    return Run(name, description, records, score(records) | {"pairs": asdict(pairs)}, folder, stats)
 
 
 def bag_digest(path: Path) -> str:
@@ -84,12 +84,16 @@ def _pictures(scene: GroundTruthScene, question: Question, folder: Path) -> dict
     for key, position in (("reference", question.reference), ("query", question.query)):
         if position is not None:
             files[key] = f"frames/{scene.frame_ids[position]:06d}.jpg"
-            _write(folder / files[key], lambda position=position: scene.color(position)[..., ::-1])
+            _write(folder / files[key], partial(_bgr, scene, position))
     if question.label not in ("", MARKED_POINT) and question.fate != "removed":
         files["mask"] = f"masks/{scene.frame_ids[question.query]:06d}_{question.object_id}.png"
         mask = scene.ids(question.query) == question.object_id
         _write(folder / files["mask"], lambda: mask.astype(np.uint8) * 255)
     return files
+
+
+def _bgr(scene: GroundTruthScene, position: int) -> np.ndarray:
+    return scene.color(position)[..., ::-1]
 
 
 def _write(path: Path, image: Callable[[], np.ndarray]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,14 @@ from rclpy.task import Future
 from roboref_msgs.msg import MarkedRegion, ReferenceView, ReferQuery
 from roboref_msgs.srv import CaptureView, ListViews, ReferPoint
 
+from offline.eval.records.node_answer import NodeAnswer
+from offline.eval.records.replays import Question
 from offline.eval.replay.playing.messages import to_plain
 from offline.eval.replay.playing.node_process import NodeProcess
-from offline.eval.replay.truth.questions import Question
-from sim.bags.player import BagPlayer, PlayOptions, ViewWaiter
+from sim.bags.player import BagPlayer
 from sim.bags.player_bag import Bag, header_stamp_ns
+from sim.bags.player_options import PlayOptions
+from sim.bags.view_waiter import ViewWaiter
 
 _CALL_SECONDS = 60.0
 _START_SECONDS = 60.0
@@ -61,14 +64,14 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Asked:
-    """One answered question: the message as it came, as a dictionary, and how long it took at the client [s]."""
+    """One answered question, and how long the answer took at the client [s]."""
 
     question: Question
-    answer: dict
+    answer: NodeAnswer
     latency: float
 
 
-class NotCaptured(RuntimeError):
+class NotCaptured(ChildProcessError):
     """The node did not capture the view that it was to capture."""
 
 
@@ -80,7 +83,7 @@ class ReplaySession:
         node: a node that spins in a thread of its own.
         wait_for_taken: stamp of a view [ns] -> whether the node under test took it, after a while at most.
 
-    Raises RuntimeError with the node's log if it ends, TimeoutError if it does not start.
+    Raises ChildProcessError with the node's log if it ends, TimeoutError if it does not start.
     """
 
     def __init__(self, bag: Path, log: Path, config: NodeConfig | None = None):
@@ -163,7 +166,7 @@ class ReplaySession:
         except ExternalShutdownException:
             pass
 
-    def arrivals(self, stamps_ns: Sequence[int]) -> list[Arrival]:
+    def arrivals(self, stamps_ns: Iterable[int]) -> list[Arrival]:
         """The bag's views in the order in which they arrive.
 
         Args:
@@ -181,11 +184,11 @@ class ReplaySession:
         return Pairs(len(stamps - self._taken), len(stamps))
 
     def check(self) -> None:
-        """Raises RuntimeError with the end of its log if the node has ended."""
+        """Raises ChildProcessError with the end of its log if the node has ended."""
         self._process.check()
 
     def wait_until(self, ready: Callable[[], bool], what: str) -> None:
-        """Wait for ``ready()``. Raises TimeoutError naming ``what``, RuntimeError if the node ends."""
+        """Wait for ``ready()``. Raises TimeoutError naming ``what``, ChildProcessError if the node ends."""
         self._process.wait_until(ready, _START_SECONDS, what)
 
     def begin_capture(self) -> Future:
@@ -212,13 +215,14 @@ class ReplaySession:
             reference_id: id of the view that is marked, None without a mark.
         """
         regions = []
-        if reference_id is not None:
+        if reference_id is not None and question.mark is not None:
             regions.append(MarkedRegion(type=MarkedRegion.TYPE_POINT, view_id=reference_id))
             regions[0].point.u, regions[0].point.v = question.mark
         request = ReferPoint.Request(query=ReferQuery(text=question.text, regions=regions))
         started = time.perf_counter()
         reply = self._wait(self._refer.call_async(request), self._refer.srv_name)
-        return Asked(question, to_plain(reply.answer), time.perf_counter() - started)
+        latency = time.perf_counter() - started
+        return Asked(question, NodeAnswer.from_message(to_plain(reply.answer)), latency)
 
     def _wait(self, future, what: str):
         done = threading.Event()

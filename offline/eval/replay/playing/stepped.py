@@ -4,17 +4,17 @@ answered. What the node has seen when it is asked depends on the bag alone, what
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from offline.eval.records.replays import Question
 from offline.eval.replay.playing.session import Asked, Pairs, ReplaySession
-from offline.eval.replay.truth.questions import Question
 from sim.bags.recorder import on_time
 
 
 def ask_stepped(
     session: ReplaySession,
     questions: Sequence[Question],
-    stamps_ns: Sequence[int],
+    stamps_ns: Iterable[int],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Asked], Pairs]:
     """Play the bag as far as the questions need, capturing reference views and asking in their order.
@@ -25,20 +25,20 @@ def ask_stepped(
     Args:
         stamps_ns: stamp in the bag of each position of the scene.
 
-    Raises RuntimeError if the bag lacks a view, or the node captured another view than the one played.
+    Raises ValueError if the bag lacks a view, NotCaptured if the node captured another view than the one played.
     """
     arrivals = session.arrivals(stamps_ns)
     order = [arrival.position for arrival in arrivals]
-    references = {question.reference for question in questions} - {None}
-    queries = defaultdict(list)
+    references = {question.reference for question in questions if question.reference is not None}
+    queries: defaultdict[int, list[Question]] = defaultdict(list)
     for question in questions:
         queries[question.query].append(question)
     missing = sorted((references - set(order)) | (queries.keys() - set(on_time(order))))
     if missing:
-        raise RuntimeError(f"{session.bag.path}: questions need positions {missing}, which are not there in time")
+        raise ValueError(f"{session.bag.path}: questions need positions {missing}, which are not there in time")
     total = 1 + max((order.index(position) for position in queries), default=-1)
     player = session.player()
-    view_ids: dict[int, str] = {}
+    view_ids: dict[int | None, str] = {}
     asked: list[Asked] = []
     newest, played = -1, 0
     for arrival in arrivals:
@@ -51,7 +51,7 @@ def ask_stepped(
         step = player.step()
         session.check()
         if step is None:
-            raise RuntimeError(f"{session.bag.path} ends before position {arrival.position}")
+            raise ValueError(f"{session.bag.path} ends before position {arrival.position}")
         played += 1
         if capture is not None:
             view_ids[arrival.position] = session.end_capture(capture, step.stamp_ns)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
 import cv2
 import numpy as np
 
+PICTURE_WIDTH, _JPEG_QUALITY = 420, 82
 MARK, TRUE, PREDICTED, OUTLINE = (255, 196, 0), (46, 204, 64), (255, 0, 170), (90, 200, 255)
 
 
@@ -59,3 +62,11 @@ def _rounded(pixel) -> tuple[int, int]:
 
 def _size(picture: np.ndarray) -> int:
     return max(picture.shape[1] // 64, 5)
+
+
+def embedded(picture: np.ndarray, width: int = PICTURE_WIDTH) -> str:
+    """An RGB picture, ``width`` pixels wide, as the source of an HTML image."""
+    height = round(picture.shape[0] * width / picture.shape[1])
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

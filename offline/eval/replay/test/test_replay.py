@@ -12,10 +12,10 @@ pytest.importorskip("roboref_ros", reason="ros2_ws is not built")
 
 from roboref_core.referring.answer import Status
 
-from offline.eval import demo
-from offline.eval.replay.cli import ReplayConfig, main, run_replay
+from offline.cli import main as roboref
+from offline.eval.records.replays import digest, read_records
+from offline.eval.replay.cli import Replay, main, run_replay
 from offline.eval.replay.playing.perturbation import Perturbation
-from offline.eval.replay.scoring.record import digest
 from sim.rooms.noise import DepthNoise
 from sim.rooms.path import make_path
 from sim.rooms.renderer import Renderer
@@ -30,8 +30,8 @@ def own_domain(monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 
 
-def small(out, **changes) -> ReplayConfig:
-    return ReplayConfig(out, **({"seeds": (3,), "frames": 60, "questions": 24, "rate": 5.0} | changes))
+def small(out, **changes) -> Replay:
+    return Replay(out, **({"seeds": (3,), "frames": 60, "questions": 24, "rate": 5.0} | changes))
 
 
 def test_exact_room_is_answered_exactly(tmp_path):
@@ -41,19 +41,20 @@ def test_exact_room_is_answered_exactly(tmp_path):
     run = run_replay(small(tmp_path))
     assert len(run.records) == 24
     assert run.scores["error_codes"] == {}
-    assert run.scores["pairs"] == {"dropped": 0, "played": run.records[-1]["question"]["query"] + 1}
+    assert run.scores["pairs"] == {"dropped": 0, "played": run.records[-1].question.query + 1}
     assert run.scores["error_3d"]["count"] >= 5
     assert run.scores["error_3d"]["median"] < 0.01
     assert run.scores["not_visible"]["accuracy"]["value"] >= 0.98
     assert run.scores["hit_at_mask"]["value"] >= 0.95
     assert not stale.exists()
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 2 * 24
+    shown = {p.name for p in (tmp_path / "seed-3" / "frames").iterdir()}
+    assert page.count("data:image/jpeg;base64,") == len(shown), "a view is there once, however many ask about it"
+    assert page.count('class="case') == 24
     assert json.loads((tmp_path / "report.json").read_text())["runs"]["replay"]["questions"] == 24
     assert "Traceback" not in (tmp_path / "seed-3" / "node.log").read_text()
     # Each answer is about the frame at which it was asked.
-    stamps = [r["answer"]["view"]["header"]["stamp"] for r in run.records]
-    order = [s["sec"] + 1e-9 * s["nanosec"] for s in stamps]
+    order = [r.answer.view_stamp_ns for r in run.records]
     assert order == sorted(order)
 
 
@@ -91,8 +92,7 @@ def test_late_and_dropped_frames_do_not_confuse_the_node(tmp_path):
     assert played < 60
     assert run.scores["not_visible"]["accuracy"]["value"] >= 0.95
     # Each answer is about the newest view by its stamp, although older ones came after it.
-    stamps = [r["answer"]["view"]["header"]["stamp"] for r in run.records]
-    seconds = {r["question"]["query"]: s["sec"] + 1e-9 * s["nanosec"] for r, s in zip(run.records, stamps, strict=True)}
+    seconds = {r.question.query: r.answer.view_stamp_ns / 1e9 for r in run.records}
     for query, stamp in seconds.items():
         assert stamp - seconds[min(seconds)] == pytest.approx((query - min(seconds)) / 5.0, abs=1e-3)
 
@@ -103,7 +103,7 @@ def test_a_scan_is_asked_about_its_annotated_objects(tmp_path):
     path = make_path(renderer, 40, seed=3, rate_hz=4.0)
     scan = write_scene(SimSource(renderer, path, depth_noise=DepthNoise(), seed=3), tmp_path / "scans")
     run = run_replay(small(tmp_path / "out", scene=scan))
-    assert {r["question"]["label"] for r in run.records} <= set(renderer.scene.labels.values())
+    assert {r.question.label for r in run.records} <= set(renderer.scene.labels.values())
     assert run.scores["hit_at_mask"]["total"] >= 8
     assert run.scores["hit_at_mask"]["value"] >= 0.9
     assert run.scores["not_visible"]["accuracy"]["value"] >= 0.9
@@ -111,26 +111,26 @@ def test_a_scan_is_asked_about_its_annotated_objects(tmp_path):
 
 @pytest.mark.slow
 def test_demo_command(tmp_path, capsys):
-    assert demo.main(["--out", str(tmp_path), "--frames", "60", "--questions", "12"]) == 0
+    assert roboref(["demo", "--out", str(tmp_path), "--frames", "60", "--questions", "12"]) == 0
     printed = capsys.readouterr().out
     assert "exact  " in printed
     assert "sensor-noise" in printed
     assert "3D error, median" in printed
     assert (tmp_path / "report.html").exists()
-    for name in ("exact", "sensor-noise", "pose-noise", "model-marks", "model-words"):
-        records = [json.loads(line) for line in (tmp_path / name / "questions.jsonl").read_text().splitlines()]
+    for name in ("exact", "sensor-noise", "pose-noise", "moved-things", "model-marks", "model-words"):
+        records = read_records(tmp_path / name / "questions.jsonl")
         assert len(records) == 12
-        assert all(record["answer"]["status"] != Status.UNKNOWN for record in records)
-        assert {record["answer"]["model"].startswith("nano@") for record in records} == {name.startswith("model")}
-    assert {record["question"]["mark"] for record in records} == {None}
+        assert all(record.answer.status != Status.UNKNOWN for record in records)
+        assert {record.answer.model.startswith("nano@") for record in records} == {name.startswith("mo")}
+    assert {record.question.mark for record in records} == {None}
 
 
 def test_a_model_that_cannot_load_is_named(tmp_path, capsys):
     arguments = ["--out", str(tmp_path), "--frames", "20", "--questions", "4", "--seeds", "3"]
-    assert main([*arguments, "--model", "backend", "oracle"]) == 1
+    assert main([*arguments, "--backend", "roborefer", "--path", "oracle"]) == 2
     assert "oracle" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_recording_is_refused(tmp_path, capsys):
-    assert main(["--out", str(tmp_path / "out"), "--scene", str(tmp_path)]) == 1
+    assert main(["--out", str(tmp_path / "out"), "--scene", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err

@@ -25,7 +25,7 @@ class AnnotatedScene:
     Raises ValueError if mesh and instances do not belong together.
     """
 
-    change_at = None
+    change_at: int | None = None
 
     def __init__(self, scene: Scene, config: VisibilityConfig | None = None):
         mesh, instances = scene.mesh(), scene.instances()
@@ -79,7 +79,7 @@ class AnnotatedScene:
             self._surface, scene.color_camera, scene.poses[i], sensor, scene.depth_camera, self._config
         )
         mesh = frame.zbuffer.depth
-        measured = cv2.remap(sensor, *self._maps, cv2.INTER_NEAREST, borderValue=0.0)
+        measured = cv2.remap(sensor, self._maps[0], self._maps[1], cv2.INTER_NEAREST, borderValue=0.0)
         known, tolerance = valid_depth(measured), self._config.tolerance.at(mesh)
         depth = np.where(known & ((mesh == 0) | (measured < mesh - tolerance)), measured, mesh)
         depth[known & (mesh > 0) & (measured > mesh + tolerance)] = 0.0

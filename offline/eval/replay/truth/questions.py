@@ -10,7 +10,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -19,34 +18,8 @@ from roboref_core.views.view import valid_depth
 from roboref_core.views.visibility import Visibility
 
 from offline.data_engine.sources.labels import structural_family
-from offline.eval.replay.truth.truth import GroundTruthScene, Truth, TruthConfig, judge
-
-Fate = Literal["unchanged", "moved", "removed"]
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question of a replay.
-
-    Attributes:
-        question_id: unique within the replay.
-        text: referring expression.
-        object_id, label: of the object that the mark lies on.
-        reference, query: positions in the scene of the marked frame and of the newest frame when it is asked.
-        mark: (u, v) in the reference frame [pixel]; both are None for a question in words alone.
-        truth: the right answer.
-        fate: of the object, between reference and query.
-    """
-
-    question_id: str
-    text: str
-    object_id: int
-    label: str
-    reference: int | None
-    query: int
-    mark: tuple[float, float] | None
-    truth: Truth
-    fate: Fate
+from offline.eval.records.replays import Fate, Question, Truth
+from offline.eval.replay.truth.truth import GroundTruthScene, TruthConfig, judge
 
 
 @dataclass(frozen=True)
@@ -123,16 +96,19 @@ def make_questions(
     return _choose(scene, cases, config)
 
 
-def at_view(scene: GroundTruthScene, question: Question, query: int, config: QuestionConfig | None = None) -> Question:
-    """The same mark, asked for in the frame at position ``query``, with what is true there."""
-    config = config or QuestionConfig()
+def truth_at(
+    scene: GroundTruthScene, question: Question, query: int, config: QuestionConfig | None = None
+) -> tuple[Truth, Fate]:
+    """What is true of the mark of a question in the frame at position ``query``, and its object's fate by then."""
+    if question.mark is None or question.reference is None:
+        raise ValueError(f"question {question.question_id} has no mark")
     u, v = question.mark
     depth = scene.true_color_depth(question.reference)[int(v), int(u)]
     in_camera = scene.color_camera.unproject(np.array([[u, v]]), depth)
     point = transform(scene.poses[question.reference], in_camera)[0]
     mark = _Mark(question.reference, question.object_id, question.mark, point)
-    (case,) = _cases(scene, query, [mark], config)
-    return replace(question, query=query, truth=case.truth, fate=case.fate)
+    (case,) = _cases(scene, query, [mark], config or QuestionConfig())
+    return case.truth, case.fate
 
 
 @dataclass(frozen=True)
@@ -247,7 +223,8 @@ def _fill_quota(cases: Sequence[_Case], count: int, config: QuestionConfig) -> l
     for case in cases:
         kinds[case.truth.visibility].append(case)
     queues = {kind: _in_turn(own, config.seed) for kind, own in kinds.items()}
-    chosen, wanted = [], 0.0
+    chosen: list[_Case] = []
+    wanted = 0.0
     for kind, share in config.shares.items():
         wanted += share * count
         useful = sum(map(_is_useful, queues.get(kind, [])))

@@ -21,7 +21,7 @@ class RecordedScene:
     of objects, so every frame is cut into tiles, and a point is marked in each.
     """
 
-    change_at = None
+    change_at: int | None = None
 
     def __init__(self, scene: Scene):
         self._scene = scene
@@ -38,7 +38,7 @@ class RecordedScene:
 
     def true_color_depth(self, i: int) -> np.ndarray:
         """(H, W) float32 [m]: the measurement nearest to each colour pixel."""
-        return cv2.remap(self._scene.depth(i), *self._maps, cv2.INTER_NEAREST, borderValue=0.0)
+        return cv2.remap(self._scene.depth(i), self._maps[0], self._maps[1], cv2.INTER_NEAREST, borderValue=0.0)
 
     def ids(self, i: int) -> np.ndarray:
         """(H, W) int32: the tile of each pixel."""

@@ -12,6 +12,8 @@ from roboref_core.scene import Scene
 from roboref_core.views.view import valid_depth
 from roboref_core.views.visibility import DepthTolerance, Visibility
 
+from offline.eval.records.replays import Truth
+
 
 @runtime_checkable
 class GroundTruthScene(Scene, Protocol):
@@ -34,25 +36,6 @@ class GroundTruthScene(Scene, Protocol):
 
     def motion(self, object_id: int, earlier: int, later: int) -> np.ndarray | None:
         """4x4 that carries an object's points in the world from one frame to a later one; None if it was taken away."""
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The right answer to "where is this point now?".
-
-    Attributes:
-        visibility: VISIBLE, OCCLUDED, OUT_OF_FRUSTUM, UNKNOWN: in sight, but the sensor has no depth there, or
-            CONFLICT: its place is in sight, but it was taken away (or, undecidable, mesh and sensor disagree there).
-        decidable: False within a few pixels of an outline or of the picture's border, or if hidden by a hair.
-        point: (x, y, z) in the world [m]; where it was if it was taken away; None for what was only named and is not
-            in sight.
-        pixel: where it projects in the query frame, None behind the camera.
-    """
-
-    visibility: Visibility
-    decidable: bool
-    point: tuple[float, float, float] | None
-    pixel: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -84,28 +67,34 @@ def judge(
     """Truth of a world point (3,) in one frame, whose exact depth (0 = unknown) is given through the colour camera."""
     in_camera = transform(inverse(T_world_camera), point)
     pixel = camera.project(in_camera)[0]
-    place = (float(point[0]), float(point[1]), float(point[2]))
     projected = (float(pixel[0]), float(pixel[1])) if np.isfinite(pixel).all() else None
+
+    def truth(visibility: Visibility, decidable: bool) -> Truth:
+        return Truth(visibility, decidable, triple(point), projected, triple(in_camera))
+
     if projected is None:
-        return Truth(Visibility.OUT_OF_FRUSTUM, True, place, None)
+        return truth(Visibility.OUT_OF_FRUSTUM, True)
     m = config.margin_px
     outside = max(-0.5 - pixel[0], pixel[0] - camera.width + 0.5, -0.5 - pixel[1], pixel[1] - camera.height + 0.5)
     if outside > 0:
-        return Truth(Visibility.OUT_OF_FRUSTUM, bool(outside > m), place, projected)
+        return truth(Visibility.OUT_OF_FRUSTUM, bool(outside > m))
     u, v = int(np.floor(pixel[0] + 0.5)), int(np.floor(pixel[1] + 0.5))
     window = exact_depth[max(v - m, 0) : v + m + 1, max(u - m, 0) : u + m + 1]
     hidden_by = in_camera[2] - np.where(valid_depth(window), window, np.inf)
     away_from_border = bool(-outside >= m)
     if not valid_depth(exact_depth[v, u]):
-        return Truth(Visibility.CONFLICT, False, place, projected)
+        return truth(Visibility.CONFLICT, False)
     if in_camera[2] - exact_depth[v, u] > config.margin:
-        return Truth(
-            Visibility.OCCLUDED, bool((hidden_by > config.margin).all()) and away_from_border, place, projected
-        )
+        return truth(Visibility.OCCLUDED, bool((hidden_by > config.margin).all()) and away_from_border)
     on_surface = in_camera[2] - exact_depth[v, u] <= config.tolerance.at(in_camera[2])
     decidable = bool((np.abs(hidden_by) <= config.margin).all() and on_surface) and away_from_border
     on_sensor = np.floor(depth_camera.project(in_camera)[0] + 0.5)
     measured = False
     if depth_camera.contains(on_sensor)[0]:
         measured = bool(valid_depth(sensor_depth[int(on_sensor[1]), int(on_sensor[0])]))
-    return Truth(Visibility.VISIBLE if measured else Visibility.UNKNOWN, decidable, place, projected)
+    return truth(Visibility.VISIBLE if measured else Visibility.UNKNOWN, decidable)
+
+
+def triple(point: np.ndarray) -> tuple[float, float, float]:
+    """A point (3,) as plain numbers."""
+    return float(point[0]), float(point[1]), float(point[2])

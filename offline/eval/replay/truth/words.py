@@ -13,8 +13,8 @@ from roboref_core.views.visibility import Visibility
 
 from offline.data_engine.tasks.ground_truth import ground_truth_pixel
 from offline.data_engine.tasks.simulated import Phrase, SceneFacts, absent_phrases, phrases, seen_objects
-from offline.eval.replay.truth.questions import Question
-from offline.eval.replay.truth.truth import Truth
+from offline.eval.records.replays import Question, Truth
+from offline.eval.replay.truth.truth import GroundTruthScene, triple
 from sim.rooms.renderer import Rendering
 from sim.rooms.sim_source import SimSource
 
@@ -23,7 +23,7 @@ _HEADS = ("Point to ", "Locate ")
 
 
 def make_word_questions(
-    source: SimSource,
+    source: GroundTruthScene,
     count: int,
     queries: int = 16,
     seed: int = 0,
@@ -58,8 +58,10 @@ def make_word_questions(
         absent = round(_ABSENT_SHARE * wanted)
         picked = _in_turn(told, wanted - absent, rng) + _in_turn(list(absent_phrases(frame, facts, rng)), absent, rng)
         for phrase in picked:
-            truth = _truth(source, query, phrase, seed)
             uid = phrase.uids[0] if phrase.uids else 0
+            truth = Truth(Visibility.OUT_OF_FRUSTUM, True, None, None)
+            if uid:
+                truth = named_truth(source, query, uid, seed)
             chosen.append(
                 Question(
                     question_id=f"{source.scene_id}-w{len(chosen):03d}",
@@ -77,14 +79,13 @@ def make_word_questions(
     return chosen
 
 
-def _truth(source: SimSource, query: int, phrase: Phrase, seed: int) -> Truth:
-    if not phrase.uids:
-        return Truth(Visibility.OUT_OF_FRUSTUM, True, None, None)
-    mask = source.ids(query) == phrase.uids[0]
-    u, v = ground_truth_pixel(mask, seed, source.scene_id, phrase.uids[0], query)
-    in_camera = source.color_camera.unproject(np.array([[u, v]], dtype=float), source.true_color_depth(query)[v, u])
-    x, y, z = transform(source.true_poses[query], in_camera)[0]
-    return Truth(Visibility.VISIBLE, True, (float(x), float(y), float(z)), (float(u), float(v)))
+def named_truth(scene: GroundTruthScene, query: int, object_id: int, seed: int = 0) -> Truth:
+    """The truth about a thing that words name and that the frame at ``query`` shows."""
+    mask = scene.ids(query) == object_id
+    u, v = ground_truth_pixel(mask, seed, scene.scene_id, object_id, query)
+    in_camera = scene.color_camera.unproject(np.array([[u, v]], dtype=float), scene.true_color_depth(query)[v, u])[0]
+    point = transform(scene.poses[query], in_camera)
+    return Truth(Visibility.VISIBLE, True, triple(point), (float(u), float(v)), triple(in_camera))
 
 
 def _in_turn(found: list[Phrase], most: int, rng: np.random.Generator) -> list[Phrase]:

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from offline.eval import zeroshot
+from offline.eval.cli import main
+from offline.eval.records.outcomes import Outcome
 from offline.eval.records.samples import read_samples
-from offline.eval.reporting.report import gather, main
-from offline.eval.scoring.judge import OUTCOMES
+from offline.eval.reporting.report import gather
 from offline.eval.test.small_data import FILES, SmallData, answer_line
 
 VOID = {"meta", "img", "link", "br", "line", "circle", "rect", "polyline"}
@@ -67,13 +67,13 @@ def folder(tmp_path_factory):
 def test_page(folder):
     predictions = sorted(str(p) for p in folder.glob("*.jsonl"))
     data = [str(folder / f"{name}.json") for name in FILES]
-    assert main([*predictions, "--data", *data, "--out", str(folder / "report.html"), "--cases", "3"]) == 0
+    assert main(["report", *predictions, "--data", *data, "--out", str(folder / "report.html"), "--cases", "3"]) == 0
     text = (folder / "report.html").read_text()
     page = Page(text)
     assert not re.search(r'(src|href)="(?!data:)', text) and "url(" not in text
     assert "<b>nowhere</b>" not in text and "&lt;b&gt;nowhere" in text, "what models write is not markup"
     shown = {attrs["data-outcome"] for attrs in page.all("div") if "data-outcome" in attrs}
-    assert shown == set(OUTCOMES) - {"pointed, no mask"}
+    assert shown == set(Outcome) - {Outcome.NO_MASK, Outcome.ERROR, Outcome.UNDECIDABLE}
     images = page.all("img")
     assert len(images) > 60
     for attrs in images[:: len(images) // 10]:
@@ -103,19 +103,28 @@ def test_pictures_that_are_gone_are_told(folder, tmp_path):
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for picture in tmp_path.rglob("*_original.png"):
         picture.unlink()
-    assert main([str(tmp_path / "p.jsonl"), "--data", str(path), "--out", str(tmp_path / "r.html")]) == 0
+    assert main(["report", str(tmp_path / "p.jsonl"), "--data", str(path), "--out", str(tmp_path / "r.html")]) == 0
     assert "cannot be read" in (tmp_path / "r.html").read_text()
 
 
 def test_zero_shot_table_has_every_file_and_baseline(folder, tmp_path, capsys):
-    arguments = ["--tasks-dir", str(folder), "--model", "image_centre", "--out", str(tmp_path), "--no-progress"]
-    assert zeroshot.main(arguments) == 0
+    arguments = [
+        "zeroshot",
+        "--tasks-dir",
+        str(folder),
+        "--backend",
+        "image_centre",
+        "--out",
+        str(tmp_path),
+        "--no-progress",
+    ]
+    assert main(arguments) == 0
     table = (tmp_path / "summary.md").read_text()
     rows = [line for line in table.splitlines() if "val_" in line]
     assert len(rows) == 4 * 3 and all(sum(name in row for row in rows) == 3 for name in FILES)
     before = {path: path.read_bytes() for path in tmp_path.glob("*.jsonl")}
-    assert len(before) == 4 and zeroshot.main(arguments) == 0
+    assert len(before) == 4 and main(arguments) == 0
     assert {path: path.read_bytes() for path in tmp_path.glob("*.jsonl")} == before
     capsys.readouterr()
-    assert zeroshot.main([*arguments[2:], "--tasks-dir", str(tmp_path)]) == 1
+    assert main([*arguments, "--tasks-dir", str(tmp_path)]) == 2
     assert "t1_val_multi.json" in capsys.readouterr().err

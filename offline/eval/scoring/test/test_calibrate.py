@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from offline.eval.records.predictions import collect
-from offline.eval.scoring.calibrate import Config, calibrate, log_odds
+from offline.eval.scoring.calibrate import Calibrate, log_odds
 
 
 def line(sample, p, calibrated=False):
@@ -42,4 +42,4 @@ def test_calibrated_predictions_are_refused():
 
 def test_files_must_pair():
     with pytest.raises(ValueError, match="1 predictions files for 2 data files"):
-        calibrate(Config((Path("a"),), (Path("b"), Path("c")), Path(".")))
+        Calibrate((Path("a"),), (Path("b"), Path("c")), Path("."))()

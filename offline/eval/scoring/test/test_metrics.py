@@ -45,9 +45,9 @@ def judged(draw, max_size=30):
     has_mask = visible & np.array([r[3] for r in rows])
     l2 = np.where(visible & pointed, [r[5] for r in rows], np.nan)
     return Judged(
-        samples,
-        visible,
-        answer,
+        samples=samples,
+        visible=visible,
+        answer=answer,
         hit=has_mask & pointed & np.array([r[4] for r in rows]),
         has_mask=has_mask,
         point=np.zeros((len(rows), 2)),

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from roboref_core.prompting.answer_text import Point, format_answer, parse
+from roboref_core.prompting.answer_text import format_answer, parse
 from roboref_core.prompting.prompt import Form
 from roboref_core.prompting.side_by_side import SideBySide
 
+from offline.eval.cli import main
 from offline.eval.records.answers import Answer, read_answers
 from offline.eval.records.predictions import collect, digest, read_predictions
 from offline.eval.records.samples import infer_mask, read_samples
 from offline.eval.scoring.judge import judge, judge_all
-from offline.eval.scoring.score import main, score, score_file
+from offline.eval.scoring.score import score, score_file
 from offline.eval.test.small_data import FILES, SmallData, answer_line
 from offline.files import read_mask
 
@@ -367,13 +368,13 @@ def test_command_prints_the_table_and_writes_the_figures(small, tmp_path, capsys
     samples = read_samples(path).samples
     lines = [answer_line(s.id, s.extra["conversations"][1]["value"]) for s in samples]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert main([str(tmp_path / "p.jsonl"), "--data", str(path), "--out", str(tmp_path / "s.json")]) == 0
+    assert main(["score", str(tmp_path / "p.jsonl"), "--data", str(path), "--out", str(tmp_path / "s.json")]) == 0
     out = capsys.readouterr().out
     assert "Hit@Mask" in out and "never_visible" in out and "random_prior" in out and "image_centre" in out
     found = json.loads((tmp_path / "s.json").read_text())
     assert found["overall"]["figures"]["hit_at_mask"]["value"] == 1.0
     assert found["baselines"]["never_visible"]["figures"]["false_refusals"]["value"] == 1.0
-    assert main([str(tmp_path / "absent.jsonl"), "--data", str(path)]) == 1
+    assert main(["score", str(tmp_path / "absent.jsonl"), "--data", str(path)]) == 2
     assert "absent.jsonl" in capsys.readouterr().err
 
 
@@ -382,6 +383,6 @@ def test_parse_of_answers_is_the_one_parser(multi):
     for text in ("[(0.1, 0.2), (0.9, 0.9)]", "x (.5,.5) y", "NOT_VISIBLE (0.1, 0.1)", "[(0.1, 1.2)]", "(1, 2)", ""):
         judged = judge(multi.samples[:1], predictions([answer_line(multi.samples[0].id, text)]))
         answer = parse(text)
-        assert judged.pointed[0] == isinstance(answer, Point)
-        if isinstance(answer, Point):
+        assert judged.pointed[0] == bool(answer.points)
+        if bool(answer.points):
             np.testing.assert_allclose(judged.point[0], answer.points[0])

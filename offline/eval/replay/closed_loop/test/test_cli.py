@@ -15,7 +15,7 @@ pytest.importorskip("roboref_ros", reason="ros2_ws is not built")
 from roboref_core.geometry.pose import inverse, transform
 
 from offline.eval.replay.cli import main
-from offline.eval.replay.closed_loop.cli import ClosedLoopConfig, run_closed_loop
+from offline.eval.replay.closed_loop.cli import ClosedLoop, run_closed_loop
 from offline.eval.replay.closed_loop.floor_plan import ANSWER, FloorPlan
 from offline.eval.replay.closed_loop.survey import survey
 from offline.eval.replay.playing.perturbation import Perturbation
@@ -60,13 +60,13 @@ def test_a_plan_shows_an_answer_where_it_is(room):
 
 def test_a_room_that_changes_is_refused():
     with pytest.raises(ValueError, match="stays as it is"):
-        ClosedLoopConfig(perturbation=Perturbation(moved=1))
+        ClosedLoop(perturbation=Perturbation(moved=1))
 
 
 @pytest.mark.slow
 def test_a_robot_that_asks_arrives(tmp_path, monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    figures = run_closed_loop(ClosedLoopConfig(tmp_path, seed=3, objects=12, ways=3, depth="exact", spacing=0.5))
+    figures = run_closed_loop(ClosedLoop(tmp_path, seed=3, objects=12, ways=3, depth="exact", spacing=0.5))
     pooled = figures["pooled"]
     assert pooled["ways"] == 3
     # Geometry alone and exact depth: what it does not arrive at is not covered.
@@ -83,5 +83,5 @@ def test_a_robot_that_asks_arrives(tmp_path, monkeypatch):
 
 
 def test_command_names_what_is_no_scan(tmp_path, capsys):
-    assert main(["closed-loop", "--out", str(tmp_path / "out"), "--scene", str(tmp_path)]) == 1
+    assert main(["closed-loop", "--out", str(tmp_path / "out"), "--scene", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err

@@ -11,10 +11,10 @@ from roboref_core.scene import Instances, Mesh
 from roboref_core.views.locate import DepthSource
 from scipy.spatial.transform import Rotation
 
+from offline.eval.records.node_answer import NodeAnswer
 from offline.eval.replay.closed_loop.closed_loop import (
     LoopConfig,
     ObjectSurface,
-    answered_place,
     drive,
     over_floor,
     pooled,
@@ -27,12 +27,16 @@ TARGET = np.array([0.0, 0.0, 0.7])
 CUBE = 0.2
 
 
-def found(place, status=Status.FOUND, source=DepthSource.SENSOR) -> dict:
-    position = dict(zip("xyz", map(float, place), strict=True))
-    return {"status": int(status), "targets": [{"depth_source": int(source), "position": position}]}
+def found(place, status=Status.FOUND, source=DepthSource.SENSOR) -> NodeAnswer:
+    target = {
+        "depth_source": int(source),
+        "position": dict(zip("xyz", map(float, place), strict=True)),
+        "pixel": {"u": 0.0, "v": 0.0},
+    }
+    return NodeAnswer.from_message({"status": int(status), "targets": [target]})
 
 
-HIDDEN = {"status": int(Status.NOT_VISIBLE), "targets": []}
+HIDDEN = NodeAnswer.from_message({"status": int(Status.NOT_VISIBLE)})
 
 
 def grid(spacing=0.4, half=4.0, headings=12) -> np.ndarray:
@@ -194,7 +198,7 @@ def test_views_without_pose_are_never_chosen():
     [HIDDEN, found(TARGET, Status.FOUND_WITHOUT_POSITION, DepthSource.NONE), found(TARGET, source=DepthSource.NONE)],
 )
 def test_no_place_without_metres(answer):
-    assert answered_place(answer) is None
+    assert answer.in_world is None
 
 
 def test_pooled_counts(surface):

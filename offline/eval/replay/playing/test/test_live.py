@@ -11,13 +11,13 @@ import pytest
 pytest.importorskip("rclpy", reason="no ROS in this environment")
 pytest.importorskip("roboref_ros", reason="ros2_ws is not built")
 
-from roboref_core.errors import ErrorCode
 from roboref_core.referring.answer import Status
 
-from offline.eval.replay.cli import ReplayConfig, procedural, run_replay
+from offline.eval.replay.cli import Replay, main, procedural, run_replay
 from offline.eval.replay.playing.live import LiveConfig
-from offline.eval.replay.scoring.compare import compare, main, read_replay
-from offline.eval.replay.truth.questions import QuestionConfig, at_view, make_questions
+from offline.eval.replay.scoring.compare import compare, read_replay
+from offline.eval.replay.truth.other_view import at_view
+from offline.eval.replay.truth.questions import QuestionConfig, make_questions
 from sim.bags.recorder import bag_stamps
 from sim.rooms.sim_source import make_source
 
@@ -30,7 +30,7 @@ def own_domain(monkeypatch):
 
 @pytest.mark.slow
 def test_live_and_stepped_answer_the_same_questions(tmp_path, own_domain, capsys):
-    config = ReplayConfig(tmp_path / "stepped", seeds=(3,), frames=60, questions=24, rate=10.0)
+    config = Replay(tmp_path / "stepped", seeds=(3,), frames=60, questions=24, rate=10.0)
     stepped = run_replay(config)
     live = run_replay(replace(config, out=tmp_path / "live", live=True, speed=0.5, askers=2))
     figures = live.scores["live"]
@@ -39,13 +39,12 @@ def test_live_and_stepped_answer_the_same_questions(tmp_path, own_domain, capsys
     assert live.scores["pairs"]["played"] == stepped.scores["pairs"]["played"]
     # Each is judged in the view that its answer names, so that being late is no error.
     stamps = bag_stamps(procedural(3, config)).tolist()
-    answered = [r for r in live.records if r["answer"]["status"] != Status.ERROR]
+    answered = [r for r in live.records if r.answer.status != Status.ERROR]
     assert answered
     for record in answered:
-        stamp = record["answer"]["view"]["header"]["stamp"]
-        assert stamps[record["question"]["query"]] == stamp["sec"] * 10**9 + stamp["nanosec"]
-    busy = [r for r in live.records if r["answer"]["status"] == Status.ERROR]
-    assert {r["answer"]["error_code"] for r in busy} <= {ErrorCode.BUSY, ErrorCode.VIEW_STALE, ErrorCode.NO_VIEW}
+        assert stamps[record.question.query] == record.answer.view_stamp_ns
+    busy = [r for r in live.records if r.answer.status == Status.ERROR]
+    assert {r.answer.error for r in busy} <= {"BUSY", "VIEW_STALE", "NO_VIEW"}
     assert live.scores["error_3d"]["median"] < 0.01
     wrong = live.scores["not_visible"]["accuracy"]
     assert wrong["total"] - wrong["hits"] <= len(busy)
@@ -53,7 +52,7 @@ def test_live_and_stepped_answer_the_same_questions(tmp_path, own_domain, capsys
     found = compare(*(read_replay(tmp_path / name) for name in ("stepped", "live")))
     assert found["same_bags"]
     assert found["questions"] == len(live.records)
-    assert main([str(tmp_path / "stepped"), str(tmp_path / "stepped")]) == 0
+    assert main(["compare", str(tmp_path / "stepped"), str(tmp_path / "stepped")]) == 0
     assert "better" not in capsys.readouterr().out
 
 

@@ -6,6 +6,7 @@ import tyro
 
 from offline.eval.replay.playing.perturbation import Perturbation
 from offline.eval.replay.truth.truth import GroundTruthScene
+from sim.bags.recorder import RecordOptions
 from sim.rooms.path import make_path
 from sim.rooms.renderer import Renderer
 from sim.rooms.rooms import make_scene
@@ -22,7 +23,7 @@ def test_by_default_nothing_is_wrong(source):
     none = Perturbation()
     assert none.describe() == "" and none.to_json() == {}
     assert none.seen(source) is source
-    options = none.record_options()
+    options = none.disturbed(RecordOptions())
     assert not options.noise and not options.drift and options.focal_scale == 1
     assert (options.delivery.dropped, options.delivery.late) == (0, 0)
 
@@ -59,7 +60,7 @@ def test_every_option_is_said_and_written_down():
         "1.05 times",
     ):
         assert part in said
-    options = perturbation.record_options(max_frames=7)
+    options = perturbation.disturbed(RecordOptions(max_frames=7))
     assert options.noise.rotation == pytest.approx(np.radians(1))
     assert options.drift.rotation == pytest.approx(np.radians(0.5))
     assert (options.delivery.delay, options.max_frames) == (0.4, 7)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from roboref_core.geometry.pose import inverse, transform
 from roboref_core.views.visibility import Visibility
 
+from offline.eval.replay.truth.other_view import at_view
 from offline.eval.replay.truth.words import make_word_questions
 from sim.rooms.changes import Change
 from sim.rooms.path import make_path
@@ -60,3 +63,22 @@ def test_a_room_that_changes_is_refused(room):
     changed = SimSource(room.renderer, room.path, change=Change(20, room.renderer))
     with pytest.raises(ValueError, match="stays as it is"):
         make_word_questions(changed, 10)
+
+
+def test_a_thing_asked_for_in_another_view_is_judged_by_what_that_view_shows(room, questions):
+    shown = hidden = 0
+    for question in questions:
+        assert at_view(room, question, question.query) is question
+        other = (question.query + 7) % len(room)
+        moved = at_view(room, question, other)
+        assert moved.query == other and (moved.text, moved.object_id) == (question.text, question.object_id)
+        if question.object_id and (room.ids(other) == question.object_id).any():
+            u, v = map(int, moved.truth.pixel)
+            assert moved.truth.decidable and room.ids(other)[v, u] == question.object_id
+            in_camera = transform(inverse(room.poses[other]), np.array(moved.truth.point))
+            np.testing.assert_allclose(moved.truth.in_camera, in_camera, atol=1e-9)
+            shown += 1
+        else:
+            assert not moved.truth.decidable and moved.truth.point is None
+            hidden += 1
+    assert shown and hidden

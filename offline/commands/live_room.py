@@ -1,0 +1,99 @@
+"""`roboref sim live`: a robot in a simulated room, the node, and the page in a browser, in one command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ament_index_python.packages import get_package_prefix
+
+_STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class LiveRoom:
+    """Start a robot in a simulated room, the node, and the page; open the printed address, mark, ask, go there.
+
+    Ctrl-C ends all three. Their output is in the folder of --logs.
+    """
+
+    room: int = 7
+    """Seed of the room."""
+    backend: str = "reprojection"
+    """Model of the node: reprojection (marks alone), nano (words too), ..."""
+    port: int = 8090
+    """Of the page, on this machine alone."""
+    rate: float = 8.0
+    """Camera frames per second."""
+    odometry: bool = False
+    """The node gets the robot's drifting odometry instead of its true pose."""
+    logs: Path = Path("out/live")
+    """Where the three write what they print."""
+
+    def __call__(self) -> int:
+        """Raises ChildProcessError naming the log of the one that ended by itself."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        node = Path(get_package_prefix("roboref_ros")) / "lib/roboref_ros/roboref_node"
+        roboref = [sys.executable, "-m", "offline.cli"]
+        camera = [
+            part
+            for stream in ("color", "depth")
+            for topic in ("image_raw", "camera_info")
+            for part in ("-r", f"{stream}/{topic}:=/camera/{stream}/{topic}")
+        ]
+        pose = "odometry" if self.odometry else "exact"
+        topics = ["--color", "/camera/color/image_raw", "--depth", "/camera/depth/image_raw"]
+        commands = {
+            "robot": [*roboref, "sim", "robot", "--room", self.room, "--rate", self.rate, "--pose", pose],
+            "node": [
+                *(node, "--ros-args", "-p", "use_sim_time:=true", "-p", "pose.source:=pose"),
+                *("-p", f"model.backend:={self.backend}", "-r", "pose:=/camera_pose", *camera),
+            ],
+            "page": [*roboref, "page", "--port", self.port, *topics],
+        }
+        running: dict[str, subprocess.Popen[bytes]] = {}
+        # However it is ended, the three end with it; a shell's background job ignores SIGINT until it is told not to.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)
+        try:
+            for name, command in commands.items():
+                running[name] = self._start(name, [str(part) for part in command])
+            print(f"http://127.0.0.1:{self.port}/  (Ctrl-C ends it)", flush=True)
+            while True:
+                for name, process in running.items():
+                    if process.poll() is not None:
+                        raise ChildProcessError(f"the {name} ended by itself: see {self.logs / name}.log")
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            _stop(list(running.values()))
+
+    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        with open(self.logs / f"{name}.log", "wb") as log:
+            # Sessions of their own: Ctrl-C reaches us first, and we end them in order.
+            return subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    end = time.monotonic() + _STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,1 @@
+"""The spatial tasks in other evaluation frameworks, with the scorer of this one."""
