@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # In the environment of setup/env.sh, from the root.
 IN_ENV := source setup/env.sh && exec
 
-.PHONY: help setup setup-full demo train-demo nano bench test test-slow lint clean
+.PHONY: help setup setup-full demo sim train-demo nano bench test test-slow lint clean
 
 help: ## This list.
 	@echo "RoboRef answers \"where is that?\" over ROS 2. On a fresh machine: Python 3.11 or 3.12 and a C/C++ compiler."
@@ -28,6 +28,9 @@ setup-full: ## The same with PyTorch, serving and test tools.
 demo: setup-full ## Scene -> bag -> node on DDS -> questions -> report.html, in under five minutes after set-up.
 	@$(IN_ENV) python -m offline.eval.demo $(ARGS)
 
+sim: setup-full ## A robot in a simulated room, the node, and a page in the browser to mark, ask and go there.
+	@$(IN_ENV) python -m offline.cli sim live $(ARGS)
+
 train-demo: setup-full ## Rooms -> data -> fine-tuning of the bundled model -> scores in new rooms -> the node with it.
 	@$(IN_ENV) python -m offline.train.demo $(ARGS)
 
@@ -39,13 +42,13 @@ bench: setup-full ## Every speed claim, as a ratio to a named baseline measured 
 	@$(IN_ENV) python -m benchmarks $(ARGS)
 
 test: setup-full ## All tests but the slow ones.
-	@$(IN_ENV) python -m pytest -m "not slow" $(ARGS)
+	@$(IN_ENV) python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 test-slow: setup-full ## The slow tests: minutes each.
-	@$(IN_ENV) python -m pytest -m slow $(ARGS)
+	@$(IN_ENV) python -m pytest -m slow -n 2 --dist loadfile $(ARGS)
 
 lint: setup-full ## Style, format and types of everything: ruff and mypy.
-	@source setup/env.sh && ruff check && ruff format --check && mypy ros2_ws/src/roboref_core/roboref_core ros2_ws/src/roboref_ros/roboref_ros offline sim benchmarks
+	@source setup/env.sh && ruff check && ruff format --check && mypy ros2_ws/src/roboref_core/roboref_core ros2_ws/src/roboref_ros/roboref_ros offline sim page benchmarks
 
 clean: ## Remove .venv and every build product. Outputs of yours stay.
 	rm -rf .venv ros2_ws/build ros2_ws/install ros2_ws/log

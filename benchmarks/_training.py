@@ -25,12 +25,14 @@ from offline.files import write_picture
 from offline.train.checkpoints import Position
 from offline.train.dataset import TrainBatch, collator
 from offline.train.families.roborefer.loss import embed_batch
+from offline.train.loop import SegmentLoop, Work
 from offline.train.network import Network, load_network
 from offline.train.plan import Plan, load_plan
 from offline.train.preemption import StopRequest
+from offline.train.ranks import join
 from offline.train.run import resolve, stage_data
+from offline.train.run_folder import RunFolder
 from offline.train.speed import FlopCounter
-from offline.train.trainer import SegmentTrainer, Work
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,24 @@ class _StockTrainer(Trainer):
         pass
 
 
-class _Ours(SegmentTrainer):
-    def _save_checkpoint(self, model, trial) -> None:
+class _Ours(SegmentLoop):
+    """Steps without checkpoints and logs; ``ends`` and ``losses`` of each."""
+
+    ends: list[float]
+    losses: list[float]
+
+    def _step(self, batches: list) -> float:
+        norm = super()._step(batches)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.ends.append(time.perf_counter())
+        self.losses.append(self._losses[-1])
+        return norm
+
+    def _write_figures(self, norm: float) -> None:
+        pass
+
+    def save(self) -> None:
         pass
 
 
@@ -135,16 +153,16 @@ def compare(case: Case, seed: int = 0) -> list[Speed]:
         data = stage_data(plan)
         position = Position(0, 0, 0, resolve(plan, data).until)
         schedule = resolve(plan, data)
-        work = Work(schedule, schedule.segments[0], data, position, plan.model)
+        work = Work(schedule, schedule.segments[0], data, position, RunFolder(plan.output), join(sharded=False))
         keys = [
             key
             for _, key in zip(
                 range(case.micro_batch * (case.warm + case.steps)), data[0].order.samples(0), strict=False
             )
         ]
-        join = collator(data[0].reader)
+        collate = collator(data[0].reader)
         batches = [
-            join([data[0][key] for key in keys[i : i + case.micro_batch]])
+            collate([data[0][key] for key in keys[i : i + case.micro_batch]])
             for i in range(0, len(keys), case.micro_batch)
         ]
         return _check([_stock(case, plan, batches), _ours(case, plan, work, batches)])
@@ -237,29 +255,32 @@ def _stock(case: Case, plan: Plan, batches: Sequence[TrainBatch]) -> Speed:
     )
     trainer = _StockTrainer(batches, model=_Stock(network), args=arguments, callbacks=[clock])
     trainer.train()
-    return _speed("transformers' Trainer", trainer, clock, case, network, batches)
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    return _speed("transformers' Trainer", float(losses[0]), clock.seconds, case, network, batches)
 
 
 def _ours(case: Case, plan: Plan, work: Work, batches: Sequence[TrainBatch]) -> Speed:
-    network, clock = _network(plan), _Clock(case)
+    network = _network(plan)
     plan.output.mkdir(exist_ok=True)
     with StopRequest() as stop:
-        trainer = _Ours(replace(work), network, stop)
-        trainer.add_callback(clock)
-        trainer.train()
-    return _speed("ours", trainer, clock, case, network, batches)
+        loop = _Ours(replace(work), network, stop)
+        loop.ends, loop.losses = [], []
+        loop.train()
+    seconds = loop.ends[-1] - loop.ends[case.warm - 1]
+    return _speed("ours", loop.losses[0], seconds, case, network, batches)
 
 
-def _speed(name: str, trainer: Trainer, clock: _Clock, case: Case, network: Network, batches) -> Speed:
+def _speed(
+    name: str, loss: float, seconds: float, case: Case, network: Network, batches: Sequence[TrainBatch]
+) -> Speed:
     timed = batches[case.warm :]
     flops = sum(FlopCounter(network).of(batch) for batch in timed)
     cuda = torch.cuda.is_available()
-    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     return Speed(
         name=name,
-        loss=float(losses[0]),
-        samples=sum(batch.samples for batch in timed) / clock.seconds,
-        tokens=sum(batch.text + batch.visual for batch in timed) / clock.seconds,
-        mfu=flops / clock.seconds / (case.peak_tflops * 1e12) if case.peak_tflops else None,
+        loss=loss,
+        samples=sum(batch.samples for batch in timed) / seconds,
+        tokens=sum(batch.text + batch.visual for batch in timed) / seconds,
+        mfu=flops / seconds / (case.peak_tflops * 1e12) if case.peak_tflops else None,
         memory=torch.cuda.max_memory_allocated() / 1e9 if cuda else None,
     )

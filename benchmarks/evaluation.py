@@ -25,7 +25,7 @@ import torch
 import tyro
 from PIL import Image
 from roboref_core.prompting import prompt
-from roboref_core.prompting.answer_text import Point, format_answer, parse
+from roboref_core.prompting.answer_text import format_answer, parse
 
 from offline.eval.asking.predict import RunConfig, predict
 from offline.eval.asking.predictor import ModelConfig
@@ -141,7 +141,7 @@ def naive_score(data: Path, predictions: Path) -> float:
         total += 1
         mask = np.array(Image.open(sample["mask"]).convert("L"))
         answer = parse(answers[sample["id"]])
-        if isinstance(answer, Point):
+        if answer.points:
             x, y = answer.points[0]
             hits += mask[int(y * mask.shape[0]), int(x * mask.shape[1])] > 0
     return hits / total

@@ -30,8 +30,8 @@ from roboref_core.models.roborefer.checkpoint.files import load_model, open_chec
 from roboref_core.models.roborefer.checkpoint.random import SHAPES, write_random_checkpoint
 from roboref_core.models.roborefer.network.tiling import cut_tiles, to_picture
 from roboref_core.models.vision_language_model import Prompt
+from roboref_core.progress import Progress
 from roboref_core.prompting.prompt import SUFFIX
-from tqdm import tqdm
 
 from benchmarks._stock_generate import StockGenerate
 
@@ -85,7 +85,7 @@ def point_by_chance(backend: RoboReferBackend, prompt: Prompt) -> None:
     weight = backend.model.llm.model.embed_tokens.weight
     generator = torch.Generator(weight.device).manual_seed(0)
     for _ in range(50):
-        if backend.generate(prompt).visible:
+        if len(backend.generate(prompt).points):
             return
         for rows in {id(w): w for w in (weight, backend.model.llm.lm_head.weight)}.values():
             rows.data.normal_(std=0.02, generator=generator)
@@ -110,7 +110,7 @@ def row(config: GpuLatencyConfig, backend: RoboReferBackend, name: str, size: tu
     peaks = dict.fromkeys(("ours", "generate"), "-")
     equal = asked = tokens = 0
     passes = []
-    for number in tqdm(range(config.questions + 1), f"{name} {size[0]}x{size[1]}", leave=False):
+    for number in Progress(range(config.questions + 1), f"{name} {size[0]}x{size[1]}", leave=False):
         reference, first, second = (pictures(3) for _ in range(3))
         depths = tuple(pictures(1) for _ in range(3)) if with_depth else ()
         prompt = question(number, (reference, first), depths[:2])

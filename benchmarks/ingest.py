@@ -22,7 +22,7 @@ import tyro
 from rclpy.executors import ExternalShutdownException
 from rclpy.qos import qos_profile_sensor_data
 from roboref_core.referring.answer import Status
-from roboref_core.referring.query import MarkedRegion, Query, RegionType
+from roboref_core.referring.query import MarkedPoint, Query
 from roboref_msgs.msg import ReferenceView
 from roboref_ros.clients import ReferClient
 from roboref_ros.conversions import stamp_ns
@@ -75,7 +75,7 @@ def bare_subscriber() -> None:
 def ask(client: ReferClient) -> float:
     """One question about a mark on the wall; the time it took [s]."""
     started = time.perf_counter()
-    answer = client.refer(Query("that", regions=(MarkedRegion(RegionType.POINT, point=(300.0, 200.0)),)))
+    answer = client.refer(Query("that", regions=(MarkedPoint((300.0, 200.0)),)))
     if answer.status != Status.FOUND:
         raise RuntimeError(f"question not answered: status {answer.status}, {answer.error_code} {answer.error_msg}")
     return time.perf_counter() - started

@@ -21,7 +21,7 @@ import tyro
 from rclpy.executors import ExternalShutdownException
 from rclpy.serialization import deserialize_message, serialize_message
 from roboref_core.referring.answer import Status
-from roboref_core.referring.query import MarkedRegion, Query, RegionType
+from roboref_core.referring.query import MarkedPoint, Query
 from roboref_msgs.msg import ReferAnswer
 from roboref_msgs.srv import ReferPoint
 from roboref_ros.clients import ReferClient
@@ -68,7 +68,7 @@ def round_trip(client: ReferClient, query: Query) -> tuple[float, ReferAnswer]:
 
 def compare(config: OverheadConfig, node: ReferClient, bare: ReferClient) -> tuple[np.ndarray, np.ndarray]:
     """Round trips beyond the model's time of the node, and round trips of the bare service [s]."""
-    query = Query("that", regions=(MarkedRegion(RegionType.POINT, point=(300.0, 200.0)),), max_view_age=1e6)
+    query = Query("that", regions=(MarkedPoint((300.0, 200.0)),), max_view_age=1e6)
     ours, theirs = [], []
     for _ in range(config.questions):
         duration, answer = round_trip(node, query)
@@ -92,7 +92,7 @@ def measure(config: OverheadConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         # A few views to ask about.
         _rgbd_camera.sent(_rgbd_camera.start(1.0, 30.0))
         process.check()
-        query = Query("that", regions=(MarkedRegion(RegionType.POINT, point=(300.0, 200.0)),), max_view_age=1e6)
+        query = Query("that", regions=(MarkedPoint((300.0, 200.0)),), max_view_age=1e6)
         _, answer = round_trip(node, query)
         reply = base64.b64encode(serialize_message(answer)).decode()
         code = "import sys; from benchmarks.node_overhead import bare_service; bare_service(sys.argv[1])"

@@ -29,8 +29,8 @@ from roboref_core.models.roborefer import RoboReferBackend
 from roboref_core.models.roborefer.checkpoint.files import load_model, open_checkpoint
 from roboref_core.models.roborefer.checkpoint.random import Shape, write_random_checkpoint
 from roboref_core.models.vision_language_model import Prompt
+from roboref_core.progress import Progress
 from roboref_core.prompting.prompt import SUFFIX
-from tqdm import tqdm
 
 from benchmarks._stock_generate import StockGenerate
 
@@ -99,7 +99,7 @@ def measure(config: PointingConfig, stock: StockGenerate, backend: RoboReferBack
     times = {case: Times() for case in ("generate", *CASES)}
     equal = 0
     tokens = []
-    for number in tqdm(range(config.questions), f"{name}, {prefiller.aspect}, {points} point(s)", leave=False):
+    for number in Progress(range(config.questions), f"{name}, {prefiller.aspect}, {points} point(s)", leave=False):
         reference, queried = (rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(2))
         prompt = Prompt(f"Point to object {number}. {SUFFIX}", (reference, queried))
         expected = times["generate"].take(partial(stock.answer, prompt))

@@ -20,8 +20,8 @@ from roboref_core.models.roborefer import RoboReferBackend
 from roboref_core.models.roborefer.checkpoint.files import open_checkpoint
 from roboref_core.models.roborefer.checkpoint.random import Shape, write_random_checkpoint
 from roboref_core.models.vision_language_model import Prompt
+from roboref_core.progress import Progress
 from roboref_core.prompting.prompt import SUFFIX
-from tqdm import tqdm
 
 from benchmarks.pointing import MID_SIZE, load
 
@@ -74,7 +74,7 @@ def row(config: PointingBatchConfig, backend: RoboReferBackend, name: str, param
     ]
     prompts = [Prompt(f"Point to object {i}. {SUFFIX}", pictures[i % len(pictures)]) for i in range(config.batch)]
     rounds = []
-    for _ in tqdm(range(config.rounds + 1), f"{name}, {'same' if shared else 'own'} pictures", leave=False):
+    for _ in Progress(range(config.rounds + 1), f"{name}, {'same' if shared else 'own'} pictures", leave=False):
         single, together = ask(backend, prompts, 1), ask(backend, prompts, config.batch)
         if single[3] != together[3]:
             raise SystemExit(f"answers differ: {single[3]} one by one, {together[3]} in a batch")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {
     "roboref_core": ROOT / "ros2_ws/src/roboref_core/roboref_core",
     "roboref_ros": ROOT / "ros2_ws/src/roboref_ros/roboref_ros",
-    **{name: ROOT / name for name in ("sim", "offline", "benchmarks")},
+    **{name: ROOT / name for name in ("sim", "offline", "page", "benchmarks")},
 }
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- drawn from the imports: begin -->", "<!-- drawn from the imports: end -->"
@@ -73,7 +73,7 @@ def figure(graph: dict[str, set[str]]) -> str:
     """Mermaid: a box per wing with its modules, an arrow where one imports another; benchmarks are left out."""
     sizes, arrows = wings(graph)
     lines = ["```mermaid", "flowchart TD"]
-    for package in ("offline", "sim", "roboref_ros", "roboref_core"):
+    for package in ("offline", "sim", "page", "roboref_ros", "roboref_core"):
         lines.append(f"  subgraph {package}")
         for name in sorted(name for name in sizes if name.partition(".")[0] == package):
             label = name.partition(".")[2] or "(top)"

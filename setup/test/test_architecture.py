@@ -19,12 +19,13 @@ ALLOWED = {
     "roboref_core": set(),
     "roboref_ros": {"roboref_core"},
     "sim": {"roboref_core"},
+    "page": {"roboref_core", "roboref_ros"},
     "offline": {"roboref_core", "roboref_ros", "sim"},
     "benchmarks": {"roboref_core", "roboref_ros", "sim", "offline"},
 }
 # Floors of the library, from the ground up: a module imports from its own floor or from below.
 CORE_FLOORS = (
-    {"errors", "atomic", "seeds", "command_line"},
+    {"errors", "atomic", "seeds", "command_line", "progress"},
     {"geometry"},
     {"scene"},
     {"views"},
