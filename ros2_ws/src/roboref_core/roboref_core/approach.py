@@ -87,6 +87,10 @@ def approach(
         The place nearest to ``start``, or the reason why there is none.
     """
     target, start = np.asarray(target, dtype=np.float64)[:2], np.asarray(start, dtype=np.float64)[:2]
+    if not np.isfinite(target).all():
+        return Approach(None, Failure.TARGET_UNCERTAIN)
+    if not np.isfinite(start).all():
+        return Approach(None, Failure.START_BLOCKED)
     if covariance is not None:
         spread = float(np.sqrt(np.linalg.eigvalsh(np.asarray(covariance)[:2, :2])[-1]))
         if not np.isfinite(spread) or 2 * spread > distance:

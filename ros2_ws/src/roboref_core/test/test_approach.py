@@ -67,3 +67,8 @@ def test_without_a_map_it_stops_short_of_the_target():
 def test_why_there_is_no_place(target, covariance, start, boxes, failure):
     found = approach(np.array([*target, 1.0]), covariance, np.array(start), 0.9, 0.2, room(*boxes))
     assert found.failure is failure and found.T_map_base is None
+
+
+def test_what_is_no_number_is_no_place():
+    assert approach(np.full(3, np.nan), None, np.zeros(2), 0.8, 0.2).failure is Failure.TARGET_UNCERTAIN
+    assert approach(np.zeros(3), None, np.full(2, np.nan), 0.8, 0.2).failure is Failure.START_BLOCKED

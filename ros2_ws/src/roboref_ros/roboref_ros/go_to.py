@@ -93,7 +93,14 @@ class Pursuit:
                 reason = answer.error_msg or "it is not visible, and was not seen before"
                 return Decision(Step.FAILED, text=f"lost after {self._missed} questions: {reason}")
             return Decision(Step.WAIT, text="not found")
-        self._missed = 0
+        if seen is not None:
+            self._missed = 0
+        elif self._goal is not None and self._progress(place).step is Step.ARRIVED:
+            # There, but the thing is not: a place from memory is where to look, never where it is.
+            self._missed += 1
+            if self._missed >= self._config.lost_after:
+                return Decision(Step.FAILED, text="lost: it is not seen where it was seen last")
+            return Decision(Step.WAIT, text="not seen where it was seen last")
         moved = self._target is None or np.linalg.norm(position[:2] - self._target[:2]) > self._config.correction
         if self._goal is not None and not moved:
             return self._progress(place)
@@ -160,7 +167,7 @@ class GoTo(Node):
                     answer = self._client.refer(query, min(10.0, end - time.monotonic()))
                 except TimeoutError as error:
                     decision = Decision(Step.FAILED, text=str(error))
-                    continue
+                    return decision
                 decision = pursuit.on_answer(answer, self._place, self._grid)
                 self.get_logger().info(f"{decision.step.value}: {decision.text}")
                 if decision.step in (Step.ARRIVED, Step.FAILED):
@@ -182,6 +189,12 @@ class GoTo(Node):
             rclpy.spin_once(self, timeout_sec=left)
 
     def _on_odometry(self, message: Odometry) -> None:
+        if message.header.frame_id != self._frame:
+            self.get_logger().error(
+                f"odom: poses are in {message.header.frame_id!r}, goals in {self._frame!r}: set the parameter frame",
+                throttle_duration_sec=5.0,
+            )
+            return
         p = message.pose.pose.position
         self._place = np.array([p.x, p.y])
 

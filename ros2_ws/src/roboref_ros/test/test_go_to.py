@@ -89,3 +89,12 @@ def test_no_room_before_the_target_is_a_reason():
     occupied = OccupancyMap(grid, 0.05, (0.0, 0.0))
     decision = Pursuit(GoToConfig()).on_answer(found(3, 3), np.array([0.5, 0.5]), occupied)
     assert decision.step is Step.FAILED and "free" in decision.text
+
+
+def test_a_memory_alone_is_no_arrival():
+    remembered = ReferAnswer(
+        status=ReferAnswer.STATUS_NOT_VISIBLE, last_known=[LastKnownTarget(view_id="a", target=target(2, 1))]
+    )
+    steps, _, decision = drive(Pursuit(GoToConfig(lost_after=3)), [remembered] * 9)
+    assert steps == [Step.GO, Step.WAIT, Step.WAIT, Step.FAILED]
+    assert decision.text == "lost: it is not seen where it was seen last"
