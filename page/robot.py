@@ -13,17 +13,23 @@ import cv2
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped
-from nav_msgs.msg import OccupancyGrid, Odometry
+from nav_msgs.msg import OccupancyGrid
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from roboref_core.approach import OccupancyMap, approach
 from roboref_core.geometry.camera import Camera
-from roboref_core.geometry.pose import from_quaternion
 from roboref_core.referring.query import Query
 from roboref_msgs.msg import ReferAnswer, ReferenceView
 from roboref_msgs.srv import CaptureView, GetView, ListViews, ReferPoint
-from roboref_ros.conversions import camera_from_info, pose_to_message, query_to_message, stamp_ns, to_time
-from roboref_ros.go_to import occupancy_map
+from roboref_ros.conversions import (
+    camera_from_info,
+    pose_from_message,
+    pose_to_message,
+    query_to_message,
+    stamp_ns,
+    to_time,
+)
+from roboref_ros.go_to import base_of, occupancy_map
 from roboref_ros.image_conversion import color_from_message, depth_from_message
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -97,10 +103,10 @@ class Robot:
         self._get = self._node.create_client(GetView, f"{node_name}/get_view")
         self._capture = self._node.create_client(CaptureView, f"{node_name}/capture_view")
         self._goal = self._node.create_publisher(PoseStamped, "/goal_pose", 1)
-        self._place: np.ndarray | None = None
+        self._base: tuple[np.ndarray, str] | None = None
         self._map: OccupancyMap | None = None
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._node.create_subscription(Odometry, "/odom", self._on_odometry, qos_profile_sensor_data)
+        self._node.create_subscription(ReferenceView, f"{node_name}/view", self._on_view, latched)
         self._node.create_subscription(OccupancyGrid, "/map", self._on_map, latched)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
@@ -192,8 +198,9 @@ class Robot:
             raise ValueError(response.message)
         return summary(response.view)
 
-    def _on_odometry(self, message: Odometry) -> None:
-        self._place = np.array([message.pose.pose.position.x, message.pose.pose.position.y])
+    def _on_view(self, view: ReferenceView) -> None:
+        if view.has_camera_pose:
+            self._base = base_of(view), view.camera_pose.header.frame_id
 
     def _on_map(self, message: OccupancyGrid) -> None:
         try:
@@ -203,20 +210,24 @@ class Robot:
 
     def go(self, target: np.ndarray, covariance: np.ndarray | None, frame: str) -> None:
         """Send a goal that faces a target (3,) [m] in ``frame``. Raises ValueError if there is no place to stand."""
-        if self._place is None:
-            raise ValueError("no pose of the robot on /odom")
-        found = approach(target, covariance, self._place, _STAND_OFF, _ROBOT_RADIUS, self._map)
+        base = self._base_in(frame)
+        found = approach(target, covariance, base[:2, 3], _STAND_OFF, _ROBOT_RADIUS, self._map)
         if found.T_map_base is None:
             raise ValueError(found.failure.value if found.failure else "no place to stand")
         self._send_goal(found.T_map_base, frame)
 
     def stop(self, frame: str) -> None:
-        """Make where the robot stands its goal. Raises ValueError without its pose."""
-        if self._place is None:
-            raise ValueError("no pose of the robot on /odom")
-        T = np.eye(4)
-        T[:2, 3] = self._place
-        self._send_goal(T, frame)
+        """Make where the robot stands its goal. Raises ValueError if that is not known."""
+        self._send_goal(self._base_in(frame), frame)
+
+    def _base_in(self, frame: str) -> np.ndarray:
+        """Where the robot stands, by the newest view's camera pose. Raises ValueError if that is in another frame."""
+        if self._base is None:
+            raise ValueError("the node's views have no camera pose: where the robot is, is not known")
+        T, known = self._base
+        if known != frame:
+            raise ValueError(f"the robot's place is known in {known!r}, the target's in {frame!r}")
+        return T
 
     def _send_goal(self, T_frame_goal: np.ndarray, frame: str) -> None:
         message = PoseStamped(pose=pose_to_message(T_frame_goal))
@@ -228,8 +239,7 @@ class Robot:
 def summary(view: ReferenceView) -> ViewSummary:
     T = None
     if view.has_camera_pose:
-        p, q = view.camera_pose.pose.position, view.camera_pose.pose.orientation
-        T = from_quaternion((q.x, q.y, q.z, q.w), (p.x, p.y, p.z))
+        T = pose_from_message(view.camera_pose.pose)
     return ViewSummary(
         view.view_id,
         stamp_ns(view.header.stamp) / 1e9,

@@ -29,7 +29,7 @@ COMMANDS = {
         "offline.eval.adapters.lmms_eval:LmmsTasks",
         "the spatial tasks for lmms-eval, with the same scorer",
     ),
-    "bench": ("offline.eval.benches.cli:Bench", "RefSpatial-Bench, Where2Place, CrossPoint-Bench"),
+    "bench": ("offline.eval.benches.cli:Bench", "public benchmarks with their published scorers"),
     "replay": ("offline.eval.replay.cli", "bags through the node, questions asked and scored"),
 }
 

@@ -37,7 +37,7 @@ def is_served(port: int) -> bool:
 @pytest.fixture
 def started(monkeypatch):
     """Starts commands in a DDS domain of their own and interrupts them at the end."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(51 + os.getpid() % 50))
     running: list[subprocess.Popen] = []
     # NiceGUI takes a process that knows of pytest for a test of its own.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}

@@ -67,7 +67,7 @@ def test_record_stopped_by_a_signal_leaves_nothing(tmp_path, monkeypatch, capsys
 
 def play(*arguments: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "offline.cli", "sim", "play", *arguments]
-    environment = os.environ | {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100)}
+    environment = os.environ | {"ROS_DOMAIN_ID": str(51 + os.getpid() % 50)}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

@@ -32,7 +32,7 @@ from sim.bags.view_waiter import ViewWaiter  # noqa: E402
 COLOR = "/camera/color/image_raw/compressed"
 DEPTH = "/camera/depth/image_raw"
 OWN_STAMPS = 50 * 10**9 + np.arange(5) * 40_000_000
-DOMAIN = 1 + os.getpid() % 100
+DOMAIN = 51 + os.getpid() % 50
 TYPES = {
     COLOR: CompressedImage,
     DEPTH: Image,

@@ -26,7 +26,7 @@ from sim.robot.navigator import Goal, plan  # noqa: E402
 from sim.robot.node import RobotNode  # noqa: E402
 from sim.robot.obstacles import CELL  # noqa: E402
 
-DOMAIN = 1 + os.getpid() % 100
+DOMAIN = 51 + os.getpid() % 50
 TOPICS = {
     "/camera/color/image_raw": Image,
     "/camera/depth/image_raw": Image,

@@ -9,7 +9,7 @@ import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
 from roboref_core.geometry.camera import Camera
-from roboref_core.geometry.pose import to_quaternion
+from roboref_core.geometry.pose import from_quaternion, to_quaternion
 from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Target
 from roboref_core.referring.query import MarkedBox, MarkedPoint, MarkedPosition, MarkedRegion, Query
 from roboref_core.views.view import View, valid_depth
@@ -226,6 +226,12 @@ def _depth_coverage(view: View) -> float:
     except ValueError:
         return 0.0
     return 0.0 if depth is None else np.count_nonzero(valid_depth(depth)) / depth.size
+
+
+def pose_from_message(pose: Pose) -> np.ndarray:
+    """geometry_msgs/Pose -> 4x4. Raises ValueError if it is not finite or its quaternion is zero."""
+    p, q = pose.position, pose.orientation
+    return from_quaternion((q.x, q.y, q.z, q.w), (p.x, p.y, p.z))
 
 
 def pose_to_message(T: np.ndarray) -> Pose:

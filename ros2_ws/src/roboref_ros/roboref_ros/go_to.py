@@ -1,202 +1,131 @@
-"""`ros2 run roboref_ros go_to "the red chair"`: asks where it is, sends goals, asks again on the way, and stops there.
-
-Goals go to Nav2's NavigateToPose where nav2_msgs is installed, else to the topic /goal_pose, which Nav2 takes too.
-"""
+"""`ros2 run roboref_ros go_to "the red chair"`: asks where it is, sends goals, asks again on the way, and stops."""
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import fields
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import rclpy
-from geometry_msgs.msg import PoseStamped
-from nav_msgs.msg import OccupancyGrid, Odometry
+from nav_msgs.msg import OccupancyGrid
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
-from roboref_core.approach import OccupancyMap, approach
+from roboref_core.approach import OccupancyMap, facing
 from roboref_core.geometry.pose import from_quaternion
 from roboref_core.referring.query import Query
-from roboref_msgs.msg import ReferAnswer, ReferredTarget
+from roboref_msgs.msg import ReferenceView
 
 from roboref_ros.clients import ReferClient
-from roboref_ros.conversions import pose_to_message, to_time
+from roboref_ros.conversions import pose_from_message
+from roboref_ros.goals import goals_for
+from roboref_ros.pursuit import Decision, GoToConfig, Pursuit, Step
 
-
-@dataclass(frozen=True)
-class GoToConfig:
-    """How a target is approached.
-
-    Attributes:
-        distance: to stop before the target [m].
-        radius: of the robot [m].
-        arrived: this near to the standing place is there [m].
-        correction: a target that moves further than this gets a new goal [m].
-        lost_after: questions in a row without the target, after which it is lost.
-        ask_every: time between questions on the way [s].
-        timeout: longest way [s].
-    """
-
-    distance: float = 0.8
-    radius: float = 0.25
-    arrived: float = 0.25
-    correction: float = 0.15
-    lost_after: int = 5
-    ask_every: float = 1.0
-    timeout: float = 120.0
-
-
-class Step(Enum):
-    """What to do after an answer."""
-
-    GO = "go"
-    WAIT = "wait"
-    ARRIVED = "arrived"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """Attributes:
-    step: what to do.
-    T_map_goal: 4x4 of the base, with GO.
-    text: why, for a person.
-    """
-
-    step: Step
-    T_map_goal: np.ndarray | None = None
-    text: str = ""
-
-
-class Pursuit:
-    """Decides from answer to answer; knows nothing of topics."""
-
-    def __init__(self, config: GoToConfig):
-        self._config = config
-        self._target: np.ndarray | None = None
-        self._goal: np.ndarray | None = None
-        self._missed = 0
-        self.corrections = 0
-
-    def on_answer(self, answer: ReferAnswer, place: np.ndarray, grid: OccupancyMap | None) -> Decision:
-        """Args: place: (2,) of the robot in the answer's frame [m]."""
-        seen = _best(answer)
-        remembered = None if seen is not None or not answer.last_known else _located(answer.last_known[0].target)
-        position, covariance = seen or remembered or (None, None)
-        if position is None:
-            self._missed += 1
-            if self._missed >= self._config.lost_after:
-                reason = answer.error_msg or "it is not visible, and was not seen before"
-                return Decision(Step.FAILED, text=f"lost after {self._missed} questions: {reason}")
-            return Decision(Step.WAIT, text="not found")
-        if seen is not None:
-            self._missed = 0
-        elif self._goal is not None and self._progress(place).step is Step.ARRIVED:
-            # There, but the thing is not: a place from memory is where to look, never where it is.
-            self._missed += 1
-            if self._missed >= self._config.lost_after:
-                return Decision(Step.FAILED, text="lost: it is not seen where it was seen last")
-            return Decision(Step.WAIT, text="not seen where it was seen last")
-        moved = self._target is None or np.linalg.norm(position[:2] - self._target[:2]) > self._config.correction
-        if self._goal is not None and not moved:
-            return self._progress(place)
-        found = approach(position, covariance, place, self._config.distance, self._config.radius, grid)
-        if found.T_map_base is None:
-            assert found.failure is not None
-            return Decision(Step.FAILED, text=found.failure.value)
-        self.corrections += self._goal is not None
-        self._target, self._goal = position, found.T_map_base
-        if np.linalg.norm(place - self._goal[:2, 3]) <= self._config.arrived:
-            return self._progress(place)
-        what = "corrected" if self.corrections else "seen" if seen else "seen before"
-        return Decision(Step.GO, self._goal, f"{what} at ({position[0]:.2f}, {position[1]:.2f})")
-
-    def _progress(self, place: np.ndarray) -> Decision:
-        assert self._goal is not None
-        left = float(np.linalg.norm(place - self._goal[:2, 3]))
-        if left <= self._config.arrived:
-            return Decision(Step.ARRIVED, text=f"{left:.2f} m from the standing place")
-        return Decision(Step.WAIT, text=f"{left:.2f} m to go")
-
-
-def _best(answer: ReferAnswer) -> tuple[np.ndarray, np.ndarray | None] | None:
-    return _located(answer.targets[0]) if answer.status == answer.STATUS_FOUND and answer.targets else None
-
-
-def _located(target: ReferredTarget) -> tuple[np.ndarray, np.ndarray | None] | None:
-    position = np.array([target.position.x, target.position.y, target.position.z])
-    if target.depth_source == target.DEPTH_NONE or not np.isfinite(position).all():
-        return None
-    full = target.covariance_type == target.COVARIANCE_FULL
-    return position, np.array(target.position_covariance).reshape(3, 3) if full else None
+# Longest wait for one answer on the way, and for a goal to be taken back at the end [s].
+_ANSWER_SECONDS, _STOP_SECONDS = 10.0, 1.0
 
 
 class GoTo(Node):
-    """Asks and drives. Parameters: the fields of GoToConfig, `frame` (of the map), `node` (that is asked)."""
+    """Asks and drives.
 
-    def __init__(self) -> None:
-        super().__init__("go_to")
-        defaults = GoToConfig()
-        values = {name: self.declare_parameter(name, value).value for name, value in vars(defaults).items()}
+    Where the robot is comes from the node itself: the camera pose of its newest view, which is in the frame of its
+    answers. Parameters: the fields of GoToConfig, `frame` (of goals and answers), `node` (that is asked), and
+    `camera_ahead`, how far the camera sits before the robot's centre [m].
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("go_to", **kwargs)
+        values = {field.name: self.declare_parameter(field.name, field.default).value for field in fields(GoToConfig)}
         self._config = GoToConfig(**values)
-        self._frame = self.declare_parameter("frame", "map").value
-        self._client = ReferClient(self, self.declare_parameter("node", "/roboref").value)
-        self._place: np.ndarray | None = None
+        self._frame: str = self.declare_parameter("frame", "map").value
+        self._camera_ahead: float = self.declare_parameter("camera_ahead", 0.0).value
+        asked: str = self.declare_parameter("node", "/roboref").value
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self)
+        self._client = ReferClient(self, asked)
+        self._base: np.ndarray | None = None
         self._grid: OccupancyMap | None = None
+        self._refused = ""
+        self._cancelled = threading.Event()
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.create_subscription(Odometry, "odom", self._on_odometry, 10)
+        self.create_subscription(ReferenceView, f"{asked}/view", self._on_view, latched)
         self.create_subscription(OccupancyGrid, "map", self._on_map, latched)
-        self._goals = self.create_publisher(PoseStamped, "/goal_pose", 1)
-        self._navigate, self._handle = _navigate_client(self), None
+        self._goals = goals_for(self, self._executor)
 
     def run(self, text: str) -> Decision:
         """Until the robot is there, the target is lost, or time is up; unless it is there, our goal is taken back."""
-        pursuit, end = Pursuit(self._config), time.monotonic() + self._config.timeout
-        decision = Decision(Step.FAILED, text="no pose of the robot on odom")
+        decision = Decision(Step.FAILED, text="interrupted")
         try:
-            while time.monotonic() < end:
-                self._spin(self._config.ask_every)
-                if self._place is None:
-                    continue
-                try:
-                    query = Query(text, target_frame=self._frame, search_memory=True)
-                    answer = self._client.refer(query, min(10.0, end - time.monotonic()))
-                except TimeoutError as error:
-                    decision = Decision(Step.FAILED, text=str(error))
-                    return decision
-                decision = pursuit.on_answer(answer, self._place, self._grid)
-                self.get_logger().info(f"{decision.step.value}: {decision.text}")
-                if decision.step in (Step.ARRIVED, Step.FAILED):
-                    return decision
-                if decision.T_map_goal is not None:
-                    self._send(decision.T_map_goal)
-            return Decision(Step.FAILED, text=f"not there after {self._config.timeout:g} s; last: {decision.text}")
+            decision = self._drive(text)
         finally:
             if decision.step is not Step.ARRIVED:
-                self._stop()
+                self._take_back()
+        return decision
+
+    def cancel(self) -> None:
+        """End ``run`` from another thread, with the robot's goal taken back at once."""
+        self._cancelled.set()
+        self._take_back()
 
     def close(self) -> None:
         self._client.close()
+        self._executor.shutdown()
         self.destroy_node()
+
+    def _drive(self, text: str) -> Decision:
+        pursuit, end = Pursuit(self._config), time.monotonic() + self._config.timeout
+        decision = Decision(Step.WAIT, text="no view of the node with a camera pose")
+        while (left := end - time.monotonic()) > 0:
+            self._spin(min(self._config.ask_every, left))
+            if self._cancelled.is_set():
+                return Decision(Step.FAILED, text="interrupted")
+            if self._refused:
+                return Decision(Step.FAILED, text=self._refused)
+            if self._base is None:
+                continue
+            try:
+                query = Query(text, target_frame=self._frame, search_memory=True)
+                answer = self._client.refer(query, min(_ANSWER_SECONDS, left))
+            except TimeoutError as error:
+                return Decision(Step.FAILED, text=str(error))
+            if self._cancelled.is_set():
+                return Decision(Step.FAILED, text="interrupted")
+            self._spin(0.0)  # where the robot is now, not before the answer
+            decision = pursuit.on_answer(answer, self._base[:2, 3], self._grid)
+            self.get_logger().info(f"{decision.step.value}: {decision.text}")
+            if decision.step in (Step.ARRIVED, Step.FAILED):
+                return decision
+            if decision.T_map_goal is not None:
+                self._goals.send(decision.T_map_goal, self._frame)
+            if problem := self._goals.problem():
+                return Decision(Step.FAILED, text=problem)
+        return Decision(Step.FAILED, text=f"not there after {self._config.timeout:g} s; last: {decision.text}")
+
+    def _take_back(self) -> None:
+        self._goals.take_back(self._base, self._frame)
 
     def _spin(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            rclpy.spin_once(self, timeout_sec=left)
+        while True:
+            self._executor.spin_once(max(0.0, end - time.monotonic()))
+            if self._cancelled.is_set() or time.monotonic() >= end:
+                return
 
-    def _on_odometry(self, message: Odometry) -> None:
-        if message.header.frame_id != self._frame:
-            self.get_logger().error(
-                f"odom: poses are in {message.header.frame_id!r}, goals in {self._frame!r}: set the parameter frame",
-                throttle_duration_sec=5.0,
-            )
+    def _on_view(self, view: ReferenceView) -> None:
+        if not view.has_camera_pose:
             return
-        p = message.pose.pose.position
-        self._place = np.array([p.x, p.y])
+        frame = view.camera_pose.header.frame_id
+        if frame == self._frame:
+            self._base = base_of(view, self._camera_ahead)
+        else:
+            self._refused = f"camera poses are in {frame!r}, goals in {self._frame!r}: set the parameter frame"
 
     def _on_map(self, message: OccupancyGrid) -> None:
         try:
@@ -204,26 +133,17 @@ class GoTo(Node):
         except ValueError as error:
             self.get_logger().error(f"map: {error}: driving without it")
 
-    def _send(self, T_map_goal: np.ndarray) -> None:
-        goal = PoseStamped(pose=pose_to_message(T_map_goal))
-        goal.header.frame_id, goal.header.stamp = self._frame, to_time(self.get_clock().now().nanoseconds)
-        if self._navigate is None:
-            self._goals.publish(goal)
-            return
-        from nav2_msgs.action import NavigateToPose
 
-        future = self._navigate.send_goal_async(NavigateToPose.Goal(pose=goal))
-        rclpy.spin_until_future_complete(self, future, timeout_sec=5.0)
-        self._handle = future.result() if future.done() else None
+def base_of(view: ReferenceView, camera_ahead: float = 0.0) -> np.ndarray:
+    """4x4 of the robot's base on the floor, in the frame of a view's camera pose: below the camera, facing as it looks.
 
-    def _stop(self) -> None:
-        """Cancel what was sent; without an action, stand where we are."""
-        if self._handle is not None:
-            rclpy.spin_until_future_complete(self, self._handle.cancel_goal_async(), timeout_sec=5.0)
-        elif self._navigate is None and self._place is not None:
-            T = np.eye(4)
-            T[:2, 3] = self._place
-            self._send(T)
+    Args:
+        camera_ahead: how far the camera sits before the robot's centre [m].
+    """
+    T = pose_from_message(view.camera_pose.pose)
+    ahead = T[:2, 2] / max(float(np.linalg.norm(T[:2, 2])), 1e-9)
+    centre = T[:2, 3] - camera_ahead * ahead
+    return facing(centre, centre + ahead)
 
 
 def occupancy_map(message: OccupancyGrid) -> OccupancyMap:
@@ -239,32 +159,38 @@ def occupancy_map(message: OccupancyGrid) -> OccupancyMap:
     return OccupancyMap(occupancy, info.resolution, (info.origin.position.x, info.origin.position.y))
 
 
-def _navigate_client(node: Node) -> Any:
-    """Client of Nav2's action, or None where nav2_msgs is not installed or nobody serves it within two seconds."""
-    try:
-        from nav2_msgs.action import NavigateToPose
-    except ImportError:
-        return None
-    from rclpy.action import ActionClient
-
-    client = ActionClient(node, NavigateToPose, "navigate_to_pose")
-    return client if client.wait_for_server(2.0) else None
-
-
 def main() -> int:
     """Returns 0 if the robot is there, 1 if not, 2 for wrong usage."""
-    rclpy.init(args=sys.argv)
     words = remove_ros_args(sys.argv)[1:]
     if not words:
         print('usage: ros2 run roboref_ros go_to "the red chair" [--ros-args -p distance:=0.8 ...]', file=sys.stderr)
         return 2
+    # rclpy's own handlers would end the context before the goal is taken back.
+    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     node = GoTo()
-    try:
-        decision = node.run(" ".join(words))
-    except KeyboardInterrupt:
-        return 1
-    finally:
-        node.close()
-        rclpy.try_shutdown()
+    ended = threading.Event()
+    decisions: list[Decision] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        ended.set()
+
+    def run() -> None:
+        try:
+            decisions.append(node.run(" ".join(words)))
+        finally:
+            ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    thread = threading.Thread(target=run, name="go_to")
+    thread.start()
+    # A signal's handler runs in this thread, which waits for nothing else.
+    ended.wait()
+    if not decisions:
+        node.cancel()
+        thread.join(_STOP_SECONDS + _ANSWER_SECONDS)
+    node.close()
+    rclpy.try_shutdown()
+    decision = decisions[0] if decisions else Decision(Step.FAILED, text="interrupted")
     print(f"{decision.step.value}: {decision.text}")
     return 0 if decision.step is Step.ARRIVED else 1

@@ -24,6 +24,7 @@ from roboref_ros.conversions import (
     answer_to_message,
     camera_from_info,
     camera_to_info,
+    pose_from_message,
     pose_to_message,
     query_from_message,
     query_to_message,
@@ -32,7 +33,6 @@ from roboref_ros.conversions import (
     to_time,
     view_to_message,
 )
-from roboref_ros.poses.topics import pose_matrix
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
@@ -106,7 +106,7 @@ def test_a_view():
     assert message.view_id == "v-1" and message.pinned and message.has_camera_pose
     assert message.header.frame_id == "optical" and message.camera_pose.header.frame_id == "map"
     assert stamp_ns(message.header.stamp) == stamp_ns(message.camera_pose.header.stamp) == 12_345_678_901
-    np.testing.assert_allclose(pose_matrix(message.camera_pose.pose), make_view().T_world_camera, atol=1e-12)
+    np.testing.assert_allclose(pose_from_message(message.camera_pose.pose), make_view().T_world_camera, atol=1e-12)
     assert message.depth_coverage == pytest.approx(12 / 48)
     assert camera_from_info(message.camera_info) == CAMERA
 
@@ -224,7 +224,7 @@ def test_poses_that_are_none(broken):
     message = pose_to_message(np.eye(4))
     message.orientation.w = broken["w"]
     with pytest.raises(ValueError, match="quaternion"):
-        pose_matrix(message)
+        pose_from_message(message)
 
 
 def test_what_is_unknown_is_not_a_number():

@@ -9,7 +9,7 @@ pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 
 from roboref_core.approach import OccupancyMap
 from roboref_msgs.msg import LastKnownTarget, ReferAnswer, ReferredTarget
-from roboref_ros.go_to import GoToConfig, Pursuit, Step
+from roboref_ros.pursuit import GoToConfig, Pursuit, Step
 
 
 def target(x: float, y: float, sigma: float = 0.02) -> ReferredTarget:

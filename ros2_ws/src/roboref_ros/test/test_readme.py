@@ -14,15 +14,14 @@ from roboref_core.errors import ErrorCode
 
 README = Path(__file__).parents[4] / "README.md"
 pytestmark = pytest.mark.skipif(not README.is_file(), reason="the README is part of a checkout")
-DOMAIN = 1 + (os.getpid() + 50) % 100
 
 
-def test_the_readme_snippet_gets_its_answer_at_once(tmp_path):
+def test_the_readme_snippet_gets_its_answer_at_once(domain, tmp_path):
     (snippet,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     script = tmp_path / "snippet.py"
     script.write_text(snippet + "print('ANSWER', answer.status, answer.error_code)\n")
-    environment = os.environ | {"ROS_DOMAIN_ID": str(DOMAIN), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    node = NodeProcess(DOMAIN, ["-p", "pose.source:=pose"], tmp_path / "node.log")
+    environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    node = NodeProcess(domain, ["-p", "pose.source:=pose"], tmp_path / "node.log")
     try:
         for _ in range(3):
             done = subprocess.run(

@@ -11,6 +11,7 @@ from roboref_core.scene import Instances, Mesh
 from roboref_core.views.locate import DepthSource
 from scipy.spatial.transform import Rotation
 
+from offline.data_engine.test.synthetic import BOX_FACES
 from offline.eval.records.node_answer import NodeAnswer
 from offline.eval.replay.closed_loop.closed_loop import (
     LoopConfig,
@@ -59,21 +60,7 @@ POSES = grid()
 @pytest.fixture(scope="module")
 def surface() -> ObjectSurface:
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * CUBE / 2 + TARGET
-    faces = [
-        [0, 1, 3],
-        [0, 3, 2],
-        [4, 6, 7],
-        [4, 7, 5],
-        [0, 4, 5],
-        [0, 5, 1],
-        [2, 3, 7],
-        [2, 7, 6],
-        [0, 2, 6],
-        [0, 6, 4],
-        [1, 5, 7],
-        [1, 7, 3],
-    ]
-    mesh = Mesh(corners.astype(np.float32), np.array(faces, dtype=np.int32))
+    mesh = Mesh(corners.astype(np.float32), BOX_FACES.astype(np.int32))
     return ObjectSurface(mesh, Instances(np.full(8, 5, np.int32), {5: "cube"}), 5)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from geometry_msgs.msg import Pose, PoseStamped
+from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -14,7 +14,7 @@ from roboref_core.geometry.pose import from_quaternion, interpolate
 from roboref_core.referring.frames import FrameLookup
 from roboref_core.views.view_buffer import SECOND
 
-from roboref_ros.conversions import stamp_ns
+from roboref_ros.conversions import pose_from_message, stamp_ns
 from roboref_ros.poses.base import CameraPose, PoseConfig
 from roboref_ros.poses.history import PoseHistory
 
@@ -68,14 +68,14 @@ class TopicPoses:
         if not message.header.frame_id:
             raise ValueError(f"{self.topic}: header.frame_id is empty")
         if isinstance(message, PoseStamped):
-            return pose_matrix(message.pose)
+            return pose_from_message(message.pose)
         body = message.child_frame_id
         if body != optical_frame and np.array_equal(self._T_body_camera, np.eye(4)):
             raise ValueError(
                 f"{self.topic} gives poses of {body!r} while the images are of {optical_frame!r}: set pose.extrinsics "
                 "to the pose of the one in the other, or pose.source to tf"
             )
-        return pose_matrix(message.pose.pose)
+        return pose_from_message(message.pose.pose)
 
     def newest(self, target_frame: str, source_frame: str) -> np.ndarray | None:
         return None
@@ -85,9 +85,3 @@ class TopicPoses:
 
     def close(self) -> None:
         self._node.destroy_subscription(self._subscription)
-
-
-def pose_matrix(pose: Pose) -> np.ndarray:
-    """geometry_msgs/Pose -> 4x4. Raises ValueError if it is not finite or its quaternion is zero."""
-    p, q = pose.position, pose.orientation
-    return from_quaternion((q.x, q.y, q.z, q.w), (p.x, p.y, p.z))
