@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import Linear as LoraLinear
 from safetensors.torch import load_file
 from torch import nn
 
@@ -33,12 +34,9 @@ class Network(nn.Module):
         self.family, self.model = family, model
         unused = {id(parameter) for parameter in family.unused(model)}
         if lora is not None:
-            config = LoraConfig(
-                r=lora.r, lora_alpha=cast(int, lora.lora_alpha), target_modules=list(lora.target_modules)
-            )
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                inject_adapter_in_model(config, family.language_model(model))
+                inject_adapter_in_model(_peft_config(lora), family.language_model(model))
         self.held: dict[Part, list[tuple[str, nn.Parameter]]] = {part: [] for part in PARTS}
         for name, parameter in model.named_parameters():
             part = family.part_of(name)
@@ -107,10 +105,29 @@ def merged(state: Mapping[str, torch.Tensor], lora: Lora | None) -> dict[str, to
             continue
         owner, _, leaf = name.partition(_BASE)
         if leaf == "weight":
-            a, b = (state[f"{owner}.lora_{side}.default.weight"].float() for side in "AB")
-            tensor = (tensor.float() + (b @ a) * (lora.lora_alpha / lora.r)).to(tensor.dtype)
+            tensor = _merged_weight(
+                tensor, state[f"{owner}.lora_A.default.weight"], state[f"{owner}.lora_B.default.weight"], lora
+            )
         plain[f"{owner}.{leaf}"] = tensor
     return plain
+
+
+def _merged_weight(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, lora: Lora) -> torch.Tensor:
+    """One adapted weight merged by peft, which needs a layer; in float32, so that half precision rounds once.
+
+    ZeRO-3 has no layer with whole weights to merge in place: what there is, is the gathered state.
+    """
+    outputs, inputs = weight.shape
+    base = nn.Linear(inputs, outputs, bias=False, device="meta")
+    base.weight = nn.Parameter(weight.to(torch.float32, copy=True), requires_grad=False)
+    layer = LoraLinear(base, "default", _peft_config(lora), r=lora.r, lora_alpha=cast(int, lora.lora_alpha))
+    layer.lora_A["default"].weight.data, layer.lora_B["default"].weight.data = a.float(), b.float()
+    layer.merge()
+    return base.weight.data.to(weight.dtype)
+
+
+def _peft_config(lora: Lora) -> LoraConfig:
+    return LoraConfig(r=lora.r, lora_alpha=cast(int, lora.lora_alpha), target_modules=list(lora.target_modules))
 
 
 def adapter_state(state: Mapping[str, torch.Tensor], family: Family) -> dict[str, torch.Tensor]:
