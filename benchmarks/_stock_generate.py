@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from roboref_core.models.roborefer.decoding.grammar import END, START, TokenGrammar, walk
 from roboref_core.models.roborefer.decoding.prefill import Prefiller
 from roboref_core.models.roborefer.network.model import RoboReferModel
-from roboref_core.models.roborefer.network.tiling import cut_tiles, to_picture
+from roboref_core.models.roborefer.network.tiling import Kind, cut_tiles, to_picture
 from roboref_core.models.vision_language_model import Prompt
 
 
@@ -29,8 +32,9 @@ class StockGenerate:
     def answer(self, prompt: Prompt) -> str:
         model, tokenizer = self.model, self.model.tokenizer
         plan = self.prefiller.plan(prompt)
-        media = {}
-        for kind, arrays in (("image", prompt.images), ("depth", prompt.depths)):
+        media: dict[Kind, list[torch.Tensor]] = {}
+        shown: tuple[tuple[Kind, Sequence[np.ndarray]], ...] = (("image", prompt.images), ("depth", prompt.depths))
+        for kind, arrays in shown:
             if arrays:
                 tiles = [
                     cut_tiles(to_picture(array, kind), model.config, kind, self.prefiller.aspect) for array in arrays
@@ -47,12 +51,15 @@ class StockGenerate:
             prefix_allowed_tokens_fn=self._allowed,
         )[0]
         self.tokens = len(ids)
-        return tokenizer.decode(ids, skip_special_tokens=True)
+        return str(tokenizer.decode(ids, skip_special_tokens=True))
 
     def _allowed(self, _: int, ids: torch.Tensor) -> list[int]:
-        text = self.model.tokenizer.decode(ids)
+        text = str(self.model.tokenizer.decode(ids))
         state = walk(START, text)
+        assert state is not None, text
         if state == END:
-            return [self.model.tokenizer.eos_token_id]
+            end = self.model.tokenizer.eos_token_id
+            assert isinstance(end, int)
+            return [end]
         left = self.max_points - text.count("(0.")
         return [t.token for t in self.grammar.transitions(state) if t.opens <= left]

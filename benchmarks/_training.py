@@ -12,13 +12,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 import yaml
 from roboref_core.models.roborefer.checkpoint.random import Shape, write_random_checkpoint
+from roboref_core.models.roborefer.network.model import RoboReferModel
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from offline.files import write_picture
@@ -105,12 +107,13 @@ class _Stock(nn.Module):
         self.network = network
 
     def forward(self, batch: TrainBatch) -> dict[str, torch.Tensor]:
-        rows = embed_batch(self.network.model, batch.batch)
+        model = cast(RoboReferModel, self.network.model)
+        rows = embed_batch(model, batch.batch)
         pad = nn.utils.rnn.pad_sequence
         embeddings = pad([row.embeddings for row in rows], batch_first=True)
         labels = pad([row.labels for row in rows], batch_first=True, padding_value=-100)
         mask = pad([torch.ones_like(row.labels) for row in rows], batch_first=True)
-        return {"loss": self.network.model.llm(inputs_embeds=embeddings, attention_mask=mask, labels=labels).loss}
+        return {"loss": model.llm(inputs_embeds=embeddings, attention_mask=mask, labels=labels).loss}
 
 
 class _StockTrainer(Trainer):
@@ -119,7 +122,7 @@ class _StockTrainer(Trainer):
         self._batches = batches
 
     def get_train_dataloader(self) -> DataLoader:
-        return DataLoader(self._batches, batch_size=1, collate_fn=lambda found: {"batch": found[0]})
+        return DataLoader(cast(Dataset, self._batches), batch_size=1, collate_fn=lambda found: {"batch": found[0]})
 
     def _save_checkpoint(self, model, trial) -> None:
         pass

@@ -32,7 +32,7 @@ from offline.data_engine.seeing.point_counter import PointCounter
 from offline.data_engine.seeing.surface import Surface
 from offline.data_engine.seeing.visibility import FrameVisibility
 from offline.data_engine.seeing.zbuffer import Projection
-from offline.data_engine.sources import Scene, open_scene
+from offline.data_engine.sources import Instances, Mesh, Scene, open_scene
 
 TARGET_FRAMES = 500_000
 SAMPLED = 12
@@ -80,9 +80,18 @@ def plain_visibility(vertices: np.ndarray, ids: np.ndarray, depth: np.ndarray, T
     return {int(k): int(np.count_nonzero(visible & (ids == k))) for k in np.unique(ids)}
 
 
+def annotated(scene: Scene) -> tuple[Mesh, Instances]:
+    """Mesh and instances of a scan, which these measurements need."""
+    mesh, instances = scene.mesh(), scene.instances()
+    if mesh is None or instances is None:
+        raise SystemExit(f"{scene.scene_id}: a scan with mesh and instances is needed")
+    return mesh, instances
+
+
 def plain_scene(scene: Scene, path: Path) -> None:
     """The plain pipeline over a whole scan."""
-    vertices, ids = scene.mesh().vertices.astype(np.float64), scene.instances().vertex_ids
+    mesh, instances = annotated(scene)
+    vertices, ids = mesh.vertices.astype(np.float64), instances.vertex_ids
     camera = scene.depth_camera
     for i, (color, depth) in enumerate(plain_index(path)):
         cv2.imdecode(np.frombuffer(color, np.uint8), cv2.IMREAD_COLOR)
@@ -129,7 +138,7 @@ def run(config: DataEngineConfig, folder: Path) -> None:
     path = config.scan or simulate(config, folder)
     scene = open_scene(path)
     sens = path / f"{scene.scene_id}.sens" if path.is_dir() else path
-    surface = Surface.build(scene.mesh(), scene.instances())
+    surface = Surface.build(*annotated(scene))
     frames = len(scene)
     size = sens.stat().st_size / frames
     print(f"  {frames} frames of {size / 1e6:.2f} MB, {len(surface.vertices)} vertices, {len(surface.faces)} faces")
@@ -144,7 +153,7 @@ def run(config: DataEngineConfig, folder: Path) -> None:
 
     def every_frame() -> None:
         again = open_scene(path)
-        for k in tracked:
+        for k in tracked.tolist():
             raw, unit = again.depth_raw(k)
             counter.count(raw, again.poses[k], None, unit)
 
@@ -192,8 +201,9 @@ def points(scene: Scene, surface: Surface, counter: PointCounter, some: list[int
     """The point counter, for all objects and for those that may be asked for, on depth as it was read and the plain way
     on metres ready made.
     """
-    vertices, ids = scene.mesh().vertices.astype(np.float64), scene.instances().vertex_ids
-    labels, filters = scene.instances().labels, FilterConfig()
+    mesh, instances = annotated(scene)
+    vertices, ids = mesh.vertices.astype(np.float64), instances.vertex_ids
+    labels, filters = instances.labels, FilterConfig()
     reasons = [reject_object(k, labels.get(k, "wall"), surface, filters) for k in surface.object_ids.tolist()]
     wanted = candidates(scene.poses[some], scene.depth_camera, surface.lower, surface.upper)
     wanted &= np.array([reason is None for reason in reasons])

@@ -85,9 +85,11 @@ def measure(config: IngestConfig) -> dict:
     rclpy.init()
     observer = rclpy.create_node("observer")
     taken: list[int] = []
-    observer.create_subscription(
-        ReferenceView, "/roboref/view", lambda view: taken.append(stamp_ns(view.header.stamp)), 100
-    )
+
+    def take(view: ReferenceView) -> None:
+        taken.append(stamp_ns(view.header.stamp))
+
+    observer.create_subscription(ReferenceView, "/roboref/view", take, 100)
     client = ReferClient(observer)
     bare = subprocess.Popen(
         [sys.executable, "-c", "from benchmarks.ingest import bare_subscriber; bare_subscriber()"],

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,8 +53,19 @@ class PointingBatchConfig:
     """Threads of torch."""
 
 
-def ask(backend: RoboReferBackend, prompts: list[Prompt], batch: int) -> tuple[float, float, int, list[str]]:
-    """Seconds on the clock and of the processor, passes of the LLM after the pictures, and the answers."""
+class Asked(NamedTuple):
+    """Attributes:
+    seconds: on the clock, and of the processor.
+    passes: of the LLM after the pictures.
+    """
+
+    seconds: tuple[float, float]
+    passes: int
+    answers: list[str]
+
+
+def ask(backend: RoboReferBackend, prompts: list[Prompt], batch: int) -> Asked:
+    """Ask all prompts, ``batch`` at a time, with nothing remembered."""
     backend.prefiller.features.clear()
     backend.prefiller.prefixes.clear()
     wall, processor, passes = time.perf_counter(), time.process_time(), backend.passes
@@ -62,7 +74,7 @@ def ask(backend: RoboReferBackend, prompts: list[Prompt], batch: int) -> tuple[f
         for start in range(0, len(prompts), batch)
         for answer in backend.generate_batch(prompts[start : start + batch])
     ]
-    return time.perf_counter() - wall, time.process_time() - processor, backend.passes - passes, answers
+    return Asked((time.perf_counter() - wall, time.process_time() - processor), backend.passes - passes, answers)
 
 
 def row(config: PointingBatchConfig, backend: RoboReferBackend, name: str, parameters: float, shared: bool) -> str:
@@ -76,16 +88,17 @@ def row(config: PointingBatchConfig, backend: RoboReferBackend, name: str, param
     rounds = []
     for _ in Progress(range(config.rounds + 1), f"{name}, {'same' if shared else 'own'} pictures", leave=False):
         single, together = ask(backend, prompts, 1), ask(backend, prompts, config.batch)
-        if single[3] != together[3]:
-            raise SystemExit(f"answers differ: {single[3]} one by one, {together[3]} in a batch")
+        if single.answers != together.answers:
+            raise SystemExit(f"answers differ: {single.answers} one by one, {together.answers} in a batch")
         rounds.append((single, together))
     rounds = rounds[1:]
-    clock, processor = (statistics.median(one[i] / many[i] for one, many in rounds) for i in range(2))
-    each = [1e3 * statistics.median(way[i][0] for way in rounds) / config.batch for i in range(2)]
+    clock, processor = (statistics.median(one.seconds[i] / many.seconds[i] for one, many in rounds) for i in range(2))
+    each = [1e3 * statistics.median(way[i].seconds[0] for way in rounds) / config.batch for i in range(2)]
     length = backend.prefiller.plan(prompts[0]).length
     return (
         f"| {name}, {parameters:.1f} M | {'same' if shared else 'own'} | {length}"
-        f" | {rounds[0][0][2]} / {rounds[0][1][2]} | {each[0]:.0f} / {each[1]:.0f} | {clock:.2f} | {processor:.2f} |"
+        f" | {rounds[0][0].passes} / {rounds[0][1].passes}"
+        f" | {each[0]:.0f} / {each[1]:.0f} | {clock:.2f} | {processor:.2f} |"
     )
 
 

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from PIL import Image
 from roboref_core.models.roborefer.network.model import RoboReferModel
+from roboref_core.models.roborefer.network.tiling import Kind
 from roboref_core.models.roborefer.prompt_text import inference_content, render_chat
 from roboref_core.prompting.answer_text import NOT_VISIBLE
 from roboref_core.prompting.grid import Grid
 from roboref_core.prompting.marker import Marker
+from transformers import PreTrainedTokenizerBase
 
 from offline.data_engine.building.inpaint import dilate
 from offline.data_engine.config import SceneConfig
@@ -91,8 +93,8 @@ class NanoBatch:
 
     def to(self, device: torch.device) -> NanoBatch:
         pictures = (self.tiles, self.depths, self.kinds, self.colors)
-        moved = (tensor.to(device, non_blocking=True) for tensor in pictures)
-        return NanoBatch(*moved, tuple(rows.to(device) for rows in self.rows))
+        tiles, depths, kinds, colors = (tensor.to(device, non_blocking=True) for tensor in pictures)
+        return NanoBatch(tiles, depths, kinds, colors, tuple(rows.to(device) for rows in self.rows))
 
 
 class BatchMaker:
@@ -119,13 +121,12 @@ class BatchMaker:
         self._kinds, self._colors = kinds, colors
         self._patch_labels = patch_labels
         self._piece = {
-            piece: tokenizer.convert_tokens_to_ids(tokenizer.tokenize(piece)[0])
-            for piece in (OPEN, COMMA, CLOSE, NEXT, NOT_VISIBLE)
+            piece: _token(tokenizer, tokenizer.tokenize(piece)[0]) for piece in (OPEN, COMMA, CLOSE, NEXT, NOT_VISIBLE)
         }
-        self._bins = [tokenizer.convert_tokens_to_ids(digits_of(k)) for k in range(BINS)]
-        self._end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-        self._image = tokenizer.convert_tokens_to_ids("<image>")
-        self._depth = tokenizer.convert_tokens_to_ids("<depth>")
+        self._bins = [_token(tokenizer, digits_of(k)) for k in range(BINS)]
+        self._end = _token(tokenizer, "<|im_end|>")
+        self._image = _token(tokenizer, "<image>")
+        self._depth = _token(tokenizer, "<depth>")
         # Part of what a placeholder becomes: without them, the places of two pictures differ by another step.
         self._frame = {self._image: model.frame_ids("image"), self._depth: model.frame_ids("depth")}
         self._prompt_ids = lru_cache(maxsize=50_000)(self._prompt)
@@ -192,8 +193,9 @@ class BatchMaker:
 
     def _prompt(self, text: str, tiles: tuple[int, ...], deep: bool) -> tuple[int, ...]:
         """Tokens of a question up to the answer; each tile is one placeholder."""
-        media = [("image", None)] * len(tiles) + [("depth", None)] * (len(tiles) if deep else 0)
-        counts = {"image": tiles, "depth": tiles if deep else ()}
+        media: list[tuple[Kind, object]] = [("image", None)] * len(tiles)
+        media += [("depth", None)] * (len(tiles) if deep else 0)
+        counts: dict[Kind, tuple[int, ...]] = {"image": tiles, "depth": tiles if deep else ()}
         content = inference_content([*media, text], "dynamic", counts)
         chat = render_chat(self.tokenizer, [("user", content)], "qwen2", True)
         return tuple(self.tokenizer(chat).input_ids)
@@ -307,16 +309,18 @@ class BatchMaker:
         """First and last drawn pixel, across and down, that mark or paint may have changed."""
         scale = DRAWN_SIZE[0] / VIEW_CAMERA.width
         if picture.mark is not None:
-            return tuple((scale * middle - _RING, scale * middle + _RING) for middle in picture.mark)
+            u, v = (scale * middle for middle in picture.mark)
+            return (u - _RING, u + _RING), (v - _RING, v + _RING)
         u0, v0, u1, v1 = mask_box(self._painted(picture.chunk, picture.view))
-        return tuple((scale * (low - 1), scale * (high + 2)) for low, high in ((u0, u1), (v0, v1)))
+        return (scale * (u0 - 1), scale * (u1 + 2)), (scale * (v0 - 1), scale * (v1 + 2))
 
     def drawn(self, picture: Picture) -> np.ndarray:
         """(480, 640, 3) with mark and grid."""
         image = to_drawn(self._source(picture.chunk, picture.view, picture.source))
         if picture.mark is not None:
             scale = DRAWN_SIZE[0] / VIEW_CAMERA.width
-            image = Marker().draw(image, tuple((middle + 0.5) * scale - 0.5 for middle in picture.mark))
+            u, v = ((middle + 0.5) * scale - 0.5 for middle in picture.mark)
+            image = Marker().draw(image, (u, v))
         return Grid().draw(image) if picture.grid else image
 
     def _source(self, c: int, v: int, source: str) -> np.ndarray:
@@ -356,9 +360,9 @@ class BatchMaker:
         chunk = self.chunks[c]
         side = SIDE // PATCHES
         patches = np.asarray(chunk.ids[v]).reshape(PATCHES, side, PATCHES, side).transpose(0, 2, 1, 3)
-        patches = patches.reshape(-1, side * side)
-        middle = np.sort(patches, axis=1)[:, side * side // 2]
-        most = (patches == middle[:, None]).mean(axis=1) > 0.5
+        flat = patches.reshape(-1, side * side)
+        middle = np.sort(flat, axis=1)[:, side * side // 2]
+        most = (flat == middle[:, None]).mean(axis=1) > 0.5
         room = chunk.rooms[chunk.views[v]["room"]]
         table = np.full((2, 256), -1, dtype=np.int64)
         for uid, label in room["labels"].items():
@@ -383,3 +387,9 @@ def _patched(image: np.ndarray, smeared: np.ndarray, behind: np.ndarray, mask: n
     lacking = cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_CUBIC) < rng.uniform(-0.2, 0.6)
     fill = np.where(lacking[..., None], smeared, lit)
     return np.where(mask[..., None] > 0, fill, image)
+
+
+def _token(tokenizer: PreTrainedTokenizerBase, piece: str) -> int:
+    token = tokenizer.convert_tokens_to_ids(piece)
+    assert isinstance(token, int)
+    return token

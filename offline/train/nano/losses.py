@@ -83,7 +83,9 @@ class Network:
         patches = self.patches(batch.tiles, "image")
         parts = [self.model.llm.model.embed_tokens.weight, self.model.mm_projector(patches).float().flatten(0, 1)]
         if len(batch.depths):
-            parts.append(self.model.depth_projector(self.patches(batch.depths, "depth")).float().flatten(0, 1))
+            projector = self.model.depth_projector
+            assert projector is not None
+            parts.append(projector(self.patches(batch.depths, "depth")).float().flatten(0, 1))
         return torch.cat(parts), patches
 
     def hidden(self, table: torch.Tensor, rows: Rows) -> torch.Tensor:
@@ -97,7 +99,7 @@ class Network:
         counts: dict[str, int] = {}
 
         def add(name: str, loss: torch.Tensor, count: int) -> None:
-            sums[name] = sums.get(name, 0.0) + loss
+            sums[name] = sums[name] + loss if name in sums else loss
             counts[name] = counts.get(name, 0) + count
 
         for rows in batch.rows:
@@ -114,7 +116,7 @@ class Network:
         """The patch readouts alone."""
         found: list[torch.Tensor] = []
         self._seen(self.patches(batch.tiles, "image"), batch, lambda _, loss, count: found.append(loss / max(1, count)))
-        return sum(found)
+        return torch.stack(found).sum()
 
     def _answers(self, hidden: torch.Tensor, rows: Rows, add) -> None:
         take = torch.arange(len(rows.index), device=hidden.device)

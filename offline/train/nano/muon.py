@@ -35,17 +35,18 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no line search
         for group in self.param_groups:
             # All of one shape at once: on a GPU, small products cost the time to start them.
-            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            by_shape: dict[torch.Size, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
-                    by_shape[p.shape].append(p)
-            for shape, own in by_shape.items():
-                for p in own:
-                    self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(p.grad, 1 - group["momentum"])
-                ahead = [p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in own]
+                    by_shape[p.shape].append((p, p.grad))
+            for shape, pairs in by_shape.items():
+                for p, gradient in pairs:
+                    self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(gradient, 1 - group["momentum"])
+                ahead = [gradient.lerp(self.state[p]["momentum"], group["momentum"]) for p, gradient in pairs]
+                own = [p for p, _ in pairs]
                 updates = orthogonalised(torch.stack(ahead)).unbind()
                 torch._foreach_mul_(own, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(own, updates, alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)

@@ -119,7 +119,8 @@ def make_chunk(root: Path, number: int, config: PoolConfig) -> Path:
     view, tile = (VIEW_CAMERA.height, VIEW_CAMERA.width), (SIDE, SIDE)
     shapes = {"color": (*view, 3), "tile": (*tile, 3), "depth": tile, "ids": tile, "removed": (*view, 3)}
     arrays = {name: np.zeros((count, *shape), dtype=np.uint8) for name, shape in shapes.items()}
-    views, rooms = [], []
+    views: list[dict] = []
+    rooms: list[dict] = []
     for k in range(config.rooms):
         seed = config.seed + number * config.rooms + k
         scene = make_scene(seed, triangles=_TRIANGLES)

@@ -168,6 +168,7 @@ class Sampler:
         named = mix.labelled * (1.0 if task == "t2a" else 0.65)
         shown = label if told < named else ""
         target, points = (None, ()) if reason else self._answer(c, v, [uid])
+        pictures: tuple[Picture, ...]
         form = Form.CONCAT if task == "t1" and rng.random() < mix.concat else Form.MULTI
         drawn = DrawnMark(label=shown)
         if form is Form.CONCAT:
@@ -227,7 +228,8 @@ class Sampler:
 
     def _phrase(self, c: int, v: int, grid: bool, rng: np.random.Generator) -> Question | None:
         view = self.chunks[c].views[v]
-        target, points = None, ()
+        target: np.ndarray | None = None
+        points: tuple[tuple[float, float], ...] = ()
         if rng.random() < self.mix.absent:
             related = rng.random() < self.mix.absent_related
             options = [phrase for phrase in view["absent"] if phrase[0].endswith("_related") is related]
@@ -321,7 +323,8 @@ def _point_in(mask: np.ndarray, rng: np.random.Generator) -> tuple[float, float]
 
 
 def _normalised(pixel: Sequence[float]) -> tuple[float, float]:
-    return tuple(map(float, pixel_to_normalised(np.array(pixel), VIEW_CAMERA.width, VIEW_CAMERA.height)))
+    x, y = pixel_to_normalised(np.array(pixel), VIEW_CAMERA.width, VIEW_CAMERA.height)
+    return float(x), float(y)
 
 
 def _removed_source(rng: np.random.Generator) -> str:

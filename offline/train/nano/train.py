@@ -220,7 +220,9 @@ class Trainer:
     def _start_depth(self) -> None:
         """As RoboRefer's depth encoder, this one starts as its image encoder."""
         self.model.part("depth_tower").load_state_dict(self.model.part("vision_tower").state_dict())
-        self.model.depth_projector.load_state_dict(self.model.mm_projector.state_dict())
+        projector = self.model.depth_projector
+        assert projector is not None
+        projector.load_state_dict(self.model.mm_projector.state_dict())
 
     # State -------------------------------------------------------------------------------------------------------
 
@@ -268,7 +270,8 @@ def _one_thread(_worker: int) -> None:
 
 def _optimizers(model: RoboReferModel, heads: TrainingHeads, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for embeddings, readouts, norms and biases."""
-    matrices, rest = [], list(heads.parameters())
+    matrices: list[torch.nn.Parameter] = []
+    rest = list(heads.parameters())
     for name, parameter in model.named_parameters():
         inside = ".layers." in name and parameter.ndim == 2
         (matrices if inside else rest).append(parameter)
@@ -285,7 +288,8 @@ def train(config: Config) -> Path:
     trainer = Trainer(config)
     trainer.resume()
     asked = TuningSet.draw(load_chunk(chunk_folder(config.out / "tuning_pool", 0)), trainer.model, config.recipe.mix)
-    answers = tuple(trainer.steps.maker.pieces[piece] for piece in (OPEN, NOT_VISIBLE))
+    pieces = trainer.steps.maker.pieces
+    answers = pieces[OPEN], pieces[NOT_VISIBLE]
     curve = config.run / "curve.jsonl"
     began, kept = time.monotonic(), []
     bar = Progress(total=config.recipe.total, initial=trainer.step, desc="steps")

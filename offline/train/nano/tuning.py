@@ -82,6 +82,7 @@ def _balanced(visible: np.ndarray, said: np.ndarray) -> float:
 
 
 def _hit(question: Question, point: np.ndarray) -> bool:
+    assert question.target is not None
     x, y = point
     if question.pictures[-1].right is not None:
         x = 2 * x - 1

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from roboref_core.models.roborefer.checkpoint.config import ModelConfig
-from roboref_core.models.roborefer.network.tiling import Tiles, cut_tiles, to_picture
+from roboref_core.models.roborefer.network.tiling import Kind, Tiles, cut_tiles, to_picture
 from roboref_core.models.roborefer.prompt_text import (
     SENTINEL,
     expand_tiles,
@@ -84,20 +84,20 @@ def build_example(
             raise ValueError(f"depth {index} has size {relief.size}, its image {picture.size}")
     image_tiles = tuple(cut_tiles(picture, config, "image", aspect) for picture in pictures)
     depth_tiles = tuple(cut_tiles(relief, config, "image", aspect) for relief in reliefs)
+    shown: tuple[tuple[Kind, tuple[Tiles, ...]], ...] = (("image", image_tiles), ("depth", depth_tiles))
     messages = []
     first = next((index for index, turn in enumerate(conversations) if turn.get("from") == "human"), 0)
     for index, turn in enumerate(conversations):
         if turn.get("from") not in ROLES or not isinstance(turn.get("value"), str):
             raise ValueError(f"turn {index}: expected from {sorted(ROLES)} and a text value, found {turn!r:.200}")
-        counts: dict[str, Sequence[int]] = {
-            kind: [len(t.pixels) for t in tiles] if index == first else []
-            for kind, tiles in (("image", image_tiles), ("depth", depth_tiles))
+        counts: dict[Kind, Sequence[int]] = {
+            kind: [len(t.pixels) for t in tiles] if index == first else [] for kind, tiles in shown
         }
         if training_form:
             content = training_content(turn["value"], len(counts["image"]), bool(counts["depth"]))
             content = expand_tiles(content, counts) if aspect == "dynamic" else content
         else:
-            media = [(kind, None) for kind, tiles in counts.items() for _ in tiles]
+            media: list[tuple[Kind, object]] = [(kind, None) for kind, tiles in counts.items() for _ in tiles]
             content = inference_content([*media, turn["value"]], aspect, counts)
         messages.append((ROLES[turn["from"]], content))
     text = render_chat(tokenizer, messages, config.root.chat_template, add_generation_prompt=False)
