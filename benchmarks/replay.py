@@ -1,7 +1,7 @@
 """Replay: how fast a bag goes through the node step by step, against the bag's own duration.
 
 Baseline in the same run: the same bag played in real time. 640x480 RGB-D at 30 Hz, JPEG and 16UC1, over DDS to the
-node in its own process; each round starts a node anew for each way of playing, in turn. Counted is from the first view
+node in its own process; each round starts a fresh node for each way of playing, in turn. Counted is from the first view
 taken to the last answer: starting the node and choosing questions are not.
 """
 

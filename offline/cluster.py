@@ -76,7 +76,7 @@ def cancel(job: str) -> None:
 def command(*parts: str) -> str:
     """What one of Slurm's commands prints. Raises ValueError if it is not installed, fails, or does not answer."""
     if shutil.which(parts[0]) is None:
-        raise ValueError(f"{parts[0]} is not installed here: this is no machine of a Slurm cluster")
+        raise ValueError(f"{parts[0]} is not installed here: this machine does not belong to a Slurm cluster")
     try:
         done = subprocess.run(parts, capture_output=True, text=True, timeout=_TIMEOUT)
     except subprocess.TimeoutExpired as error:

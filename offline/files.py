@@ -46,7 +46,7 @@ def read_json(path: Path) -> Any:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) [pixel], of a PNG from its header. Raises ValueError naming the file if it is no picture."""
+    """(width, height) [pixel], of a PNG from its header. Raises ValueError naming the file if it is not a picture."""
     try:
         with open(path, "rb") as file:
             head = file.read(len(_PNG_HEADER) + 8)

@@ -101,7 +101,7 @@ class Environment:
         return result.stdout.strip() if result.returncode == 0 else None
 
     def make(self) -> None:
-        """Create it, or what is left of it anew."""
+        """Create it, or recreate it over what is left of an old one."""
         reason = None
         version = self.version()
         wanted = "{}.{}".format(*sys.version_info[:2])

@@ -86,7 +86,7 @@ def build() -> None:
     if built == {"place": place, "sources": sources} and (WORKSPACE / "install" / "local_setup.bash").is_file():
         return
     if built and built.get("place") != place:
-        print("ros2_ws was built elsewhere: building it anew")
+        print("ros2_ws was built elsewhere: rebuilding it")
         for folder in ("build", "install"):
             shutil.rmtree(WORKSPACE / folder, ignore_errors=True)
     environment = {**os.environ, "AMENT_PREFIX_PATH": str(VENV), "CMAKE_PREFIX_PATH": str(VENV)}

@@ -32,7 +32,7 @@ SET_ASIDE = {
     "objects": ("structural", "never_seen"),
     "views": ("out_of_frustum", "not_seen"),
 }
-"""What was never a candidate is no noise that was removed: frames that show nothing new, the building itself, objects
+"""Never a candidate, so it does not count as removed noise: frames that show nothing new, the building itself, objects
 that no frame shows, views that do not exist."""
 
 

@@ -16,7 +16,7 @@ from offline.data_engine.config import TaskConfig
 
 @dataclass(frozen=True)
 class Tasks:
-    """Make training samples from a finished five_frames or x3 tree, whoever made it.
+    """Make training samples from a finished five_frames or x3 tree, also of another program.
 
     Without the facts that ``build`` keeps beside its views, negatives are limited to painted-out objects and pictures
     of other places, and there are no referring expressions. Exit status as of ``build``.
@@ -64,7 +64,7 @@ class Check:
     min_good: float = 0.8
     """Share of the judged frames that must be good."""
     annotations: Path | None = None
-    """A 2D instance zip (<scan>_2d-instance-filt.zip) to compare masks with; it is no truth either."""
+    """A 2D instance zip (<scan>_2d-instance-filt.zip) to compare masks with; it is an estimate too."""
     color_intrinsics: tuple[float, float, float, float] | None = None
     """fx fy cx cy [pixel] of colour, for folders without intrinsics."""
     depth_intrinsics: tuple[float, float, float, float] | None = None
@@ -202,7 +202,7 @@ main = CommandTable(
     "roboref data",
     {
         "build": ("offline.data_engine.build_command:Build", "turn a folder of scans into training data"),
-        "tasks": (f"{_MODULE}:Tasks", "make samples from a five_frames or x3 tree, whoever made it"),
+        "tasks": (f"{_MODULE}:Tasks", "make samples from a five_frames or x3 tree, also of another program"),
         "check": (f"{_MODULE}:Check", "project a scan's mesh and objects into its frames, and score the fit"),
         "stats": (f"{_MODULE}:Stats", "counts of a built data set, and what was left out and why"),
         "show": (f"{_MODULE}:Show", "make a page to browse samples"),

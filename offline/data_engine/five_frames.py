@@ -35,7 +35,7 @@ class ViewFiles:
         size: (width, height) [pixel] of its pictures.
         original, inpainted, mask: paths; ``inpainted`` is None where the file is missing.
         mask_dilated: path or None.
-        annotation: the JSON entry as found. Its ``cx_norm``, ``cy_norm`` are no ground truth (see the mask).
+        annotation: the JSON entry as found. Its ``cx_norm``, ``cy_norm`` are not ground truth (see the mask).
     """
 
     scene_id: str

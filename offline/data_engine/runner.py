@@ -100,7 +100,8 @@ class Run:
         scene: settings of the first phase.
         task: settings of the second.
         label_table: path of the label table, or None to use what lies beside the scans.
-        tree: a finished five_frames tree, whoever made it: then there is no first phase. None: the run makes its own.
+        tree: a finished five_frames tree, also of another program, in place of the first phase. None: the run makes its
+            own.
     """
 
     jobs: tuple[SceneJob, ...]
@@ -170,7 +171,7 @@ def find_jobs(source: Path, splits: Callable[[list[str]], dict[str, str]]) -> tu
 
     Args:
         source: a folder of scans, or one scan.
-        splits: scene ids -> split by scene; scenes that it leaves out are no jobs.
+        splits: scene ids -> split by scene; scenes that it leaves out are not built.
 
     Raises:
         ValueError: no scenes.

@@ -52,7 +52,7 @@ class Term:
     """A data set in a mixture.
 
     Attributes:
-        weight: how often an epoch holds each sample; the fraction is drawn anew in every epoch.
+        weight: how often an epoch holds each sample; the fraction is drawn again in every epoch.
         share: of its samples that are used at all, in (0, 1]; which ones depends on the seed alone.
     """
 

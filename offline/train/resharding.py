@@ -37,7 +37,7 @@ def to_universal(checkpoint: Path) -> None:
         "--num_merge_workers",
         workers,
     ]
-    # It is no rank of the run.
+    # It is not a rank of the run.
     environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""`metadata.yaml` of a rosbag2: what is read from it, and one made anew from the files of the bag."""
+"""`metadata.yaml` of a rosbag2: what is read from it, and its reconstruction from the files of the bag."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def new_bag(path: Path, purpose: str) -> Iterator[Path]:
     removed.
 
     Args:
-        purpose: what is made, for the message of whoever is refused.
+        purpose: what is made, for the error message of a second writer.
 
     Raises FolderInUse if another process makes the same bag.
     """

@@ -71,7 +71,7 @@ class Navigator:
         )
 
     def replan(self, state: RobotState, obstacles: Obstacles) -> None:
-        """Plan for the present goal anew; without a way to it any more, the goal is given up."""
+        """Replan to the present goal; without a way to it any more, the goal is given up."""
         if self._goal is not None:
             try:
                 self.go_to(state, self._goal, obstacles)

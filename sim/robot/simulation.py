@@ -129,7 +129,7 @@ class Simulation:
         self.navigator.go_to(self.state, goal, self.obstacles)
 
     def change(self, change: dict[str, Any]) -> None:
-        """Change the room, see ``parse_change``; a goal is planned for anew. Raises ValueError if it cannot be."""
+        """Change the room, see ``parse_change``; the path to the goal is replanned. Raises ValueError if refused."""
         scene = changed_scene(self.scene, change)
         self._exposure = float(change.get("exposure", self._exposure))
         if scene is not self.scene:

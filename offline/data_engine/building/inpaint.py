@@ -115,7 +115,7 @@ def dilate(mask: np.ndarray, fraction: float) -> np.ndarray:
 def paint_hole(frame: FrameVisibility, mask: np.ndarray, fraction: float, others: Sequence[int]) -> np.ndarray:
     """What to paint over: the mask grown by ``fraction`` of the diagonal, less the ``others`` clear of its rim.
 
-    Things that stand before the object or beside it are no part of it; repainting them only spoils them.
+    Things that stand before the object or beside it are not part of it; repainting them only spoils them.
     """
     hole = dilate(mask, fraction)
     kept = np.isin(frame.zbuffer.ids, np.asarray(others, dtype=np.int32)) & ~mask
@@ -296,7 +296,7 @@ def _see(points, T, color, depth_k, depth, nearest, a, b, u, v, valid):
             continue
         if not (0 <= column < w and 0 <= row < h):
             continue
-        # NaN compares false: a hole in the depth is no proof that the background was seen.
+        # NaN compares false: a hole in the depth does not prove that the background was seen.
         measured = depth[row, column]
         valid[i] = measured > 0 and abs(measured - pz) <= a + b * pz and nearest[row, column] > pz + _IN_FRONT
 

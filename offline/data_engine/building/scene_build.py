@@ -154,7 +154,7 @@ class SceneBuilder:
         }
 
     def _all_labels(self) -> dict[int, str]:
-        """Label by id of everything that is no part of the building, whether it is trained on or not."""
+        """Label by id of everything that is not part of the building, whether it is trained on or not."""
         labels = self.scene.instances().labels
         return {uid: label for uid, label in sorted(labels.items()) if structural_family(label, self.table) is None}
 

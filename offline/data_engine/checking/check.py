@@ -2,7 +2,7 @@
 
 With a mesh, each frame's sensor depth is compared with the mesh drawn from its pose; without one, with the depth
 of its neighbours warped into it. Masks are compared with ScanNet's 2D instance pictures where those are given:
-a cross-check between two projections, since those are no truth either.
+a cross-check between two projections, since those are estimates too.
 """
 
 from __future__ import annotations

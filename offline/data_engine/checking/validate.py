@@ -34,7 +34,7 @@ _PICTURES = {
 }  # fmt: skip
 _POINTING = {task for task, _ in _PICTURES}
 NOT_CHECKED = "not_checked"
-"""Kind of findings that are no fault: what could not be checked, and why."""
+"""Kind of findings that are not faults: what could not be checked, and why."""
 _PAIR = re.compile(r"[\[(]\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*,\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)")
 _SLACK = 0.005
 """Foreign coordinates are rounded; beyond [0, 1] by more than this they are wrong, or pixels."""

@@ -60,7 +60,7 @@ class LabelTable:
     def read(cls, path: str | Path) -> LabelTable:
         """Read the table in any of its circulating variants: LF, CRLF or doubled CR, fields with stray spaces.
 
-        Raises ValueError naming file and line for a missing column or an id that is no number.
+        Raises ValueError naming file and line for a missing column or an id that is not a number.
         """
         lines = Path(path).read_bytes().decode("utf-8").replace("\r", "").split("\n")
         columns = [field.strip() for field in lines[0].split("\t")]

@@ -117,7 +117,7 @@ def read_tum(folder: Path, overrides: Overrides) -> PosedFolder:
     color_times, color_names = _file_list(folder / "rgb.txt")
     depth_times, depth_names = _file_list(folder / "depth.txt")
     truth = _table(folder / "groundtruth.txt", 8)
-    # A sample without a unit quaternion is no pose; the gap it leaves decides whether frames there are lost.
+    # A sample without a unit quaternion is not a pose; the gap it leaves decides whether frames there are lost.
     truth = truth[np.abs(np.linalg.norm(truth[:, 4:], axis=1) - 1) < 0.01]
     truth = truth[np.argsort(truth[:, 0], kind="stable")]
     nearest = _nearest(depth_times, color_times)
@@ -192,7 +192,7 @@ def _numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
 
 
 def _read_pose(path: Path) -> np.ndarray:
-    """4x4 of a text file; a pose of ones, which is no rigid motion, where the text is no matrix."""
+    """4x4 of a text file; all ones, which fails the test for rigid motions, if the text is not a 4x4 matrix."""
     try:
         values = np.array(path.read_text(encoding="utf-8").split(), dtype=np.float64)
     except ValueError:
@@ -201,7 +201,7 @@ def _read_pose(path: Path) -> np.ndarray:
 
 
 def _pose_of(row: np.ndarray) -> np.ndarray:
-    """4x4 from x y z qx qy qz qw; a pose of ones, which is no rigid motion, where they are none."""
+    """4x4 from x y z qx qy qz qw; all ones, which fails the test for rigid motions, if they are not a pose."""
     try:
         return from_quaternion(row[3:7], row[:3])
     except ValueError:

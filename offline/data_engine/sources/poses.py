@@ -12,7 +12,7 @@ def clean_poses(raw: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
     """Nearest rigid motions to rounded poses, NaN where there is none.
 
     Lost tracking is written as -inf in all entries by ScanNet, as zeros by other tools (ScanNet's own point-cloud
-    code tests m[0][0] == 0; a true rotation may have a zero there, so only a matrix that is no rotation counts).
+    code tests m[0][0] == 0; a true rotation may have a zero there, so only a matrix that is not a rotation counts).
 
     Args:
         raw: (N, 4, 4) camera-to-world matrices.

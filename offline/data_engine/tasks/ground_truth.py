@@ -21,8 +21,8 @@ def ground_truth_pixel(mask: np.ndarray, *seed: str | int, margin: float = 0) ->
         mask: (H, W), object where > 0.
         seed: what identifies the view: (seed, scene, uid, frame).
         margin: the middle counts if it is farther than this from the mask's rim, other pixels if three times as far; of
-            a mask that is thinner everywhere, the innermost half. The picture's border is no rim. 0: the published
-            rule.
+            a mask that is thinner everywhere, the innermost half. The picture's border does not count as rim. 0: the
+            published rule.
 
     Raises:
         ValueError: the mask is empty.

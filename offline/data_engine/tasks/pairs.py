@@ -171,7 +171,7 @@ def _cases(scene: SceneViews, donors: Sequence[SceneViews], uid: int) -> dict[st
         if own is None or not own["certainly_hidden"]:
             continue
         category = scene.facts["objects"][str(uid)]["category"]
-        # "Object" is no class that two things could share.
+        # "Object" is not a class that two things could share.
         elsewhere = is_named(category) and any(
             scene.facts["objects"][other]["category"] == category and seen["state"] == Visibility.VISIBLE.value
             for other, seen in facts["objects"].items()

@@ -92,7 +92,7 @@ def referring_expressions(
 
     Args:
         frame: visibility on the colour grid.
-        views: of every object that is no part of the building.
+        views: of every object that is not part of the building.
         masks, confirmed: (H, W) bool of those that are visible, as ``FrameVisibility.observe`` gives them.
         labels: id -> label, of all those objects.
         axis_alignment: T_aligned_world; relations of the world are computed along its axes.

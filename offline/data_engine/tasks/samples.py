@@ -1,7 +1,7 @@
 """Questions become training samples: pictures with marks and grids, prompts, answers, in LLaVA's form.
 
 A sample is ``{"id", "image", "conversations": [{"from": "human"}, {"from": "gpt"}], ...}``. ``image`` is a path or a
-list of paths, ``depth`` the same for the depth pictures. Prompts hold no ``<image>``: whoever loads the sample
+list of paths, ``depth`` the same for the depth pictures. Prompts hold no ``<image>``: the loader of the sample
 puts exactly one per picture in front.
 """
 
@@ -78,7 +78,7 @@ class Dropped:
 
 
 class SampleMaker:
-    """Makes the samples of one scene. Each picture is drawn once, whoever shares it.
+    """Makes the samples of one scene. Each picture is drawn once and shared.
 
     Args:
         scene: whose views are marked.

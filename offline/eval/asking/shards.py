@@ -29,7 +29,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """From "2/8". Raises ValueError for what is no such part."""
+        """From "2/8". Raises ValueError for a malformed part."""
         found = _STATED.fullmatch(text)
         number, count = (int(found.group(1)), int(found.group(2))) if found else (0, 0)
         if not 1 <= number <= count:

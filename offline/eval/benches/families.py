@@ -1,6 +1,6 @@
 """How models of each family are asked on the public benchmarks, and which published parser reads them.
 
-The names and instructions are those of RefSpatial-Bench's published scripts, but chosen by whoever runs the benchmark,
+The names and instructions are those of RefSpatial-Bench's published scripts, but chosen by the user of the benchmark,
 not guessed from the model's name. How each writes coordinates is the library's own table (conventions.FAMILIES). Other
 families of that table are asked in their own words.
 """

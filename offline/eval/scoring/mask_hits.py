@@ -12,7 +12,7 @@ def on_mask(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
     Args:
         mask: (H, W) bool.
         points: (..., 2) from the picture's upper left corner [pixel]: normalised coordinates times (W, H), or pixel
-            coordinates (centres at integers) plus one half. NaN and points outside are no hits.
+            coordinates (centres at integers) plus one half. NaN and points outside count as misses.
 
     Returns:
         (...,) bool.

@@ -59,7 +59,7 @@ class DemoConfig:
 
     A small checkpoint is fine-tuned twice by the project's trainer: on a few questions, which it is then asked again,
     and on the data engine's questions about some rooms. Then it is asked about rooms that it has not seen, and through
-    the node while bags of further rooms are played. Run again, it goes on where it was: what is there is not made anew.
+    the node while bags of further rooms are played. Run again, it goes on where it was: what exists is kept.
 
     Attributes:
         out: everything goes here; report.html and table.md at last.

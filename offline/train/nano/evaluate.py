@@ -43,7 +43,7 @@ class Config:
     """Evaluate a small model.
 
     Attributes:
-        model: the checkpoint; its calibration is fitted anew, on rooms of their own.
+        model: the checkpoint; its calibration is fitted again, on separate rooms.
         out: scans, data, predictions, report.html and figures.json.
         seed: of the first room.
         rooms: to report on.

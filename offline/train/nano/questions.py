@@ -79,10 +79,10 @@ class Mix:
         difference: chance of a T2B question.
         negatives: share of T1 and T2A questions whose answer is NOT_VISIBLE.
         absent: share of phrases that name what is not there.
-        absent_related: share of those that say where it would be ("the lamp left of the desk"), lest a relation tell
-            that something is there.
+        absent_related: share of those that say where it would be ("the lamp left of the desk"), so that a
+            relation does not tell that something is there.
         plain: share of the other phrases that name a kind, or a kind and a colour, and no more: about as many as name
-            an absent thing so, lest the words tell that nothing is there.
+            an absent thing so, so that the words do not tell that nothing is there.
         concat: share of T1 asked with both views in one picture.
         grid: share of views that are asked with a grid.
         labelled: share of marks whose label is told, some of them in a phrase of its own.

@@ -65,13 +65,13 @@ def spelled_coordinates(tokenizer: PreTrainedTokenizerBase) -> tuple[float, ...]
 def respelled(answer: str, coordinates: Sequence[float]) -> str:
     """An answer with each coordinate put to the nearest of ``coordinates``; without any, the answer as it is.
 
-    Raises ValueError for a text that is no answer.
+    Raises ValueError for a text that is not an answer.
     """
     read = parse(answer)
     if not coordinates or answer == NOT_VISIBLE:
         return answer
     if not read.points:
-        raise ValueError(f"expected an answer to spell anew, found {answer[:80]!r}")
+        raise ValueError(f"expected an answer to respell, found {answer[:80]!r}")
     known, points = np.asarray(coordinates), np.array(read.points)
     return format_answer(known[np.abs(points[..., None] - known).argmin(axis=-1)])
 

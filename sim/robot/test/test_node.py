@@ -134,7 +134,7 @@ def test_it_drives_to_a_goal_and_the_room_changes(nodes):
 
 @pytest.mark.slow
 def test_stepped_runs_with_one_seed_are_the_same(nodes):
-    """The next frame comes when the last was taken, whatever the timing of whoever takes it."""
+    """The next frame comes when the last was taken, whatever the timing of the one that takes it."""
 
     def digest() -> str:
         simulation = Simulation(make_scene(5, triangles=20_000), RobotConfig(width=64, rate=10.0, seed=3))

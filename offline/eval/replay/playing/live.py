@@ -70,7 +70,7 @@ def ask_live(
     last = max((n for n, arrival in enumerate(arrivals) if arrival.position in queries), default=-1)
     arrivals = arrivals[: last + 1]
     player = session.player(config.speed)
-    # Waiting for subscribers is no part of the bag's time.
+    # Waiting for subscribers does not count as the bag's time.
     player.wait_for_subscribers()
     with _Crowd(session, questions, config) as crowd:
         began = time.monotonic()

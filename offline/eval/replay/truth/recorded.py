@@ -45,7 +45,7 @@ class RecordedScene:
         return self._tiles
 
     def out_of_sight(self, object_id: int, i: int) -> bool:
-        """True: a tile is no object, its marked point alone decides."""
+        """True: a tile is not an object, its marked point alone decides."""
         return True
 
     def motion(self, object_id: int, earlier: int, later: int) -> np.ndarray:

@@ -61,7 +61,7 @@ def test_rows_are_what_the_native_model_reads(model, maker, questions):
 
 
 def test_tiles_are_those_of_the_native_model(chunk, model, maker, questions):
-    """Also where only a part of a tile is made anew: about marks, and what is painted out."""
+    """Also where only a part of a tile is redrawn: about marks, and what is painted out."""
     pictures = {p for q in questions for p in q.pictures if p.right is None}
     assert {p.source for p in pictures} == {"color", "removed", "painted", "patched"}
     assert {bool(p.mark) for p in pictures} == {p.grid for p in pictures} == {True, False}

@@ -98,8 +98,8 @@ def sole_writer(folder: Path, purpose: str, shared: bool = False) -> Iterator[No
     The lock is the system's: it ends with the process, however that ends. ``.writer.json`` says who holds it.
 
     Args:
-        purpose: what is written, for the message of whoever is refused, for example "roboref data build".
-        shared: others that share may hold it too; whoever does not share is refused, and refuses them.
+        purpose: what is written, for the error message of a second writer, for example "roboref data build".
+        shared: several shared holders are admitted; a holder that does not share excludes all others.
     Raises:
         FolderInUse: another process holds the folder.
     """

@@ -49,8 +49,8 @@ class ReferClient:
         """Wait until the node answers, at most ``timeout`` [s]. Returns whether it does.
 
         More than that the service exists: DDS matches requests and responses one after the other, and a
-        response before its turn is lost, which a busy machine shows at start. So something is asked that
-        is no question, which costs the node nothing, until it is refused.
+        response before its turn is lost, which a busy machine shows at start. So an empty query is
+        sent, which the node refuses at no cost.
         """
         deadline = time.monotonic() + timeout
         while (remaining := deadline - time.monotonic()) > 0:

@@ -139,7 +139,7 @@ def _png_size(data: bytes) -> tuple[int, int]:
         if data[at + 4 : at + 8] == b"IEND":
             return height, width
         at += 12 + length
-    raise ValueError("the PNG has no end")
+    raise ValueError("the PNG is cut off")
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:

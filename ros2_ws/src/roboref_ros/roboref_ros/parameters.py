@@ -29,7 +29,7 @@ _BUFFER, _REFER, _LOCATE, _TOLERANCE = ViewBufferConfig(), ReferConfig(), Locate
 class Parameter:
     """One parameter. ``allowed`` is (lowest, highest) of a number or the words of a string; None: anything.
 
-    ``changeable`` ones are read anew for every question; the others only at start.
+    ``changeable`` ones are read again for every question; the others only at start.
     """
 
     name: str
@@ -59,8 +59,8 @@ PARAMETERS = (
         "Pose of the depth camera's optical frame in colour's, if depth is not registered and TF does not tell: "
         "x y z [m] qx qy qz qw. All zero: TF tells.",
     ),
-    Parameter("depth.min_depth", _LOCATE.min_depth, "Nearer is no measurement [m].", (0, 100), True),
-    Parameter("depth.max_depth", _LOCATE.max_depth, "Further is no measurement [m].", (0, 1000), True),
+    Parameter("depth.min_depth", _LOCATE.min_depth, "Readings below this are treated as missing [m].", (0, 100), True),
+    Parameter("depth.max_depth", _LOCATE.max_depth, "Readings above this are treated as missing [m].", (0, 1000), True),
     Parameter(
         "depth.patch_radius", _LOCATE.patch_radius, "Half the side of the patch read [depth pixel].", (0, 100), True
     ),
@@ -210,7 +210,7 @@ def pose_config(node: Node) -> PoseConfig:
 
 
 def depth_extrinsics(node: Node) -> np.ndarray | None:
-    """T_color_depth; None if TF is to tell. Raises ValueError for what is no pose."""
+    """T_color_depth; None if TF is to tell. Raises ValueError for anything but a pose."""
     numbers = list(node.get_parameter("depth.extrinsics").value)
     if len(numbers) != 7:
         raise ValueError(f"depth.extrinsics must be x y z qx qy qz qw, found {len(numbers)} numbers")

@@ -84,7 +84,7 @@ def test_a_burst_of_200_calls_is_answered(camera, clients):
     for client in made:
         assert client.wait_for_service(20)
     deadline = time.monotonic() + 30
-    # A response before its reader is matched is lost, whoever serves: each client is answered once before.
+    # A response before its reader is matched is lost, whatever the server: each client is answered once before.
     for client in made:
         while time.monotonic() < deadline:
             first = client.call_async(request)

@@ -35,7 +35,7 @@ class Outcome(Enum):
 class ModelAnswer:
     """One answer. ``Prediction`` and ``Generation`` say in which coordinates its points are.
 
-    An answer checks itself when it is made, whoever made it: numbers that are not finite, probabilities outside
+    An answer checks itself when it is made, whatever its source: numbers that are not finite, probabilities outside
     [0, 1], covariances that are none, and counts that do not fit raise ValueError.
 
     Attributes:

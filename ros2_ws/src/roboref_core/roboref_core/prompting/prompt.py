@@ -1,6 +1,6 @@
 """Prompts: one builder for data, training, evaluation and the robot.
 
-Prompts hold no media placeholders (``<image>``): whoever feeds the model puts one per picture in front.
+Prompts hold no media placeholders (``<image>``): the code that feeds the model puts one per picture in front.
 Pictures come in the order reference views, then the queried view; answers are coordinates of the last picture.
 """
 

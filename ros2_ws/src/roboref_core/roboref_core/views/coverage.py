@@ -97,7 +97,7 @@ def _sample(view: View) -> _Entry:
     try:
         image = view.depth
     except ValueError:
-        # A broken depth image leaves the field of view; whoever asks about the view is told.
+        # A broken depth image leaves the field of view; a question about the view reports it.
         image = None
     if image is not None:
         on_depth = np.rint(map_pixels(pixels, camera, view.depth_camera))

@@ -17,7 +17,7 @@ class ImageError(ValueError):
 class LazyImage:
     """An image that is an array already, or will be decoded from its message once, when first read.
 
-    The executor thread of a node wraps the message it received and returns; whoever needs pixels
+    The executor thread of a node wraps the message it received and returns; the consumer of the pixels
     pays for them, in its own thread, once. Thread-safe.
 
     Args:

@@ -51,7 +51,7 @@ class ViewServices:
         self._pool.shutdown(cancel_futures=True)
 
     def on_view(self, view: View) -> None:
-        """A view has been taken into the buffer: whoever waits for the next one gets it, pinned."""
+        """A view has been taken into the buffer: the callers that wait for the next one get it, pinned."""
         with self._lock:
             captures, self._captures = self._captures, []
         for future in captures:
@@ -136,7 +136,7 @@ def _encoded_depth(view: View, depth: np.ndarray) -> CompressedImage:
     import cv2
 
     millimetres = np.nan_to_num(depth * 1000.0, nan=0.0, posinf=0.0, neginf=0.0).round()
-    # Beyond 16 bits is no measurement rather than a wrong one.
+    # Depth beyond 16 bits becomes "no measurement", which is better than a wrong one.
     millimetres = np.where((millimetres > 0) & (millimetres <= 65535), millimetres, 0).astype(np.uint16)
     return _compressed(view, "16UC1; png compressed", cv2.imencode(".png", millimetres)[1])
 

@@ -94,7 +94,7 @@ class Worker:
                 continue
             try:
                 result = job.run(time.monotonic() - job.submitted)
-            except Exception as error:  # Belongs to whoever waits for the future.
+            except Exception as error:  # Belongs to the caller that waits for the future.
                 complete(job.future, exception=error)
             else:
                 complete(job.future, result)

@@ -1,6 +1,6 @@
 """Linear layers for the CPU that keep their weights in oneDNN's blocked layout.
 
-torch's own float32 linear lays the weights out anew for each call, which for the few rows of a decoding
+torch's own float32 linear repacks the weights for each call, which for the few rows of a decoding
 pass takes as long as the product: ten rows cost 1.9 ms instead of 1.0 ms for 2816 x 1024 weights on one
 AVX-512 core. These are the operators that torch's inductor emits for frozen weights.
 """
