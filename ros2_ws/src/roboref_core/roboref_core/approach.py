@@ -136,7 +136,10 @@ def facing(place: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _reachable(grid: OccupancyMap, start: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Where a robot of ``radius`` fits, and which of that is connected to ``start``; None if that is not free."""
+    """Where a robot of ``radius`` fits, and which of that is connected to ``start``; None if that is not free.
+
+    The only use of OpenCV here, which roboref_ros depends on anyway.
+    """
     import cv2
 
     free = np.pad(grid.free, 1)  # beyond the map nothing is known

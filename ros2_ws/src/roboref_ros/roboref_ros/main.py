@@ -10,6 +10,8 @@ from types import FrameType
 
 # For the answers that the end of questions brings about to be sent [s].
 _LAST_ANSWERS = 0.1
+# Longest wait for the executor to end what it is doing [s].
+_LAST_TRANSITION = 5.0
 
 
 class _Ending:
@@ -38,6 +40,7 @@ def main(args: list[str] | None = None) -> int:
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.logging import get_logger
     from rclpy.signals import SignalHandlerOptions
+    from roboref_core.errors import ReferError
 
     from roboref_ros.ending import spin
     from roboref_ros.node import RoborefNode
@@ -46,7 +49,8 @@ def main(args: list[str] | None = None) -> int:
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = RoborefNode()
-    except (ValueError, ImportError) as error:
+        node.start()
+    except (ValueError, ImportError, ReferError) as error:
         get_logger("roboref").fatal(str(error))
         rclpy.try_shutdown()
         return 1
@@ -72,7 +76,10 @@ def main(args: list[str] | None = None) -> int:
     node.stop_answering()
     time.sleep(_LAST_ANSWERS)
     rclpy.try_shutdown()
-    thread.join()
+    thread.join(_LAST_TRANSITION)
+    if thread.is_alive():
+        # Amid a transition that loads a model: as at start, there is nothing to hand over.
+        os._exit(0)
     node.close()
     executor.shutdown()
     node.destroy_node()

@@ -5,15 +5,17 @@ Defaults of the core's parts are the core's own; config/roboref.yaml lists them 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
 from roboref_core.geometry.pose import from_quaternion
-from roboref_core.models.registry import BACKENDS
+from roboref_core.models.registry import BACKENDS, parse_options
 from roboref_core.referring.refer import ReferConfig
 from roboref_core.views.locate import LocateConfig
 from roboref_core.views.registration import RegistrationMode
@@ -29,17 +31,18 @@ _BUFFER, _REFER, _LOCATE, _TOLERANCE = ViewBufferConfig(), ReferConfig(), Locate
 class Parameter:
     """One parameter. ``allowed`` is (lowest, highest) of a number or the words of a string; None: anything.
 
-    ``changeable`` ones are read again for every question; the others only at start.
+    ``changeable`` ones are read again for every question; the others when the node is configured or activated, and may
+    be changed while it is unconfigured.
     """
 
     name: str
-    default: str | int | float | list[float] | list[str]
+    default: bool | str | int | float | list[float] | list[str]
     description: str
     allowed: tuple[Any, ...] | None = None
     changeable: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
-        descriptor = ParameterDescriptor(description=self.description, read_only=not self.changeable)
+        descriptor = ParameterDescriptor(description=self.description)
         if isinstance(self.default, str) and self.allowed:
             descriptor.additional_constraints = f"one of {', '.join(self.allowed)}"
         elif isinstance(self.default, int) and self.allowed:
@@ -51,6 +54,15 @@ class Parameter:
 
 
 PARAMETERS = (
+    Parameter("autostart", True, "Configure and activate at start, without a lifecycle manager."),
+    Parameter(
+        "action.preemption",
+        "queue",
+        "What a new goal of the action does to those under way: waits behind them, ends them, or is rejected.",
+        ("queue", "newest", "reject"),
+        True,
+    ),
+    Parameter("ask.mark_lifetime", 60.0, "How long texts on ~/ask are about a clicked point [s].", (0, 1e6), True),
     Parameter("color.transport", "raw", "Transport of color/image_raw.", ("raw", "compressed")),
     Parameter("depth.transport", "raw", "Transport of depth/image_raw.", ("raw", "compressedDepth")),
     Parameter(
@@ -188,11 +200,43 @@ def declare(node: Node) -> None:
             node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             raise ValueError(f"parameter {parameter.name}: {error}") from error
-        value = node.get_parameter(parameter.name).value
-        if isinstance(value, str) and parameter.allowed and value not in parameter.allowed:
-            raise ValueError(
-                f"parameter {parameter.name}: expected one of {', '.join(parameter.allowed)}, found {value!r}"
-            )
+        if problem := _refused(parameter, node.get_parameter(parameter.name).value):
+            raise ValueError(problem)
+
+
+def guard(unconfigured: Callable[[], bool]) -> Callable[[list[RosParameter]], SetParametersResult]:
+    """What refuses changes: of words that are not allowed, and of parameters that are in use by the configured node."""
+    known = {parameter.name: parameter for parameter in PARAMETERS}
+
+    def check_change(changes: list[RosParameter]) -> SetParametersResult:
+        for change in changes:
+            parameter = known.get(change.name)
+            if parameter is None:
+                continue
+            if not parameter.changeable and not unconfigured():
+                reason = f"{change.name} can be changed in the state unconfigured only: clean up first"
+                return SetParametersResult(successful=False, reason=reason)
+            if problem := _refused(parameter, change.value):
+                return SetParametersResult(successful=False, reason=problem)
+        return SetParametersResult(successful=True)
+
+    return check_change
+
+
+def check(node: Node) -> None:
+    """Raises ValueError for what cannot be used and can be told without a model or TF."""
+    pose_config(node)
+    depth_extrinsics(node)
+    refer_config(node)
+    buffer_config(node)
+    parse_options(text for text in node.get_parameter("model.options").value if text)
+
+
+def _refused(parameter: Parameter, value: Any) -> str:
+    """Why a word is not allowed; ranges of numbers are ROS's own business."""
+    if isinstance(value, str) and parameter.allowed and value not in parameter.allowed:
+        return f"parameter {parameter.name}: expected one of {', '.join(parameter.allowed)}, found {value!r}"
+    return ""
 
 
 def pose_config(node: Node) -> PoseConfig:

@@ -98,7 +98,7 @@ def test_every_parameter_is_described_with_its_range(make_node):
     for parameter in parameters.PARAMETERS:
         descriptor = node.describe_parameter(parameter.name)
         assert len(descriptor.description) > 10
-        number = isinstance(parameter.default, int | float)
+        number = isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
         assert number == bool(descriptor.floating_point_range or descriptor.integer_range), parameter.name
 
 
@@ -110,8 +110,19 @@ def test_changes_while_running(make_node):
     assert all(result.successful for result in accepted)
     config = parameters.refer_config(node)
     assert (config.max_view_age, config.locate.patch_radius) == (1.5, 5)
-    refused = node.set_parameters([Parameter("refer.max_view_age", value=-1.0), Parameter("model.path", value="x")])
-    assert not any(result.successful for result in refused)
+    assert not node.set_parameters([Parameter("refer.max_view_age", value=-1.0)])[0].successful
+
+
+def test_what_the_configured_node_uses_is_changed_before_it_is_configured(make_node):
+    node, state = make_node(), {"unconfigured": False}
+    node.add_on_set_parameters_callback(parameters.guard(lambda: state["unconfigured"]))
+    (refused,) = node.set_parameters([Parameter("model.path", value="x")])
+    assert not refused.successful and "model.path" in refused.reason and "clean up" in refused.reason
+    assert node.set_parameters([Parameter("refer.max_view_age", value=1.5)])[0].successful
+    state["unconfigured"] = True
+    assert node.set_parameters([Parameter("model.path", value="x")])[0].successful
+    (unknown,) = node.set_parameters([Parameter("pose.source", value="gps")])
+    assert not unknown.successful and "tf, odometry, pose" in unknown.reason
 
 
 @pytest.mark.parametrize(

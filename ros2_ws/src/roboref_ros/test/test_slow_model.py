@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,70 +11,21 @@ import pytest
 pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 
 import rclpy
-import roboref_ros.node
-from action_msgs.msg import GoalStatus
-from fake_rgbd import AHEAD, WALL_POINT, FakeCamera, pixel_of
-from geometry_msgs.msg import PoseStamped
-from rclpy.action import ActionClient
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.parameter import Parameter
+from fake_rgbd import AHEAD, WALL_POINT
+from in_process import patient
 from roboref_core.errors import ErrorCode
-from roboref_core.models.model_answer import Outcome
-from roboref_core.models.pointing_model import Prediction
 from roboref_core.referring.answer import Status
 from roboref_core.referring.query import Query
-from roboref_msgs.action import ReferPoint as ReferAction
-from roboref_msgs.msg import ReferQuery
 from roboref_msgs.srv import ListViews
 from roboref_ros.clients import ReferClient
-from sensor_msgs.msg import Image
-
-
-class PatientModel:
-    """Points at one pixel, when it is let."""
-
-    name = "patient"
-
-    def __init__(self):
-        self.running = threading.Semaphore(0)
-        self.go = threading.Event()
-
-    def predict(self, request):
-        self.running.release()
-        assert self.go.wait(30)
-        if request.text == "fail":
-            raise RuntimeError("the model is broken")
-        return Prediction("there", Outcome.VISIBLE, np.array([pixel_of(WALL_POINT, AHEAD)]))
 
 
 @pytest.fixture
 def setting(domain, monkeypatch):
     """The node in this process, with a model of ours, and a camera that has shown it a view."""
-    model = PatientModel()
-    monkeypatch.setattr(roboref_ros.node, "load_model", lambda *_: model)
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain)
-    overrides = {"pose.source": "pose", "inference.queue_size": 2, "refer.max_view_age": 1e6}
-    node = roboref_ros.node.RoborefNode(
-        context=context, parameter_overrides=[Parameter(name, value=value) for name, value in overrides.items()]
-    )
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin)
-    thread.start()
-    topics = {name: f"/{name}/image_raw" for name in ("color", "depth")} | {"pose": "/pose"}
-    topics |= {f"{name}_info": f"/{name}/camera_info" for name in ("color", "depth")}
-    camera = FakeCamera(domain, topics, "/roboref", {"color": Image, "depth": Image, "pose": PoseStamped})
-    camera.wait_for_node()
-    camera.see(AHEAD)
-    yield model, camera
-    model.go.set()
-    camera.close()
-    executor.shutdown()
-    thread.join()
-    node.close()
-    node.destroy_node()
-    context.shutdown()
+    with patient(domain, monkeypatch, **{"inference.queue_size": 2}) as (model, _, camera):
+        camera.see(AHEAD)
+        yield model, camera
 
 
 def test_a_deadline_is_kept_while_the_model_runs(setting):
@@ -155,59 +105,3 @@ def test_nobody_there(domain):
     client.close()
     node.destroy_node()
     context.shutdown()
-
-
-@pytest.fixture
-def action(setting):
-    model, camera = setting
-    client = ActionClient(camera.node, ReferAction, "/roboref/refer_point")
-    assert client.wait_for_server(10)
-    yield model, camera, client
-    client.destroy()
-
-
-def result_of(future, timeout: float = 10.0):
-    done = threading.Event()
-    future.add_done_callback(lambda _: done.set())
-    assert done.wait(timeout)
-    return future.result()
-
-
-def test_an_action_is_answered_as_the_service_is(action):
-    model, _, client = action
-    feedback = []
-    goal = result_of(client.send_goal_async(ReferAction.Goal(query=ReferQuery(text="it")), feedback.append))
-    assert goal.accepted
-    deadline = time.monotonic() + 10
-    while not feedback:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert feedback[-1].feedback.state == ReferAction.Feedback.INFERRING
-    model.go.set()
-    result = result_of(goal.get_result_async())
-    assert (result.status, result.result.answer.status) == (GoalStatus.STATUS_SUCCEEDED, Status.FOUND)
-
-
-def test_an_action_is_cancelled_while_it_runs_and_while_it_waits(action):
-    model, camera, client = action
-    goals = [
-        result_of(client.send_goal_async(ReferAction.Goal(query=ReferQuery(text=text)))) for text in ("runs", "waits")
-    ]
-    assert model.running.acquire(timeout=10)
-    for goal in reversed(goals):
-        result_of(goal.cancel_goal_async())
-        result = result_of(goal.get_result_async())
-        assert (result.status, result.result.answer.error_code) == (GoalStatus.STATUS_CANCELED, ErrorCode.CANCELED)
-    model.go.set()
-    assert camera.client.refer(Query("it")).status == Status.FOUND, "and the node answers again"
-
-
-def test_an_action_that_fails_is_aborted_with_the_code(action):
-    model, _, client = action
-    model.go.set()
-    goal = result_of(client.send_goal_async(ReferAction.Goal(query=ReferQuery(text="fail"))))
-    result = result_of(goal.get_result_async())
-    assert (result.status, result.result.answer.error_code) == (
-        GoalStatus.STATUS_ABORTED,
-        ErrorCode.INFERENCE_FAILED,
-    )

@@ -5,16 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, BatchFeature, PretrainedConfig, ProcessorMixin
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    BatchFeature,
+    PretrainedConfig,
+    ProcessorMixin,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.models.checkpoint_name import checkpoint_name
 from roboref_core.models.device import resolve_device, resolve_dtype
-from roboref_core.models.vision_language_model import Generation, Prompt
+from roboref_core.models.vision_language_model import Generation, Prompt, check_waiting
 from roboref_core.prompting.conventions import Convention, Family, family_of, restate
 from roboref_core.prompting.coordinates import AnswerForm
 from roboref_core.prompting.read_answer import read_answer, unread
@@ -76,7 +84,9 @@ class HuggingFaceModel:
         self._context = getattr(config.get_text_config(), "max_position_embeddings", None)
 
     def generate(self, prompt: Prompt) -> Generation:
-        """Raises ReferError: INVALID_QUERY (longer than the context), OUT_OF_MEMORY, INFERENCE_FAILED."""
+        """Raises ReferError: INVALID_QUERY (longer than the context), OUT_OF_MEMORY, INFERENCE_FAILED, and what
+        ``Prompt.check`` raises, between two tokens.
+        """
         return self.generate_batch([prompt])[0]
 
     def generate_batch(self, prompts: Sequence[Prompt]) -> list[Generation]:
@@ -94,7 +104,7 @@ class HuggingFaceModel:
                 f"the prompt has {length} tokens, but {self.name} takes {self._context} together with the answer",
             )
         prepared = time.perf_counter()
-        answers = self._decode(inputs, length, room)
+        answers = self._decode(inputs, length, room, prompts)
         timings = {"preprocess": prepared - start, "generate": time.perf_counter() - prepared}
         return [
             read_answer(text, self.family, size, dict(timings), prompt.text)
@@ -130,7 +140,9 @@ class HuggingFaceModel:
         return inputs.to(self._device, dtype=self._model.dtype)
 
     @torch.inference_mode()
-    def _decode(self, inputs: BatchFeature, length: int, room: int) -> list[tuple[str, bool]]:
+    def _decode(
+        self, inputs: BatchFeature, length: int, room: int, prompts: Sequence[Prompt]
+    ) -> list[tuple[str, bool]]:
         """Text of each answer of at most ``room`` tokens, and whether the model ended it by itself."""
         try:
             tokens = self._model.generate(
@@ -138,6 +150,7 @@ class HuggingFaceModel:
                 do_sample=False,
                 num_beams=1,
                 max_new_tokens=room,
+                stopping_criteria=StoppingCriteriaList([_NobodyWaits(prompts)]),
                 pad_token_id=self.processor.tokenizer.pad_token_id,
             )
         except torch.OutOfMemoryError as error:
@@ -145,6 +158,7 @@ class HuggingFaceModel:
             raise ReferError(ErrorCode.OUT_OF_MEMORY, f"{self.name}: {error}") from error
         except (RuntimeError, ValueError) as error:
             raise ReferError(ErrorCode.INFERENCE_FAILED, f"{self.name}: {error}") from error
+        check_waiting(prompts)
         written = tokens[:, length:]
         ends = self._model.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
@@ -153,6 +167,21 @@ class HuggingFaceModel:
         plain = self.family.form is AnswerForm.LIST
         texts = self.processor.tokenizer.batch_decode(written, skip_special_tokens=plain)
         return list(zip(texts, complete, strict=True))
+
+
+class _NobodyWaits(StoppingCriteria):
+    """Ends a generation between two tokens once nobody waits for any of its answers."""
+
+    def __init__(self, prompts: Sequence[Prompt]):
+        self._prompts = prompts
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
+        over = False
+        try:
+            check_waiting(self._prompts)
+        except ReferError:
+            over = True
+        return cast(torch.BoolTensor, torch.full((len(input_ids),), over, dtype=torch.bool, device=input_ids.device))
 
 
 def _untyped(model_class: type) -> Any:

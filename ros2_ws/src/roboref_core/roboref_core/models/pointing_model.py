@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from roboref_core.models.cancellation import Cancellation
 from roboref_core.models.model_answer import ModelAnswer
 from roboref_core.views.locate import LocateConfig
 from roboref_core.views.view import View
@@ -98,6 +99,7 @@ class PointingRequest:
         locate, tolerance: how depth is read and compared, for models that do so.
         deadline: time.monotonic() after which nobody waits for the prediction [s]; None: no limit. A model that
             can stop raises ReferError(TIMEOUT) then.
+        cancellation: set when nobody waits any more; a model that can stop raises ReferError(CANCELED) then.
     """
 
     text: str
@@ -107,6 +109,7 @@ class PointingRequest:
     locate: LocateConfig = field(default_factory=LocateConfig)
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)
     deadline: float | None = None
+    cancellation: Cancellation | None = None
 
 
 @dataclass(frozen=True)

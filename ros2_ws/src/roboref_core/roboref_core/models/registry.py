@@ -137,6 +137,11 @@ def parse_options(texts: Iterable[str]) -> dict[str, str]:
     return options
 
 
+def runs_a_network(backend: str) -> bool:
+    """Whether a network runs in this process, so that the first answer takes longer than the next ones."""
+    return backend in _BACKENDS and _BACKENDS[backend].source != "url"
+
+
 def options_of(backend: str) -> Mapping[str, inspect.Parameter]:
     """The options that a vision-language model's backend takes, by name; their annotations are types."""
     _check(backend)

@@ -86,7 +86,7 @@ class PromptedModel:
         if self.grid is not None:
             images[-1] = self.grid.draw(images[-1])
         text = self._text(request, marks, views, layout)
-        return Prompt(text, tuple(images), tuple(depths), request.deadline), layout
+        return Prompt(text, tuple(images), tuple(depths), request.deadline, request.cancellation), layout
 
     def _marked(self, view: View, marks: list[MarkInView]) -> np.ndarray:
         image = view.color

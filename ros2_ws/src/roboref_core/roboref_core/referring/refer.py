@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.geometry.pose import inverse, transform
+from roboref_core.models.cancellation import Cancellation
 from roboref_core.models.model_answer import Outcome
 from roboref_core.models.pointing_model import Mark, PointingModel, PointingRequest, Prediction
 from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target
@@ -17,6 +19,7 @@ from roboref_core.referring.frames import FrameLookup, lookup
 from roboref_core.referring.marks import mark_for_view, resolve
 from roboref_core.referring.query import Query, check_size
 from roboref_core.referring.registered import bring, candidates, surface_of_mark
+from roboref_core.referring.stage import Stage
 from roboref_core.views.locate import DepthSource, LocateConfig, locate
 from roboref_core.views.registration import FeatureCache, Registrar, RegistrarConfig, RegistrationMode
 from roboref_core.views.view import ImageError, View
@@ -82,6 +85,8 @@ def answer(
     frames: FrameLookup | None = None,
     now: Now | None = None,
     deadline: float | None = None,
+    cancellation: Cancellation | None = None,
+    on_stage: Callable[[Stage], None] = lambda _: None,
 ) -> Answer:
     """Answer ``query``. Never raises for what a question, an image or a model may bring: it is mapped to its code.
 
@@ -90,6 +95,8 @@ def answer(
         now: the present, for the age of the view; None: the newest stamp.
         deadline: time.monotonic() after which nobody waits [s]; the model is told, and the search of memory ends
             with it; None: no limit.
+        cancellation: of who waits; the model is told, and the answer is then CANCELED.
+        on_stage: called when a stage begins, in this thread.
     """
     config = config or ReferConfig()
     known = Answer(Status.ERROR, model=model.name)
@@ -97,7 +104,7 @@ def answer(
         check_size(query)
         view = _searched_view(query, buffer)
         known = replace(known, view=view, view_age=_age(view, now))
-        _check_age(query, known, config, now)
+        _check_age(query, view, config, now)
         marks = tuple(resolve(region, view, buffer, config.locate) for region in query.regions)
         if not query.text.strip() and not marks:
             raise ReferError(ErrorCode.INVALID_QUERY, "the question has neither text nor a marked region")
@@ -108,7 +115,9 @@ def answer(
         brought = bring(asked, view, registrar, config.locate, between)
         asked, view, config = brought.marks, brought.view, replace(config, locate=brought.locate)
         started = time.perf_counter()
-        prediction = _predict(model, _request(query, view, asked, config, deadline))
+        on_stage(Stage.INFERRING)
+        prediction = _predict(model, _request(query, view, asked, config, deadline, cancellation))
+        on_stage(Stage.LOCATING)
         known = replace(known, inference_time=time.perf_counter() - started, raw_answer=prediction.text)
         if prediction.outcome is Outcome.UNPARSABLE:
             raise ReferError(
@@ -125,7 +134,7 @@ def answer(
         known = replace(known, status=Status.NOT_VISIBLE)
         if query.search_memory and not query.view_id:
             remembered, unsearched = _search_memory(
-                query, view, marks, buffer, model, config, registrar, frames, deadline
+                query, view, marks, buffer, model, config, registrar, frames, deadline, cancellation
             )
             known = replace(known, last_known=remembered, error_msg=unsearched)
         return known
@@ -162,15 +171,23 @@ def _age(view: View, now: Now | None) -> float:
     return age if now.steady is None or view.arrival is None else max(age, now.steady - view.arrival)
 
 
-def _check_age(query: Query, known: Answer, config: ReferConfig, now: Now | None) -> None:
-    if query.view_id or now is None or known.view is None:
+def why_no_view(query: Query, buffer: ViewBuffer, config: ReferConfig, now: Now | None) -> ReferError | None:
+    """Why no view can be searched now: VIEW_NOT_FOUND, NO_VIEW, VIEW_STALE, CLOCK_MISMATCH. None: one can."""
+    try:
+        _check_age(query, _searched_view(query, buffer), config, now)
+    except ReferError as error:
+        return error
+    return None
+
+
+def _check_age(query: Query, view: View, config: ReferConfig, now: Now | None) -> None:
+    if query.view_id or now is None:
         return
+    age = _age(view, now)
     limit = config.max_view_age if query.max_view_age is None else query.max_view_age
-    if known.view_age > limit:
-        raise ReferError(
-            ErrorCode.VIEW_STALE, f"the newest view is {known.view_age:.2f} s old, accepted are {limit:.2f} s"
-        )
-    ahead = (known.view.stamp_ns - now.stamp_ns) / SECOND
+    if age > limit:
+        raise ReferError(ErrorCode.VIEW_STALE, f"the newest view is {age:.2f} s old, accepted are {limit:.2f} s")
+    ahead = (view.stamp_ns - now.stamp_ns) / SECOND
     if ahead > config.max_future:
         raise ReferError(
             ErrorCode.CLOCK_MISMATCH,
@@ -180,10 +197,15 @@ def _check_age(query: Query, known: Answer, config: ReferConfig, now: Now | None
 
 
 def _request(
-    query: Query, view: View, marks: tuple[Mark, ...], config: ReferConfig, deadline: float | None
+    query: Query,
+    view: View,
+    marks: tuple[Mark, ...],
+    config: ReferConfig,
+    deadline: float | None,
+    cancellation: Cancellation | None,
 ) -> PointingRequest:
     return PointingRequest(
-        query.text, view, marks, max(query.max_targets, 1), config.locate, config.tolerance, deadline
+        query.text, view, marks, max(query.max_targets, 1), config.locate, config.tolerance, deadline, cancellation
     )
 
 
@@ -331,6 +353,7 @@ def _search_memory(
     registrar: Registrar,
     frames: FrameLookup | None,
     deadline: float | None,
+    cancellation: Cancellation | None,
 ) -> tuple[tuple[LastKnown, ...], str]:
     """The newest older view in which the model finds it, if any, and why other views could not be searched.
 
@@ -347,6 +370,8 @@ def _search_memory(
         if deadline is not None and time.monotonic() >= deadline:
             failures.append("the time was up")
             break
+        if cancellation is not None:
+            cancellation.check()
         try:
             there = tuple(mark_for_view(mark, view, frames) for mark in marks)
             place = there[0].place if len(there) == 1 else None
@@ -356,9 +381,11 @@ def _search_memory(
                     continue
             asked += 1
             there = bring(there, view, registrar, config.locate).marks
-            prediction = _predict(model, _request(query, view, there, config, deadline))
+            prediction = _predict(model, _request(query, view, there, config, deadline, cancellation))
             targets = _targets(query, view, prediction, config, frames)
         except (ReferError, ImageError) as error:
+            if isinstance(error, ReferError) and error.code is ErrorCode.CANCELED:
+                raise
             failures.append(f"view {view.view_id}: {error}")
             continue
         found = [t for t in targets if t.position is not None][: max(query.max_targets, 1)]

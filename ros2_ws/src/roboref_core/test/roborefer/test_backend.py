@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.models.cancellation import Cancellation
 from roboref_core.models.options import ModelOptions
 from roboref_core.models.roborefer import RoboReferBackend, calibration
 from roboref_core.models.roborefer.asking import Asking
@@ -64,6 +66,26 @@ def test_is_a_vision_language_model(random_backend):
     assert isinstance(backend, VisionLanguageModel)
     name, revision = backend.name.split("@")
     assert name and len(revision) == 12 and int(revision, 16)
+
+
+@pytest.mark.parametrize("decoding", ["pointing", "free"])
+def test_stops_between_two_passes_when_nobody_waits(random_backend, pictures, decoding, monkeypatch):
+    backend = random_backend(decoding=decoding, **({"max_new_tokens": 50} if decoding == "free" else {}))
+    prompt = Prompt("Where is the cup?", (pictures(0, 120, 90),), cancellation=Cancellation())
+    evaluate, passes = TokenTree.evaluate, []
+
+    def counted(tree, nodes):
+        passes.append(len(nodes))
+        if len(passes) == 2:
+            prompt.cancellation.cancel()
+        evaluate(tree, nodes)
+
+    monkeypatch.setattr(TokenTree, "evaluate", counted)
+    with pytest.raises(ReferError) as error:
+        backend.generate(prompt)
+    assert error.value.code is ErrorCode.CANCELED and len(passes) == 2
+    backend.generate(replace(prompt, cancellation=None))
+    assert len(passes) > 4, "there was more to come"
 
 
 def test_cached_equals_uncached_to_the_last_bit(random_backend, layout, prompts):

@@ -56,10 +56,10 @@ class Diagnostics:
     """Publishes one status per part every second, steady time; the worst of them on ``~/status`` when it changes.
 
     Args:
-        parts: name of a part -> what reports its state.
+        parts: name of a part -> what reports its state; None: there is nothing to report now.
     """
 
-    def __init__(self, node: Node, parts: dict[str, Callable[[], DiagnosticStatus]]):
+    def __init__(self, node: Node, parts: dict[str, Callable[[], DiagnosticStatus | None]]):
         self._node = node
         self._parts = parts
         self._hysteresis = {name: Hysteresis() for name in parts}
@@ -74,6 +74,9 @@ class Diagnostics:
         statuses = []
         for part, report in self._parts.items():
             state = report()
+            if state is None:
+                self._hysteresis[part] = Hysteresis()
+                continue
             reported = state.level
             state.level = self._hysteresis[part].level(reported)
             if state.level != reported:

@@ -21,17 +21,22 @@ from std_msgs.msg import Header
 from roboref_ros.conversions import clean_text, duration_or_none, to_time, view_to_message
 from roboref_ros.services.burst import burst_profile
 from roboref_ros.services.futures import Deadlines, awaitable, complete
+from roboref_ros.services.questions import NOT_ACTIVE
 
 _log = logging.getLogger(__name__)
 _JPEG_QUALITY = 95
 
 
 class ViewServices:
-    """``~/capture_view``, ``~/get_view``, ``~/list_views`` and ``~/release_views``."""
+    """``~/capture_view``, ``~/get_view``, ``~/list_views`` and ``~/release_views``, as long as the node lives.
 
-    def __init__(self, node: Node, buffer: ViewBuffer, deadlines: Deadlines):
+    Attributes:
+        buffer: what they are about; None while the node is not active, and they say so or have nothing to tell.
+    """
+
+    def __init__(self, node: Node, deadlines: Deadlines):
         self._node = node
-        self._buffer = buffer
+        self.buffer: ViewBuffer | None = None
         self._deadlines = deadlines
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="views")
         self._lock = threading.Lock()
@@ -47,24 +52,38 @@ class ViewServices:
             )
         ]
 
+    def deactivate(self) -> None:
+        """Whoever waits for a view is told that there will be none."""
+        self.buffer = None
+        with self._lock:
+            captures, self._captures = self._captures, []
+        for future in captures:
+            complete(future, exception=ValueError(NOT_ACTIVE))
+
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
     def on_view(self, view: View) -> None:
         """A view has been taken into the buffer: the callers that wait for the next one get it, pinned."""
+        buffer = self.buffer
+        if buffer is None:
+            return
         with self._lock:
             captures, self._captures = self._captures, []
         for future in captures:
             if future.done():
                 continue
             try:
-                self._buffer.pin(view.view_id)
+                buffer.pin(view.view_id)
             except ValueError as error:
                 complete(future, exception=error)
             else:
                 complete(future, view)
 
     async def _capture(self, request: CaptureView.Request, response: CaptureView.Response) -> CaptureView.Response:
+        if self.buffer is None:
+            response.message = NOT_ACTIVE
+            return response
         try:
             timeout = duration_or_none(request.timeout) or self._node.get_parameter("capture.timeout").value
             future: Future[View] = Future()
@@ -97,31 +116,38 @@ class ViewServices:
         return callback
 
     def _get(self, request: GetView.Request, response: GetView.Response) -> GetView.Response:
-        view = self._buffer.get(request.view_id) if request.view_id else self._buffer.newest()
+        buffer = self.buffer
+        if buffer is None:
+            response.message = NOT_ACTIVE
+            return response
+        view = buffer.get(request.view_id) if request.view_id else buffer.newest()
         if view is None:
             response.message = f"unknown view {request.view_id!r}" if request.view_id else "no view has arrived yet"
             return response
         # Whoever looks at it may mark something in it.
-        self._buffer.keep(view)
+        buffer.keep(view)
         try:
             response.color = _encoded_color(view)
             depth = view.depth if request.include_depth else None
             if depth is not None:
                 response.depth = _encoded_depth(view, depth)
-            response.view = view_to_message(view, self._buffer.is_pinned(view.view_id), coverage=True)
+            response.view = view_to_message(view, buffer.is_pinned(view.view_id), coverage=True)
             response.success = True
         except ValueError as error:
             response.message = str(error)
         return response
 
     def _list(self, _: ListViews.Request, response: ListViews.Response) -> ListViews.Response:
-        response.views = [
-            view_to_message(view, self._buffer.is_pinned(view.view_id), coverage=False) for view in self._buffer.views()
-        ]
+        buffer = self.buffer
+        if buffer is not None:
+            response.views = [
+                view_to_message(view, buffer.is_pinned(view.view_id), coverage=False) for view in buffer.views()
+            ]
         return response
 
     def _release(self, request: ReleaseViews.Request, response: ReleaseViews.Response) -> ReleaseViews.Response:
-        response.count = self._buffer.release(request.view_ids)
+        buffer = self.buffer
+        response.count = 0 if buffer is None else buffer.release(request.view_ids)
         return response
 
 

@@ -14,23 +14,47 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from roboref_ros.conversions import pose_to_message, to_time
+from roboref_ros.services.targets import TargetPoses
 
 _FOUND, _REMEMBERED = (0.1, 0.8, 0.2), (0.95, 0.6, 0.1)
 # Of the ellipsoid, so that an exact point can be seen too [m].
 _MIN_AXIS = 0.03
 # Standard deviations that the ellipsoid holds on each side: 95 % of a 3D normal distribution.
 _SIGMAS = 2.8
+# Length of the arrow along which a surface is approached [m].
+_ARROW = 0.15
 
 
-def markers(answer: Answer, text: str) -> MarkerArray:
-    """Ellipsoids that hold the targets with 95 %, with the question's text; they replace all earlier ones."""
+def markers(answer: Answer, text: str, poses: TargetPoses | None = None) -> MarkerArray:
+    """Ellipsoids that hold the targets with 95 %, with the question's text; they replace all earlier ones.
+
+    Args:
+        poses: of the best target: an arrow goes into its surface where that is flat.
+    """
     array = MarkerArray(markers=[Marker(action=Marker.DELETEALL)])
     located = [(target, _FOUND) for target in answer.targets]
     located += [(known.target, _REMEMBERED) for known in answer.last_known]
     for i, (target, color) in enumerate(located):
         if target.position is not None and target.covariance is not None:
             array.markers += _target_markers(i, target.frame_id, target.position, target.covariance, color, text)
+    if poses is not None and poses.T_frame_surface is not None:
+        array.markers.append(_approach_marker(poses.header.frame_id, poses.T_frame_surface))
     return array
+
+
+def _approach_marker(frame_id: str, T_frame_surface: np.ndarray) -> Marker:
+    """An arrow along the z axis of a surface's pose, its tip on the surface."""
+    # Arrows lie along x and begin at their pose.
+    axes = T_frame_surface[:3, [2, 0, 1]]
+    start = T_frame_surface[:3, 3] - _ARROW * T_frame_surface[:3, 2]
+    return Marker(
+        header=Header(frame_id=frame_id),
+        ns="approach",
+        type=Marker.ARROW,
+        pose=pose_to_message(pose(axes, tuple(start))),
+        scale=Vector3(x=_ARROW, y=0.01, z=0.02),
+        color=ColorRGBA(r=0.2, g=0.4, b=0.95, a=0.9),
+    )
 
 
 def _target_markers(

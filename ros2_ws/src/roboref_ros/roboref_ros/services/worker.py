@@ -37,16 +37,17 @@ class Worker:
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._running: Future[Any] | None = None
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
-    def submit(self, run: Callable[[float], Any]) -> Future[Any]:
+    def submit(self, run: Callable[[float], Any], future: Future[Any] | None = None) -> Future[Any]:
         """Queue a job; it is given the time it waited [s], and its future what it returns or raises.
 
         A job whose future is done before its turn (its deadline came) is passed over and takes no
         place. Raises queue.Full; ReferError(NOT_ACTIVE) after ``close``.
         """
-        job = _Job(run, time.monotonic(), Future())
+        job = _Job(run, time.monotonic(), Future() if future is None else future)
         with self._changed:
             if self._closed:
                 raise ReferError(ErrorCode.NOT_ACTIVE, "the node does not answer any more")
@@ -70,16 +71,19 @@ class Worker:
         return waiting.index(future) if future in waiting else None
 
     def close(self, timeout: float) -> bool:
-        """Stop after the running job; the waiting ones fail with CANCELED.
+        """Stop: the waiting jobs and the running one fail with CANCELED at once, though the latter goes on to its end.
 
         Returns whether the thread ended in time [s].
         """
         with self._changed:
             self._closed = True
             jobs, self._jobs = self._jobs, deque()
+            futures = [job.future for job in jobs]
+            if self._running is not None:
+                futures.append(self._running)
             self._changed.notify()
-        for job in jobs:
-            complete(job.future, exception=ReferError(ErrorCode.CANCELED, "the node stops answering"))
+        for future in futures:
+            complete(future, exception=ReferError(ErrorCode.CANCELED, "the node stops answering"))
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -90,8 +94,9 @@ class Worker:
                 if self._closed:
                     return
                 job = self._jobs.popleft()
-            if job.future.done():
-                continue
+                if job.future.done():
+                    continue
+                self._running = job.future
             try:
                 result = job.run(time.monotonic() - job.submitted)
             except Exception as error:  # Belongs to the caller that waits for the future.
@@ -100,4 +105,5 @@ class Worker:
                 complete(job.future, result)
                 # Nothing is held while waiting for the next one: a result may have images.
                 del result
+            self._running = None
             del job

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.models.cancellation import Cancellation
 from roboref_core.models.http.credentials import checked_url, read_api_key
 from roboref_core.models.http.encoding import png_base64
 from roboref_core.models.http.remote import RemoteServer, RetryPolicy
@@ -85,7 +86,7 @@ class OpenAICompatible:
             for image in images
         ]
         content.append({"type": "text", "text": restate(prompt.text, self.family, size)})
-        reply = self._complete([{"role": "user", "content": content}], prompt.deadline)
+        reply = self._complete([{"role": "user", "content": content}], prompt.deadline, prompt.cancellation)
         timings = {"generate": time.perf_counter() - start}
         try:
             choice = reply["choices"][0]
@@ -116,12 +117,15 @@ class OpenAICompatible:
         self._pool.shutdown()
         self._server.close()
 
-    def _complete(self, messages: list[dict[str, Any]], deadline: float | None) -> dict[str, Any]:
+    def _complete(
+        self, messages: list[dict[str, Any]], deadline: float | None, cancellation: Cancellation | None
+    ) -> dict[str, Any]:
         """One completion. What a server says it does not support is left out or renamed, once and for all."""
         while True:
             parameters = dict(self._parameters)
             try:
-                return self._server.post(_CHAT, {"model": self.name, "messages": messages, **parameters}, deadline)
+                payload = {"model": self.name, "messages": messages, **parameters}
+                return self._server.post(_CHAT, payload, deadline, cancellation)
             except ReferError as error:
                 words = str(error)
                 if error.code != ErrorCode.INVALID_QUERY:

@@ -9,6 +9,8 @@ import os
 import threading
 import time
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -18,6 +20,7 @@ from typing import Any, TypeVar
 import httpx
 
 from roboref_core.errors import ErrorCode, ReferError
+from roboref_core.models.cancellation import Cancellation
 from roboref_core.models.http.credentials import ApiKey, checked_url
 
 _RETRIED = frozenset({429, 500, 502, 503, 504})
@@ -68,22 +71,29 @@ class RemoteServer:
         """Close the connections; what is under way fails."""
         asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result(5.0)
 
-    def get(self, path: str, deadline: float | None = None) -> bytes:
+    def get(self, path: str, deadline: float | None = None, cancellation: Cancellation | None = None) -> bytes:
         """The body at ``path``. Arguments and errors as ``post``."""
-        return self._run(self._ask("GET", path, None, self._end(deadline)))
+        return self._run(self._ask("GET", path, None, self._end(deadline)), cancellation)
 
-    def post(self, path: str, payload: dict[str, Any], deadline: float | None = None) -> dict[str, Any]:
+    def post(
+        self,
+        path: str,
+        payload: dict[str, Any],
+        deadline: float | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> dict[str, Any]:
         """Send JSON and return the JSON object that comes back.
 
         Args:
             path: below the base URL, or a whole URL.
             deadline: time.monotonic() at which the asker stops waiting [s]; the policy's timeout holds as well.
+            cancellation: ends the request in any state.
 
         Raises ReferError with the server's own words: BUSY (429, 503), INVALID_QUERY (400, 413, 415, 422),
-        TIMEOUT (time is used up), INFERENCE_FAILED (the rest: no connection, other statuses, not JSON).
+        TIMEOUT (time is used up), CANCELED, INFERENCE_FAILED (the rest: no connection, other statuses, not JSON).
         """
         content = json.dumps(payload, allow_nan=False).encode()
-        body = self._run(self._ask("POST", path, content, self._end(deadline)))
+        body = self._run(self._ask("POST", path, content, self._end(deadline)), cancellation)
         try:
             reply = json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -96,10 +106,13 @@ class RemoteServer:
         own = time.monotonic() + self.policy.timeout
         return own if deadline is None else min(own, deadline)
 
-    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+    def _run(self, work: Coroutine[Any, Any, Result], cancellation: Cancellation | None) -> Result:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result()
+            with nullcontext() if cancellation is None else cancellation.calling(future.cancel):
+                return future.result()
+        except CancelledError as error:
+            raise ReferError(ErrorCode.CANCELED, f"the question to server {self.url} was cancelled") from error
         except BaseException:
             future.cancel()  # an interrupted asker leaves nothing running
             raise

@@ -74,7 +74,7 @@ class RoboRefClient:
             "images": [png_base64(image) for image in prompt.images],
             "depths": [png_base64(depth) for depth in prompt.depths],
         }
-        reply = self._server.post("/v1/refer", payload, prompt.deadline)
+        reply = self._server.post("/v1/refer", payload, prompt.deadline, prompt.cancellation)
         try:
             return _generation(reply, time.perf_counter() - start)
         except (ValueError, TypeError, OverflowError) as error:

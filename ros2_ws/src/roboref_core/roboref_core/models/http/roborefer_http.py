@@ -51,6 +51,7 @@ class RoboReferHTTP:
                 "text": prompt.text,
             },
             prompt.deadline,
+            prompt.cancellation,
         )
         answer = reply.get("answer")
         if reply.get("result") != 1 or not isinstance(answer, str):

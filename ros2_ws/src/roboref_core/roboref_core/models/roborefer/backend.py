@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from roboref_core.models.roborefer.errors import DeviceOutOfMemoryError, PromptT
 from roboref_core.models.roborefer.network.cpu_linear import can_pack, pack_linears
 from roboref_core.models.roborefer.network.model import RoboReferModel
 from roboref_core.models.roborefer.prompt_text import stop_ids
-from roboref_core.models.vision_language_model import Generation, Prompt
+from roboref_core.models.vision_language_model import Generation, Prompt, check_waiting
 from roboref_core.prompting.read_answer import read_answer
 
 # No tuple takes more tokens than it has characters, nor does NOT_VISIBLE.
@@ -136,6 +137,7 @@ class RoboReferBackend:
         Raises:
             ValueError: for pictures that are no pictures, or depth for a model without it.
             PromptTooLongError, NonFiniteLogitsError, DeviceOutOfMemoryError: the model stays usable.
+            ReferError: TIMEOUT or CANCELED, between two passes, once nobody waits for any of the answers.
         """
         if not prompts:
             return []
@@ -153,12 +155,14 @@ class RoboReferBackend:
         tails = [self.prefiller.tail_nodes(plan, index) for index, plan in enumerate(plans)]
         decoders = [self._decoder(plan, tail) for plan, tail in zip(plans, tails, strict=True)]
         planned = time.perf_counter()
+        check = partial(check_waiting, prompts)
+        check()
         prefixes = self.prefiller.compute(plans)
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
         filled = time.perf_counter()
         tree = TokenTree(self.model, prefixes)
-        answers = decode(tree, decoders)
+        answers = decode(tree, decoders, before_pass=check)
         self.passes += tree.passes
         done = time.perf_counter()
         timings = {"prepare": planned - start, "encode": filled - planned, "decode": done - filled}

@@ -9,7 +9,7 @@ yield the nodes that they need evaluated and go on when these carry their logits
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -177,12 +177,19 @@ def together(*decoders: Decoder[Any]) -> Decoder[list[Any]]:
     return results
 
 
-def decode(tree: TokenTree, decoders: Sequence[Decoder[Result]]) -> list[Result]:
-    """Runs decoders of any of the tree's prompts to their end, one pass for all at a time."""
+def decode(
+    tree: TokenTree, decoders: Sequence[Decoder[Result]], before_pass: Callable[[], None] = lambda: None
+) -> list[Result]:
+    """Runs decoders of any of the tree's prompts to their end, one pass for all at a time.
+
+    Args:
+        before_pass: called before each pass; what it raises ends the decoding.
+    """
     main = together(*decoders)
     while True:
         try:
             nodes = next(main)
         except StopIteration as stop:
             return stop.value
+        before_pass()
         tree.evaluate(nodes)
