@@ -42,6 +42,9 @@ _roboref_env() {
         case $- in *u*) set +u; source "$root/ros2_ws/install/local_setup.bash"; set -u ;;
             *) source "$root/ros2_ws/install/local_setup.bash" ;;
         esac
+        # `ros2 run` is not among the wheels: roboref_node and go_to by their names.
+        entry="$root/ros2_ws/install/roboref_ros/lib/roboref_ros"
+        export PATH="$entry:${PATH//"$entry:"/}"
     fi
 }
 

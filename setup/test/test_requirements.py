@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("ros2_ws/src", "sim", "offline", "page", "benchmarks", "setup")
 # ROS has them, PyPI does not; code that imports them runs without them too.
 ROS_ONLY = {"ament_index_python", "cv_bridge", "launch", "launch_pytest", "launch_ros", "message_filters"}
-ROS_ONLY |= {"nav2_msgs", "rosbag2_py", "tf2_msgs", "tf2_ros"}
+ROS_ONLY |= {"moveit", "nav2_msgs", "rosbag2_py", "tf2_msgs", "tf2_ros"}
 # Installed by those who ask for it; a clear error says so where it is missing.
 OPTIONAL = {"wandb"}
 

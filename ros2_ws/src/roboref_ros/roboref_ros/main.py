@@ -29,6 +29,11 @@ class _Ending:
             os._exit(0)
         self.wished.set()
 
+    def over(self) -> None:
+        """Ignore further signals: the interpreter gives SIGINT its deadly default back before the process is gone."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. Returns 0; 1 if it cannot start, or fails."""
@@ -53,6 +58,7 @@ def main(args: list[str] | None = None) -> int:
     except (ValueError, ImportError, ReferError) as error:
         get_logger("roboref").fatal(str(error))
         rclpy.try_shutdown()
+        ending.over()
         return 1
     ending.started = True
     failures: list[BaseException] = []
@@ -83,4 +89,5 @@ def main(args: list[str] | None = None) -> int:
     node.close()
     executor.shutdown()
     node.destroy_node()
+    ending.over()
     return 1 if failures else 0

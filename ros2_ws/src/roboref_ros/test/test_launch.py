@@ -40,6 +40,7 @@ TOPICS = {
 def roboref(domain):
     arguments = {
         "namespace": "r2d2",
+        "tf_namespace": "r2d2",
         "color_image": TOPICS["color"],
         "color_info": TOPICS["color_info"],
         "depth_image": TOPICS["depth"],
