@@ -9,6 +9,8 @@ import numpy as np
 from roboref_core.geometry.camera import Camera
 from roboref_core.geometry.pose import from_quaternion, inverse
 
+from offline.data_engine.sources.damaged import read_text
+
 # Model -> how its parameters become (fx, fy, cx, cy, distortion model, coefficients).
 _MODELS = {
     "SIMPLE_PINHOLE": lambda f, cx, cy: (f, f, cx, cy, "none", ()),
@@ -43,7 +45,7 @@ def read_cameras(path: Path) -> dict[int, Camera]:
                 raise ValueError(f"unknown camera model {model}, expected one of {', '.join(_MODELS)}")
             fx, fy, cx, cy, distortion_model, distortion = _MODELS[model](*map(float, fields[4:]))
             cameras[int(fields[0])] = Camera(width, height, fx, fy, cx - 0.5, cy - 0.5, distortion_model, distortion)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise ValueError(f"{path} line {number}: {error}") from error
     return cameras
 
@@ -61,13 +63,13 @@ def read_images(path: Path) -> list[ColmapImage]:
                 [float(f) for f in (*fields[2:5], fields[1])], [float(f) for f in fields[5:8]]
             )
             images.append(ColmapImage(fields[9], int(fields[8]), inverse(T_camera_world)))
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, OverflowError) as error:
             raise ValueError(f"{path} line {number}: expected an image's pose and name: {error}") from error
         next(lines, None)
     return images
 
 
 def _lines(path: Path):
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.startswith("#"):
             yield number, line

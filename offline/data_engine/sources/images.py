@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 
@@ -11,8 +12,13 @@ import simplejpeg
 from roboref_core.geometry.camera import Camera
 from roboref_core.scene import BadFrame, EncodedImage
 
+from offline.data_engine.sources.damaged import MAX_PIXELS
+
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PORTABLE = re.compile(rb"P[1-6](?:\s+|#[^\n]*\n)+(\d{1,9})(?:\s+|#[^\n]*\n)+(\d{1,9})\s")
+"""Width and height of a PBM, PGM or PPM picture, plain or raw."""
+_PORTABLE_HEADER = 4096
 
 
 def encoded_image(data: bytes, camera: Camera, where: str) -> EncodedImage | None:
@@ -46,6 +52,7 @@ def check_size(shape: Sequence[int], camera: Camera, where: str) -> None:
 
 def decode_color(data: bytes, where: str) -> np.ndarray:
     """JPEG, PNG or PPM bytes -> (H, W, 3) uint8 RGB. Raises BadFrame naming ``where``."""
+    _check_header(data, where)
     if not data.startswith(_JPEG_MAGIC):
         return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR, where), cv2.COLOR_BGR2RGB)
     try:
@@ -57,10 +64,28 @@ def decode_color(data: bytes, where: str) -> np.ndarray:
 
 def decode_depth(data: bytes, where: str) -> np.ndarray:
     """PNG or PGM bytes -> (h, w) uint16. Raises BadFrame naming ``where``."""
+    _check_header(data, where)
     image = _decode(data, cv2.IMREAD_UNCHANGED, where)
     if image.ndim != 2 or image.dtype != np.uint16:
         raise BadFrame(f"{where}: expected a 16-bit single-channel depth image, found {image.dtype} {image.shape}")
     return image
+
+
+def _check_header(data: bytes, where: str) -> None:
+    """Raise BadFrame naming ``where`` for another format, or more pixels than ``MAX_PIXELS``, before decoding."""
+    if data.startswith(_JPEG_MAGIC):
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        except ValueError as error:
+            raise BadFrame(f"{where}: corrupt JPEG of {len(data)} bytes: {error}") from error
+    elif data.startswith(_PNG_MAGIC) and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+    elif header := _PORTABLE.match(data[:_PORTABLE_HEADER]):
+        width, height = int(header[1]), int(header[2])
+    else:
+        raise BadFrame(f"{where}: not an image, or a corrupt one, of {len(data)} bytes: expected JPEG, PNG, PGM or PPM")
+    if width * height > MAX_PIXELS:
+        raise BadFrame(f"{where}: a picture of {width}x{height}, expected at most {MAX_PIXELS} pixels")
 
 
 def _decode(data: bytes, flags: int, where: str) -> np.ndarray:

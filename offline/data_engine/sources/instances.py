@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from roboref_core.scene import Instances
+
+from offline.data_engine.sources.damaged import read_object
 
 # Share of an aggregation's segments that may be absent from the segmentation; more means it was made for another mesh.
 _MAX_ABSENT_SEGMENTS = 0.1
@@ -81,10 +82,10 @@ def read_instances(
 
 
 def _segment_indices(path: Path) -> np.ndarray:
-    data = _read_object(path)
+    data = read_object(path)
     try:
         indices = np.asarray(data["segIndices"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: expected segIndices, one segment per vertex: {error!r}") from error
     if indices.ndim != 1 or (indices.size and indices.dtype.kind != "i"):
         raise ValueError(
@@ -94,7 +95,7 @@ def _segment_indices(path: Path) -> np.ndarray:
 
 
 def _groups(path: Path) -> list[tuple[int, frozenset[int], str]]:
-    data = _read_object(path)
+    data = read_object(path)
     if str(data.get("segmentsFile", "")).endswith(_FULL_RESOLUTION):
         raise ValueError(f"{path}: made for {data['segmentsFile']}, the full-resolution mesh, not for _vh_clean_2")
     try:
@@ -102,15 +103,5 @@ def _groups(path: Path) -> list[tuple[int, frozenset[int], str]]:
             (int(group["objectId"]), frozenset(int(s) for s in group["segments"]), str(group["label"]).strip())
             for group in data["segGroups"]
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: expected segGroups with objectId, segments and label: {error!r}") from error
-
-
-def _read_object(path: Path) -> dict:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(data).__name__}")
-    return data

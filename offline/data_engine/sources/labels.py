@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from offline.data_engine.sources.damaged import read_text
+
 LABEL_FILE = "scannetv2-labels.combined.tsv"
 
 # NYU40 classes that are the building, by family. Doors and windows belong to it: they are fixed and may be open.
@@ -62,7 +64,7 @@ class LabelTable:
 
         Raises ValueError naming file and line for a missing column or an id that is not a number.
         """
-        lines = Path(path).read_bytes().decode("utf-8").replace("\r", "").split("\n")
+        lines = read_text(Path(path)).replace("\r", "").split("\n")
         columns = [field.strip() for field in lines[0].split("\t")]
         needed = ("id", "raw_category", "category", "nyu40id")
         missing = [name for name in needed if name not in columns]

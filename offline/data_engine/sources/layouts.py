@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from roboref_core.geometry.pose import from_quaternion, interpolate
 
+from offline.data_engine.sources.damaged import read_text
 from offline.data_engine.sources.posed_folder import PosedFolder, camera_for
 
 COLOR_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm")
@@ -194,7 +195,7 @@ def _numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
 def _read_pose(path: Path) -> np.ndarray:
     """4x4 of a text file; all ones, which fails the test for rigid motions, if the text is not a 4x4 matrix."""
     try:
-        values = np.array(path.read_text(encoding="utf-8").split(), dtype=np.float64)
+        values = np.array(read_text(path).split(), dtype=np.float64)
     except ValueError:
         values = np.empty(0)
     return values.reshape(4, 4) if values.size == 16 else np.ones((4, 4))
@@ -234,7 +235,7 @@ def _intrinsics(given: tuple[float, ...] | None, files: list[Path], what: str) -
         return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), f"{what} intrinsics given"
     for path in files:
         if path.is_file():
-            return _matrix(path.read_text(encoding="utf-8"), str(path)), str(path)
+            return _matrix(read_text(path), str(path)), str(path)
     raise ValueError(
         f"no {what} intrinsics: looked for {', '.join(map(str, files))}; give fx fy cx cy as {what}_intrinsics"
     )
@@ -252,14 +253,14 @@ def _matrix(text: str, where: str) -> np.ndarray:
 
 
 def _read_info(path: Path) -> dict[str, str]:
-    pairs = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines())
+    pairs = (line.partition("=") for line in read_text(path).splitlines())
     return {key.strip(): value.strip() for key, separator, value in pairs if separator}
 
 
 def _table(path: Path, columns: int) -> np.ndarray:
     """(N, columns) float64 of a text file with # comments; ValueError naming file and line."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = line.partition("#")[0].split()
         if not fields:
             continue
@@ -277,7 +278,7 @@ def _table(path: Path, columns: int) -> np.ndarray:
 def _file_list(path: Path) -> tuple[np.ndarray, list[str]]:
     """(N,) int64 stamps [ns] and file names of a TUM list, sorted by stamp."""
     entries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = line.partition("#")[0].split()
         if not fields:
             continue

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 from plyfile import PlyData, PlyParseError
 from roboref_core.scene import Mesh
+
+from offline.data_engine.sources.damaged import naming
+
+_MAX_HEADER = 1 << 20
+_ELEMENT = re.compile(rb"^element[ \t]+(\S+)[ \t]+(\d{1,30})", re.MULTILINE)
 
 
 def read_ply(path: str | Path) -> Mesh:
@@ -15,6 +21,24 @@ def read_ply(path: str | Path) -> Mesh:
     Raises ValueError naming the file if it is truncated, has no vertices or faces that are not triangles, or refers
     to vertices it does not have.
     """
+    path = Path(path)
+    _check_counts(path)
+    with naming(path):
+        return _mesh(path)
+
+
+def _check_counts(path: Path) -> None:
+    """Raise ValueError if the header states more elements than a file of this size can hold, a byte each at least."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_MAX_HEADER)
+    for name, count in _ELEMENT.findall(head.partition(b"end_header")[0]):
+        if int(count) > size:
+            text = name.decode("ascii", "replace")
+            raise ValueError(f"{path}: {int(count)} elements of {text}, which a file of {size} bytes cannot hold")
+
+
+def _mesh(path: Path) -> Mesh:
     try:
         ply = PlyData.read(str(path), known_list_len={"face": {"vertex_indices": 3, "vertex_index": 3}})
     except (PlyParseError, UnicodeDecodeError) as error:

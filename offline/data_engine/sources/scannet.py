@@ -12,6 +12,7 @@ import numpy as np
 from roboref_core.geometry.pose import orthonormalise
 from roboref_core.scene import EncodedImage, Instances, Mesh, Scene
 
+from offline.data_engine.sources.damaged import read_text
 from offline.data_engine.sources.instances import read_instances
 from offline.data_engine.sources.labels import LABEL_FILE, LabelTable
 from offline.data_engine.sources.mesh import read_ply
@@ -48,7 +49,7 @@ class ScanNetPaths:
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The `key = value` lines of a scan's `.txt`."""
-    pairs = (line.partition("=") for line in Path(path).read_text(encoding="utf-8").splitlines())
+    pairs = (line.partition("=") for line in read_text(Path(path)).splitlines())
     return {key.strip(): value.strip() for key, separator, value in pairs if separator}
 
 

@@ -5,7 +5,6 @@ Layout and encodings: scannetpp/scannetpp toolkit.
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections import Counter
@@ -20,6 +19,7 @@ from roboref_core.scene import BadFrame, EncodedImage, Instances, Mesh
 
 from offline.data_engine.sources.arkit_depth import HEIGHT, WIDTH, ArkitDepth
 from offline.data_engine.sources.colmap import read_cameras, read_images
+from offline.data_engine.sources.damaged import read_object
 from offline.data_engine.sources.images import check_size, decode_color, encoded_image
 from offline.data_engine.sources.instances import read_instances
 from offline.data_engine.sources.mesh import read_ply
@@ -221,9 +221,8 @@ def _arkit_track(paths: ScanNetPPPaths, arkit: dict[int, dict]) -> _Track:
 
 def _read_arkit(path: Path) -> dict[int, dict]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return {_frame_number(name, path): entry for name, entry in data.items()}
-    except (ValueError, AttributeError) as error:
+        return {_frame_number(name, path): entry for name, entry in read_object(path).items()}
+    except ValueError as error:
         raise ValueError(f"{path}: expected an object of frames: {error}") from error
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from roboref_core.geometry.camera import Camera
 from roboref_core.scene import BadFrame, EncodedImage
 
+from offline.data_engine.sources.damaged import MAX_BLOB, MAX_PIXELS
 from offline.data_engine.sources.images import check_size, decode_color, encoded_image
 from offline.data_engine.sources.poses import clean_poses
 from offline.data_engine.sources.sens_index import FRAME, SensIndex
@@ -154,6 +155,8 @@ class SensScene:
             self.defects["no_timestamps"] = present
 
     def _camera(self, K: np.ndarray, size: tuple[int, int], what: str) -> Camera:
+        if size[0] * size[1] > MAX_PIXELS:
+            raise ValueError(f"{self.path}: {what} of {size[0]}x{size[1]}, expected at most {MAX_PIXELS} pixels")
         try:
             return Camera.from_camera_info(*size, K[:3, :3].ravel())
         except ValueError as error:
@@ -180,6 +183,8 @@ class SensScene:
             if len(data) != camera.height * camera.width * 3:
                 raise BadFrame(f"{where}: {len(data)} raw bytes, expected {camera.width}x{camera.height}x3")
             return np.frombuffer(data, np.uint8).reshape(camera.height, camera.width, 3)
+        if encoded_image(data, camera, where) is None:
+            raise BadFrame(f"{where}: blob of {len(data)} bytes is neither JPEG nor PNG")
         image = decode_color(data, where)
         check_size(image.shape, camera, where)
         return image
@@ -215,6 +220,8 @@ class SensScene:
         return self._read(int(self._offsets[i]) + FRAME.itemsize, int(self._frames[i]["color_bytes"]))
 
     def _read(self, offset: int, size: int) -> bytes:
+        if size > MAX_BLOB:
+            raise BadFrame(f"{self.path}: a picture of {size} bytes at {offset}, expected at most {MAX_BLOB}")
         data = os.pread(self._file.fileno(), size, offset)
         if len(data) != size:
             raise ValueError(f"{self.path}: the file shrank while open: {len(data)} of {size} bytes at {offset}")

@@ -90,7 +90,7 @@ def score(records: Sequence[Record]) -> dict:
         "no_depth": {
             "count": len(blind),
             "without_position": sum(r.answer.status == Status.FOUND_WITHOUT_POSITION for r in blind),
-            "wrong_position": sum((error_3d(r) or 0.0) > 0.1 for r in blind),
+            "wrong_position": sum(_error_of_depth(r) > 0.1 for r in blind),
         },
         "fates": {fate: figures(own) for fate, own in sorted(fates.items())} if len(fates) > 1 else {},
         "latency": {"p50": _percentile(latencies, 50), "p95": _percentile(latencies, 95)},
@@ -118,6 +118,12 @@ def figures(records: Sequence[Record]) -> dict:
             "accuracy": shares["not_visible_accuracy"],
         },
     }
+
+
+def _error_of_depth(record: Record) -> float:
+    """Error of the first target [m] in the camera's frame, where the view's own pose has no part, if that is known."""
+    known = (error_3d(record, "camera"), error_3d(record))
+    return next((error for error in known if error is not None), 0.0)
 
 
 def _errors(visible: Sequence[Record], frame: str) -> dict:

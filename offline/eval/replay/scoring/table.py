@@ -144,7 +144,7 @@ _FIGURES = (
         "points without sensor depth",
         lambda s: f"{s['no_depth']['count']}, wrong position {s['no_depth']['wrong_position']}",
         "Points in sight where the depth image has a hole. The right answer is a pixel without a position; wrong: a "
-        "position more than 10 cm off.",
+        "position more than 10 cm off in the camera's frame.",
     ),
     _Figure(
         "errors",

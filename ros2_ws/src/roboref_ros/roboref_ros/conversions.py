@@ -186,7 +186,7 @@ def _target(target: Target) -> msg.ReferredTarget:
 
 
 def _last_known(known: LastKnown) -> msg.LastKnownTarget:
-    return msg.LastKnownTarget(view_id=known.view_id, target=_target(known.target))
+    return msg.LastKnownTarget(view_id=known.view_id, target=_target(known.target), check=_check(known.check))
 
 
 def _check(check: GeometricCheck) -> msg.GeometricCheck:

@@ -19,6 +19,7 @@ from roboref_core.referring.query import MarkedBox, MarkedPoint, MarkedPosition,
 from roboref_core.views.locate import DepthSource
 from roboref_core.views.view import View
 from roboref_core.views.visibility import Visibility
+from roboref_msgs.msg import GeometricCheck as CheckMessage
 from roboref_msgs.msg import ReferAnswer, ReferQuery
 from roboref_ros.conversions import (
     answer_to_message,
@@ -124,7 +125,7 @@ def test_an_answer_with_everything():
     answer = Answer(
         Status.FOUND,
         targets=(target, Target((1, 2), "map", 78)),
-        last_known=(LastKnown("old", target),),
+        last_known=(LastKnown("old", target, GeometricCheck(Agreement.DISAGREES, Visibility.VISIBLE)),),
         check=GeometricCheck(Agreement.AGREES, Visibility.OCCLUDED, (9.0, 8.0), 1.25, 0.5),
         view=make_view(),
         view_age=1.5,
@@ -138,6 +139,8 @@ def test_an_answer_with_everything():
     first, second = message.targets
     assert first == message.last_known[0].target
     assert message.last_known[0].view_id == "old"
+    assert message.last_known[0].check.agreement == CheckMessage.AGREEMENT_DISAGREES
+    assert message.last_known[0].check.visibility == CheckMessage.VISIBILITY_VISIBLE
     assert (first.pixel.u, first.pixel.v) == (10.5, 20.25)
     assert (first.position.x, first.position.y, first.position.z) == (1, 2, 3)
     assert first.covariance_type == first.COVARIANCE_FULL

@@ -58,14 +58,6 @@ class Target:
 
 
 @dataclass(frozen=True)
-class LastKnown:
-    """A place found in an older view only, by a question that searches memory."""
-
-    view_id: str
-    target: Target
-
-
-@dataclass(frozen=True)
 class GeometricCheck:
     """Where depth and poses say the mark is, against what the model says.
 
@@ -87,6 +79,21 @@ class GeometricCheck:
     distance: float = float("nan")
     registration: Registration | None = None
     surface: ChangeEvidence = field(default_factory=ChangeEvidence)
+
+
+@dataclass(frozen=True)
+class LastKnown:
+    """A place found in an older view only, by a question that searches memory.
+
+    Attributes:
+        view_id: the older view.
+        target: the place, as that view shows it.
+        check: what the searched view says of that place now; its pixel is of the searched view.
+    """
+
+    view_id: str
+    target: Target
+    check: GeometricCheck = field(default_factory=GeometricCheck)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ from roboref_core.models.cancellation import Cancellation
 from roboref_core.models.model_answer import Outcome
 from roboref_core.models.pointing_model import Mark, PointingModel, PointingRequest, Prediction
 from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target
+from roboref_core.referring.filled import vouched
 from roboref_core.referring.frames import FrameLookup, lookup
 from roboref_core.referring.marks import mark_for_view, resolve
 from roboref_core.referring.query import Query, check_size
+from roboref_core.referring.recall import seen_now
 from roboref_core.referring.registered import bring, candidates, surface_of_mark
 from roboref_core.referring.stage import Stage
 from roboref_core.views.locate import DepthSource, LocateConfig, locate
@@ -124,7 +126,7 @@ def answer(
                 ErrorCode.UNPARSABLE_ANSWER,
                 f"{model.name} gave no point ({prediction.reason or 'no reason given'}): {prediction.text[:200]!r}",
             )
-        targets = _targets(query, view, prediction, config, frames)
+        targets = vouched(_targets(query, view, prediction, config, frames), asked, view, config.tolerance)
         check = _check(view, asked, prediction, targets, config, frames)
         check = replace(check, registration=brought.registration, surface=surface_of_mark(asked, view))
         known = replace(known, check=check)
@@ -136,6 +138,7 @@ def answer(
             remembered, unsearched = _search_memory(
                 query, view, marks, buffer, model, config, registrar, frames, deadline, cancellation
             )
+            remembered = tuple(_checked_now(one, view, buffer, config, frames) for one in remembered)
             known = replace(known, last_known=remembered, error_msg=unsearched)
         return known
     except ReferError as error:
@@ -382,7 +385,7 @@ def _search_memory(
             asked += 1
             there = bring(there, view, registrar, config.locate).marks
             prediction = _predict(model, _request(query, view, there, config, deadline, cancellation))
-            targets = _targets(query, view, prediction, config, frames)
+            targets = vouched(_targets(query, view, prediction, config, frames), there, view, config.tolerance)
         except (ReferError, ImageError) as error:
             if isinstance(error, ReferError) and error.code is ErrorCode.CANCELED:
                 raise
@@ -392,6 +395,16 @@ def _search_memory(
         if found:
             return tuple(LastKnown(view.view_id, target) for target in found), _unsearched(failures)
     return (), _unsearched(failures)
+
+
+def _checked_now(
+    known: LastKnown, searched: View, buffer: ViewBuffer, config: ReferConfig, frames: FrameLookup | None
+) -> LastKnown:
+    """``known`` with what the searched view says of its place; as it is where its view was dropped meanwhile."""
+    remembered = buffer.get(known.view_id)
+    if remembered is None:
+        return known
+    return replace(known, check=seen_now(known, remembered, searched, config.locate, config.tolerance, frames))
 
 
 def _unsearched(failures: list[str]) -> str:

@@ -233,14 +233,17 @@ def _fill(depth: np.ndarray, cu: int, cv: int, pixel: np.ndarray, config: Locate
     pixels, values, distance = pixels[near], values[near], distance[near]
     if len(values) < 3:
         return None
-    # Only the rim speaks: values just beyond the hole, not all that the circle holds.
-    rim = distance <= distance.min() + config.patch_radius
-    pixels, values = pixels[rim], values[rim]
+    # All that the circle holds must be one surface: what the hole belongs to may be any of several.
     layers = _layers(values, config)
     best = np.bincount(layers).argmax()
     own = layers == best
-    if own.mean() < config.fill_share or own.sum() < 3:
+    if own.mean() < config.fill_share:
         return None
+    # Depth itself is that of the rim: values just beyond the hole.
+    rim = own & (distance <= distance[own].min() + config.patch_radius)
+    if rim.sum() < 3:
+        return None
+    pixels, values, own = pixels[rim], values[rim], own[rim]
     return _fit(DepthSource.FILLED, pixels[own], values[own], pixel)
 
 

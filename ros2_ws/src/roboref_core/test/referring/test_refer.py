@@ -14,6 +14,7 @@ from roboref_core.referring.answer import Agreement, Status
 from roboref_core.referring.query import MarkedBox, MarkedPoint, MarkedPosition, Query
 from roboref_core.referring.refer import Now, ReferConfig, answer
 from roboref_core.views.locate import DepthSource
+from roboref_core.views.registration import Change
 from roboref_core.views.view import LazyImage
 from roboref_core.views.view_buffer import SECOND, ViewBuffer, ViewBufferConfig
 from roboref_core.views.visibility import DepthTolerance, Visibility
@@ -137,6 +138,51 @@ def test_memory_tells_the_last_known_place_and_says_so(room, buffer):
     assert np.linalg.norm(reply.last_known[0].target.position - room.point(a, mark)) < 0.01
     late = answer(query, buffer, ReprojectionModel(), deadline=time.monotonic() - 1)
     assert (late.status, late.last_known) == (Status.NOT_VISIBLE, ())
+
+
+def remembered_check(room, buffer, T, then=None, mark=(79.0, 58.0)):
+    """The check of a mark's last known place in a view at T, which shows ``then`` if the room changed."""
+    a = add(room, buffer, A, 0)
+    add(then or room, buffer, T, 1)
+    model = Answering(NOT_VISIBLE, found(mark))
+    reply = answer(Query("it", regions=(point(a, mark),), search_memory=True), buffer, model)
+    assert reply.status == Status.NOT_VISIBLE
+    return reply.last_known[0].check
+
+
+def test_a_last_known_place_is_checked_against_the_present(room, buffer):
+    away = remembered_check(room, buffer, AWAY)
+    assert (away.agreement, away.visibility) == (Agreement.AGREES, Visibility.OUT_OF_FRUSTUM)
+
+
+def test_a_last_known_place_that_is_looked_through_is_gone(room, buffer):
+    check = remembered_check(room, buffer, A, then=type(room)(spheres=()))
+    assert (check.agreement, check.visibility) == (Agreement.AGREES, Visibility.CONFLICT)
+    assert check.surface.change == Change.GONE
+
+
+def test_a_last_known_place_behind_something_is_hidden(room, buffer):
+    check = remembered_check(room, buffer, OPPOSITE)
+    assert (check.agreement, check.visibility) == (Agreement.AGREES, Visibility.OCCLUDED)
+
+
+def test_a_last_known_place_that_is_seen_still_contradicts_the_answer(room, buffer):
+    check = remembered_check(room, buffer, A)
+    assert (check.agreement, check.visibility) == (Agreement.DISAGREES, Visibility.VISIBLE)
+    np.testing.assert_allclose(check.expected_pixel, (79.0, 58.0), atol=1e-6)
+
+
+def test_a_last_known_place_beside_an_outline_owns_both_surfaces(room, buffer):
+    """Wherever along a row the mark lies, ball or wall behind it: truth is inside, and none is called gone."""
+    a = add(room, buffer, A, 0)
+    add(room, buffer, A, 0.2)
+    add(room, buffer, AWAY, 1)
+    for u in np.arange(50.0, 112.0):
+        query = Query("it", regions=(point(a, (u, 58.0)),), search_memory=True)
+        for known in answer(query, buffer, ReprojectionModel()).last_known:
+            off = known.target.position - room.point(a, (u, 58.0))
+            assert off @ np.linalg.solve(known.target.covariance, off) < 7.8
+            assert known.check.visibility == Visibility.OUT_OF_FRUSTUM
 
 
 def test_memory_search_with_words_is_bounded_and_outlives_failures(room, buffer):

@@ -201,3 +201,12 @@ def test_a_thin_thing_without_depth_lies_inside_the_ellipsoid():
     place = locate(view, (40.0, 30.0))
     error = view.camera.unproject(np.array([[40.0, 30.0]]), np.array([1.0]))[0] - place.point
     assert place.source == DepthSource.FILLED and error @ np.linalg.solve(place.covariance, error) < 7.8
+
+
+@pytest.mark.parametrize("far", [1.4, 2.0, 5.0])
+def test_a_hole_near_a_second_surface_is_not_filled(far):
+    """The nearest values are one surface; the other one begins behind them, within reach of the hole."""
+    depth = np.full((60, 60), 1.0)
+    depth[:, 34:] = far
+    depth[27:32, 27:32] = 0.0
+    assert locate(flat_view(depth), (29, 29)).source == DepthSource.NONE
