@@ -211,5 +211,5 @@ def _free_memory() -> None:
     """Give what the model held back to the system and the GPU; its last reference is gone."""
     gc.collect()
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -17,6 +17,7 @@ pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 
 import rclpy
 import roboref_ros.session
+from diagnostic_msgs.msg import DiagnosticArray
 from fake_rgbd import AHEAD, BESIDE, WALL_POINT, FakeCamera, NodeProcess, pixel_of
 from in_process import KINDS, TOPICS, PatientModel, raising, result_of, spinning
 from lifecycle_msgs.msg import State, Transition
@@ -55,7 +56,7 @@ class Manager(FakeCamera):
         future = client.call_async(kind.Request(**request))
         done = threading.Event()
         future.add_done_callback(lambda _: done.set())
-        assert done.wait(20), name
+        assert done.wait(120), name
         return future.result()
 
     def refer(self, *regions, **fields):
@@ -161,6 +162,25 @@ def test_deactivation_answers_who_waits_and_lets_go_of_the_model(spun, monkeypat
     assert manager.refer().status in (Status.FOUND, Status.FOUND_WITHOUT_POSITION)
 
 
+@pytest.mark.slow
+def test_a_network_is_warmed_and_its_weights_are_freed(domain):
+    """The bundled model: after deactivation nobody holds the network, and so none of its tensors."""
+    pytest.importorskip("torch", reason="the network needs torch")
+    with spinning(domain, start=False, camera=Manager, **{"model.backend": "nano"}) as (node, manager):
+        assert manager.change(CONFIGURE) and manager.change(ACTIVATE)
+        backend = node._session.answering._model.vlm
+        assert backend.passes > 0, "it has answered before anybody asked"
+        held = [weakref.ref(backend), weakref.ref(backend.model), weakref.ref(backend.prefiller)]
+        del backend
+        manager.wait_for_node()
+        manager.see(AHEAD)
+        answer = manager.refer()
+        assert answer.status != Status.ERROR, answer.error_msg
+        assert manager.change(DEACTIVATE)
+        gc.collect()
+        assert [reference() for reference in held] == [None] * 3
+
+
 def test_a_model_that_cannot_be_loaded_leaves_the_node_inactive_with_the_reason(spun, monkeypatch):
     node, manager = spun
     monkeypatch.setattr(roboref_ros.session, "load_model", raising(ValueError("no checkpoint there")))
@@ -188,6 +208,32 @@ def test_the_unforeseen_leads_through_error_processing_to_unconfigured(spun, mon
     assert manager.change(CONFIGURE) and manager.change(ACTIVATE)
     manager.wait_for_node()
     assert_finds(manager)
+
+
+def test_diagnostics_tell_the_state_and_what_the_gpu_holds(spun, monkeypatch):
+    _, manager = spun
+    cuda = types.SimpleNamespace(
+        is_initialized=lambda: True,
+        memory_allocated=lambda: 7,
+        memory_reserved=lambda: 9,
+        empty_cache=lambda: freed.append(1),
+    )
+    freed = []
+    received = []
+    subscription = manager.node.create_subscription(DiagnosticArray, "/diagnostics", received.append, 10)
+
+    def states():
+        return {s.name.split(": ")[1]: s for s in received[-1].status} if received else {}
+
+    unconfigured = manager.eventually(states, lambda s: "lifecycle" in s)
+    assert set(unconfigured) == {"lifecycle"} and "NOT_ACTIVE" in unconfigured["lifecycle"].message
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda))
+    assert manager.change(CONFIGURE) and manager.change(ACTIVATE)
+    active = manager.eventually(states, lambda s: len(s) == 4)
+    values = {value.key: value.value for value in active["questions"].values}
+    assert values["GPU memory in use [byte]"] == "7" and values["GPU memory reserved [byte]"] == "9"
+    assert manager.change(DEACTIVATE) and freed, "the cache of the GPU is given back"
+    manager.node.destroy_subscription(subscription)
 
 
 def test_a_bond_is_formed_where_bondpy_is_installed(spun, monkeypatch):

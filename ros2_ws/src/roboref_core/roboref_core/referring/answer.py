@@ -127,3 +127,10 @@ class Answer:
     @classmethod
     def error(cls, code: ErrorCode, message: str, model: str = "") -> Answer:
         return cls(Status.ERROR, code, message, model=model)
+
+
+def is_covariance(matrix: np.ndarray) -> bool:
+    """Whether a square matrix is finite, symmetric and positive semidefinite."""
+    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-12):
+        return False
+    return bool(np.linalg.eigvalsh(matrix).min() >= -1e-9 * max(float(np.trace(matrix)), 0.0))

@@ -14,7 +14,7 @@ from roboref_core.geometry.pose import inverse, transform
 from roboref_core.models.cancellation import Cancellation
 from roboref_core.models.model_answer import Outcome
 from roboref_core.models.pointing_model import Mark, PointingModel, PointingRequest, Prediction
-from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target
+from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target, is_covariance
 from roboref_core.referring.filled import vouched
 from roboref_core.referring.frames import FrameLookup, lookup
 from roboref_core.referring.marks import mark_for_view, resolve
@@ -224,13 +224,6 @@ def _predict(model: PointingModel, request: PointingRequest) -> Prediction:
         raise ReferError(ErrorCode.INFERENCE_FAILED, f"{model.name}: {type(error).__name__}: {error}") from error
 
 
-def _is_covariance(matrix: np.ndarray) -> bool:
-    """Whether a square matrix is finite, symmetric and positive semidefinite."""
-    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-12):
-        return False
-    return bool(np.linalg.eigvalsh(matrix).min() >= -1e-9 * max(float(np.trace(matrix)), 0.0))
-
-
 def _targets(
     query: Query, view: View, prediction: Prediction, config: ReferConfig, frames: FrameLookup | None
 ) -> tuple[Target, ...]:
@@ -259,7 +252,7 @@ def _located(
         return target
     T = _from_view(place.in_world, view, target.frame_id, frames)
     position, position_covariance = transform(T, place.point), T[:3, :3] @ place.covariance @ T[:3, :3].T
-    if not np.isfinite(position).all() or not _is_covariance(position_covariance):
+    if not np.isfinite(position).all() or not is_covariance(position_covariance):
         return target  # Nothing vouches for it.
     return replace(
         target,

@@ -74,7 +74,7 @@ def test_pixels_are_those_of_the_processor_s_own_size(qwen_vl, picture, monkeypa
         return original(prompts, sizes)
 
     monkeypatch.setattr(model, "_inputs", recording)
-    monkeypatch.setattr(model, "_decode", lambda inputs, length, room: [(f"[({columns * 7}, {rows * 7})]", True)])
+    monkeypatch.setattr(model, "_decode", lambda *_: [(f"[({columns * 7}, {rows * 7})]", True)])
     generation = model.generate(Prompt(correspondence(), (picture(30, 30), image)))
     assert asked["sizes"] == [(columns * 14, rows * 14)]
     np.testing.assert_allclose(generation.points, [[0.5, 0.5]])

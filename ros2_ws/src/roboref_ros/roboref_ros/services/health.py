@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -125,7 +126,7 @@ class Health:
             return None
         answering = self._session.answering
         newest = answering.newest
-        values: dict[str, object] = {"waiting": answering.waiting, "model": answering.model_name}
+        values: dict[str, object] = {"waiting": answering.waiting, "model": answering.model_name} | _gpu_memory()
         if newest is None:
             return status(OK, "nothing was asked yet", values)
         values |= {
@@ -136,3 +137,14 @@ class Health:
         if newest.error_code in _MODEL_FAILS:
             return status(WARN, f"{newest.error_code.name}: {newest.error_msg}", values)
         return status(OK, "questions are answered", values)
+
+
+def _gpu_memory() -> dict[str, object]:
+    """What this process holds on the current GPU; empty unless a model brought PyTorch and a GPU into use."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    return {
+        "GPU memory in use [byte]": torch.cuda.memory_allocated(),
+        "GPU memory reserved [byte]": torch.cuda.memory_reserved(),
+    }
