@@ -8,7 +8,8 @@ import numpy as np
 from roboref_core.errors import ErrorCode
 from roboref_core.referring.answer import Agreement, Status
 from roboref_core.views.locate import DepthSource
-from roboref_msgs.msg import ReferAnswer, ReferredTarget
+from roboref_core.views.registration import Change
+from roboref_msgs.msg import GeometricCheck, ReferAnswer, ReferredTarget, ViewRegistration
 from roboref_ros.conversions import stamp_ns
 
 
@@ -33,13 +34,32 @@ def describe(answer: ReferAnswer) -> list[str]:
     lines += [_target(target) for target in answer.targets]
     for known in answer.last_known:
         lines.append(f"last seen in view {known.view_id}: {_target(known.target)}")
-    if answer.check.agreement != int(Agreement.NOT_CHECKED):
-        lines.append(f"geometry: {Agreement(answer.check.agreement).name}")
+    lines += [f"geometry: {said}" for said in _geometry(answer.check)]
     inference, queue, age = (
         stamp_ns(duration) / 1e9 for duration in (answer.inference_time, answer.queue_time, answer.view_age)
     )
     lines.append(f"{answer.model}: {1e3 * inference:.0f} ms, {1e3 * queue:.0f} ms in the queue; view {age:.1f} s old")
     return lines
+
+
+def _geometry(check: GeometricCheck) -> list[str]:
+    said = []
+    if check.agreement != int(Agreement.NOT_CHECKED):
+        said.append(Agreement(check.agreement).name)
+    link, surface = check.registration, check.surface
+    if link.without_poses:
+        via = f" over view {link.via_view_id}" if link.via_view_id else ""
+        found = link.verdict == ViewRegistration.VERDICT_REGISTERED
+        said.append(f"without poses, {f'linked by the pictures{via}' if found else 'nothing links the two views'}")
+    elif link.verdict == ViewRegistration.VERDICT_REGISTERED:
+        off, turned = 100 * link.correction_distance, math.degrees(link.correction_angle)
+        said.append(f"views registered, poses were off by {off:.1f} cm and {turned:.1f} degrees")
+    elif link.verdict != ViewRegistration.VERDICT_NONE:
+        rejected = link.verdict == ViewRegistration.VERDICT_REJECTED
+        said.append(f"views not registered ({'REJECTED' if rejected else 'UNCONSTRAINED'}), poses as stated")
+    if surface.change != int(Change.NOT_CHECKED):
+        said.append(f"surface {Change(surface.change).name}")
+    return said
 
 
 def _target(target: ReferredTarget) -> str:

@@ -27,8 +27,8 @@ class Demo:
     Generates a furnished room, records a walk through it as rosbag2, starts roboref_node as its own process, plays
     the bag view by view over DDS, marks points of objects in some views and asks for them in later ones. Three times
     by geometry alone: with exact poses and depth, with a structured-light sensor's noise and holes, and with pose noise
-    on top. Then roboref-nano, a vision-language model, looks at the pictures: where things were moved and taken away,
-    asked by the same marks, and in words.
+    on top. Then geometry and roboref-nano, a vision-language model that looks at the pictures, answer as one: where
+    things were moved and taken away, asked by the same marks, and in words.
 
       roboref demo --backend roborefer --path CHECKPOINT
     """
@@ -43,7 +43,7 @@ class Demo:
     """How many are asked of each bag."""
     pose_noise: tuple[float, float] = (0.02, 1.0)
     """Standard deviation of the noisy poses, per axis [m, degrees]."""
-    model: Annotated[ModelOptions, tyro.conf.arg(name="")] = field(default_factory=lambda: ModelOptions("nano"))
+    model: Annotated[ModelOptions, tyro.conf.arg(name="")] = field(default_factory=lambda: ModelOptions("fused"))
 
     def __call__(self) -> None:
         runs = replays(self)

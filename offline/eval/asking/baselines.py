@@ -6,23 +6,19 @@ import hashlib
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from roboref_core.errors import ErrorCode, ReferError
-from roboref_core.geometry.camera import normalised_to_pixel, pixel_to_normalised
+from roboref_core.geometry.camera import pixel_to_normalised
 from roboref_core.models.model_answer import Outcome
-from roboref_core.models.pointing_model import Mark, Place, PointingRequest, PointMark
 from roboref_core.models.reprojection import ReprojectionModel
 from roboref_core.models.vision_language_model import Generation
 from roboref_core.prompting.answer_text import format_answer
 from roboref_core.prompting.prompt import Form
-from roboref_core.views.locate import LocateConfig, locate
-from roboref_core.views.view import LazyImage, View
 
 from offline.data_engine.five_frames import mask_box
-from offline.data_engine.sources import Scene, open_scene
+from offline.eval.asking.marked_scenes import MarkedScenes
 from offline.eval.asking.predictor import BASELINES, Question
 from offline.eval.records.answers import Answer, Answers
 from offline.eval.records.predictions import digest
@@ -31,7 +27,6 @@ from offline.files import read_mask
 
 # Masks from which the prior of sizes is taken: enough for its shape, at a bounded cost.
 _PRIOR_MASKS = 500
-_OPEN_SCENES = 4
 
 
 def make(name: str, samples: Sequence[Sample], prior: Path | None = None) -> Baseline:
@@ -168,54 +163,20 @@ class Reprojection(Baseline):
     name = "reprojection"
 
     def __init__(self, scenes: Path):
-        self._root = scenes
+        self._scenes = MarkedScenes(scenes)
         self._model = ReprojectionModel()
-        self._locate = LocateConfig()
-        self._open = lru_cache(_OPEN_SCENES)(lambda scene_id: open_scene(self._root / scene_id))
 
     def point(self, sample: Sample) -> tuple[float, float] | None:
         """Raises ReferError: INVALID_QUERY for samples without a mark, or whose frames the scenes lack."""
-        entry = sample.extra
-        if entry.get("ref_point") is None:
-            raise ReferError(ErrorCode.INVALID_QUERY, f"sample {sample.id} states no ref_point to carry over")
-        if (entry.get("visibility") or {}).get("query_scene", sample.scene) != sample.scene:
+        request = self._scenes.request(sample)
+        if request is None:
             return None
-        try:
-            scene: Scene = self._open(sample.scene)
-            reference, query = (_view(scene, str(entry.get(name))) for name in ("ref_frame", "query_frame"))
-            found = self._model.predict(PointingRequest("", query, (self._mark(reference, entry["ref_point"]),)))
-        except ValueError as error:
-            raise ReferError(ErrorCode.INVALID_QUERY, f"sample {sample.id}: {error}") from error
+        found = self._model.predict(request)
         if found.outcome is not Outcome.VISIBLE:
             return None
-        x, y = pixel_to_normalised(found.points[0], query.camera.width, query.camera.height)
+        camera = request.view.camera
+        x, y = pixel_to_normalised(found.points[0], camera.width, camera.height)
         return float(np.clip(x, 0.0, 1.0)), float(np.clip(y, 0.0, 1.0))
-
-    def _mark(self, view: View, xy: Sequence[float]) -> Mark:
-        u, v = normalised_to_pixel(np.array(xy, dtype=np.float64), view.camera.width, view.camera.height)
-        place = locate(view, (u, v), None, self._locate)
-        if place.point is None or place.covariance is None or not place.in_world:
-            return PointMark(view, (u, v))
-        return PointMark(view, (u, v), Place(place.point, place.covariance, view.world_frame))
-
-
-def _view(scene: Scene, frame: str) -> View:
-    """One frame as a View. Raises ValueError for a frame that the scene does not have, or has no pose for."""
-    where = np.flatnonzero(scene.frame_ids == int(frame)) if frame.isdigit() else np.zeros(0, np.int64)
-    if len(where) != 1:
-        raise ValueError(f"scene {scene.scene_id} has no frame {frame!r}")
-    i = int(where[0])
-    if not np.isfinite(scene.poses[i]).all():
-        raise ValueError(f"scene {scene.scene_id}, frame {frame}: no pose")
-    return View(
-        view_id=f"{scene.scene_id}/{frame}",
-        stamp_ns=0,
-        color=LazyImage(lambda: scene.color(i)),
-        camera=scene.color_camera,
-        depth=scene.depth(i),
-        depth_camera=scene.depth_camera,
-        T_world_camera=scene.poses[i],
-    )
 
 
 def _generation(sample: Sample, point: tuple[float, float] | None) -> Generation:

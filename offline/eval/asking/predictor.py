@@ -77,6 +77,6 @@ class ModelConfig(ModelOptions):
     name: str = ""
     """In tables and file names, instead of the model's own."""
     scenes: Path | None = None
-    """Folder with the posed RGB-D scenes, by scene_id: for reprojection, as the model or as a baseline."""
+    """Folder with the posed RGB-D scenes, by scene_id: for reprojection (as the model or as a baseline) and fused."""
     prior: Path | None = None
     """random_prior: samples whose objects' sizes it draws from, instead of those asked."""

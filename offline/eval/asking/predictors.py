@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from roboref_core.models.registry import parse_options
+from roboref_core.models.registry import FUSED, parse_options
 from roboref_core.models.vision_language_model import Generation, VisionLanguageModel
 
 from offline.eval.asking.predictor import BASELINES, ModelConfig, Predictor, Question
@@ -59,7 +59,14 @@ def load_predictor(config: ModelConfig, samples: Sequence[Sample]) -> Predictor:
         identity["checkpoint"] = checkpoint_hash(Path(config.path))
     elif not config.name:
         identity["url"] = list(config.url)
-    return ModelPredictor(models, name, identity, config.workers if config.url else 1)
+    predictor = ModelPredictor(models, name, identity, config.workers if config.url else 1)
+    if config.backend != FUSED:
+        return predictor
+    from offline.eval.asking.fused import FusedPredictor
+
+    if config.scenes is None:
+        raise ValueError("fused needs the posed RGB-D scenes: --scenes FOLDER")
+    return FusedPredictor(predictor, config.scenes)
 
 
 def checkpoint_hash(folder: Path) -> str:

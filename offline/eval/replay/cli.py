@@ -48,7 +48,8 @@ class Replay:
     the world.
 
     Further commands: `roboref eval replay compare RUN_A RUN_B`: two models on one bag, answer against answer;
-    `roboref eval replay closed-loop`: a virtual robot that goes where the answers say.
+    `roboref eval replay closed-loop`: a virtual robot that goes where the answers say;
+    `roboref eval replay verdicts`: how far geometry may be believed where things move.
     """
 
     out: Path = Path("out/replay")
@@ -112,6 +113,7 @@ _OTHERS = CommandTable(
             "offline.eval.replay.closed_loop.cli:ClosedLoop",
             "a virtual robot that goes where the answers say",
         ),
+        "verdicts": ("offline.eval.replay.verdicts:Verdicts", "likelihoods of what geometry says of moved things"),
     },
 )
 

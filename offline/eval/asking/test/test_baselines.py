@@ -7,12 +7,13 @@ import json
 import cv2
 import numpy as np
 import pytest
-from roboref_core.geometry.camera import Camera, pixel_to_normalised
+from roboref_core.geometry.camera import pixel_to_normalised
 from roboref_core.geometry.pose import inverse, transform
 from roboref_core.models.model_answer import Outcome
 
 from offline.eval.asking.baselines import RandomInSizePrior, Reprojection, answers, floor, object_sizes
 from offline.eval.asking.predictor import Question
+from offline.eval.asking.test.wall_question import question
 from offline.eval.records.answers import Answer
 from offline.eval.records.samples import read_samples
 from offline.eval.scoring.judge import judge, judge_all
@@ -61,47 +62,6 @@ def test_sizes_are_those_of_the_masks(tmp_path):
         _, _, w, h = cv2.boundingRect(mask)
         expected.append((w / mask.shape[1], h / mask.shape[0]))
     np.testing.assert_allclose(sizes, expected)
-
-
-@pytest.fixture
-def wall(tmp_path):
-    """A ScanNet-style export of a wall 2 m ahead, seen from three places, and questions about points on it."""
-    camera = Camera(80, 60, 70.0, 70.0, 39.5, 29.5)
-    root = tmp_path / "scenes" / "scene0000_00"
-    for folder in ("color", "depth", "pose", "intrinsic"):
-        (root / folder).mkdir(parents=True)
-    K = np.eye(4)
-    K[:3, :3] = camera.matrix
-    for name in ("intrinsic_color.txt", "intrinsic_depth.txt"):
-        np.savetxt(root / "intrinsic" / name, K)
-    places = ((0.0, 0.0), (0.4, -0.1), (5.0, 0.0))
-    poses = []
-    for i, (x, y) in enumerate(places):
-        pose = np.eye(4)
-        pose[:2, 3] = x, y
-        poses.append(pose)
-        cv2.imwrite(str(root / "color" / f"{i}.jpg"), np.full((60, 80, 3), 100, np.uint8))
-        depth = np.full((60, 80), 2000, np.uint16)
-        if i == 1:
-            depth[:, 70:] = 800  # something stands in front of the right edge
-        cv2.imwrite(str(root / "depth" / f"{i}.png"), depth)
-        np.savetxt(root / "pose" / f"{i}.txt", pose)
-    return root, camera, poses
-
-
-def question(root, mark, query, camera, **changes):
-    entry = {
-        "id": f"{mark} {query}",
-        "task": "t1",
-        "image": ["a.png", "b.png"],
-        "scene_id": root.name,
-        "conversations": [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "NOT_VISIBLE"}],
-        "ref_frame": "0",
-        "query_frame": query,
-        "visibility": {"visible": False, "reason": "occluded"},
-        "ref_point": pixel_to_normalised(np.array(mark), camera.width, camera.height).tolist(),
-    }
-    return entry | changes
 
 
 def test_reprojection_carries_the_mark(wall, tmp_path):

@@ -22,7 +22,7 @@ PERTURBED = {
 }
 # Every pair of values of two options is in one of these.
 REPLAYED = [
-    ("marks", "stepped", "nano", "as recorded"),
+    ("marks", "stepped", "fused", "as recorded"),
     ("words", "live", "nano", "as recorded"),
     ("words", "stepped", "nano", "noisy"),
     ("words", "live", "reprojection", "drifting, late, dropped"),

@@ -121,7 +121,7 @@ def test_demo_command(tmp_path, capsys):
         records = read_records(tmp_path / name / "questions.jsonl")
         assert len(records) == 12
         assert all(record.answer.status != Status.UNKNOWN for record in records)
-        assert {record.answer.model.startswith("nano@") for record in records} == {name.startswith("mo")}
+        assert {record.answer.model.startswith("fused(nano@") for record in records} == {name.startswith("mo")}
     assert {record.question.mark for record in records} == {None}
 
 

@@ -12,6 +12,7 @@ from roboref_core.geometry.camera import Camera
 from roboref_core.geometry.pose import from_quaternion, to_quaternion
 from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Target
 from roboref_core.referring.query import MarkedBox, MarkedPoint, MarkedPosition, MarkedRegion, Query
+from roboref_core.views.registration import ChangeEvidence, Verdict
 from roboref_core.views.view import View, valid_depth
 from roboref_core.views.view_buffer import SECOND
 from roboref_core.views.visibility import Visibility
@@ -30,6 +31,11 @@ _VISIBILITY = {
     Visibility.OCCLUDED: msg.GeometricCheck.VISIBILITY_OCCLUDED,
     Visibility.UNKNOWN: msg.GeometricCheck.VISIBILITY_UNKNOWN,
     Visibility.CONFLICT: msg.GeometricCheck.VISIBILITY_CONFLICT,
+}
+_VERDICT = {
+    Verdict.REGISTERED: msg.ViewRegistration.VERDICT_REGISTERED,
+    Verdict.UNCONSTRAINED: msg.ViewRegistration.VERDICT_UNCONSTRAINED,
+    Verdict.REJECTED: msg.ViewRegistration.VERDICT_REJECTED,
 }
 
 
@@ -196,10 +202,44 @@ def _check(check: GeometricCheck) -> msg.GeometricCheck:
         has_expected_pixel=check.expected_pixel is not None,
         distance_px=float(check.distance_px),
         distance=float(check.distance),
+        registration=_registration(check),
+        surface=_surface(check.surface),
     )
     if check.expected_pixel is not None:
         message.expected_pixel = _pixel(check.expected_pixel)
     return message
+
+
+def _registration(check: GeometricCheck) -> msg.ViewRegistration:
+    message = msg.ViewRegistration(
+        without_poses=check.without_poses,
+        via_view_id=check.via_view_id,
+        correction_distance=float("nan"),
+        correction_angle=float("nan"),
+        deviation=float("nan"),
+        agreement=float("nan"),
+        stated_agreement=float("nan"),
+    )
+    found = check.registration
+    if found is None:
+        return message
+    message.verdict = _VERDICT[found.verdict]
+    message.correction_distance, message.correction_angle = (float(part) for part in found.correction)
+    message.deviation = float(found.deviation)
+    message.inliers, message.pairs = found.inliers, found.pairs
+    message.agreement, message.stated_agreement = float(found.agreement), float(found.stated_agreement)
+    return message
+
+
+def _surface(evidence: ChangeEvidence) -> msg.SurfaceChange:
+    return msg.SurfaceChange(
+        change=int(evidence.change),
+        agrees=float(evidence.agrees),
+        hidden=float(evidence.hidden),
+        looked_through=float(evidence.looked_through),
+        color_difference=float(evidence.color_difference),
+        samples=evidence.samples,
+    )
 
 
 def view_to_message(view: View, pinned: bool, coverage: bool) -> msg.ReferenceView:

@@ -123,12 +123,15 @@ class RoborefNode(LifecycleNode):
 
     def _activate(self) -> None:
         assert self._buffer is not None
-        session = Session(self, self._buffer, self)
-        self._session = session
+        self._session = session = Session(self, self._buffer, self)
+        try:
+            self._bond = make_bond(self)
+        except Exception:
+            self._deactivate()
+            raise
         self._view_services.buffer = self._buffer
         self._questions.answering = session.answering
         self._health.watch(session, self._buffer)
-        self._bond = make_bond(self)
         self.get_logger().info(
             f"model {session.answering.model_name}, poses from {session.poses.topic}, images from "
             f"{session.topics[COLOR].image} and {session.topics[DEPTH].image}"

@@ -130,6 +130,12 @@ PARAMETERS = (
     ),
     Parameter("pose.rotation_sigma", _LOCATE.pose_rotation_sigma, "The same of their rotation [rad].", (0, 1), True),
     Parameter(
+        "pose.residual_period",
+        2.0,
+        "How often the poses of new keyframes are compared with their surfaces [s, steady]. 0: never.",
+        (0, 3600),
+    ),
+    Parameter(
         "registration",
         _REFER.registration.value,
         "Register a mark's view to the searched one: never, where poses have a sigma or disagree, or always.",

@@ -32,6 +32,7 @@ from roboref_ros.intake.pairing import COLOR, DEPTH, StampPairer
 from roboref_ros.parameters import depth_extrinsics, pose_config
 from roboref_ros.poses.choose import make_pose_source
 from roboref_ros.services.answering import Answering
+from roboref_ros.services.pose_residuals import PoseResiduals
 
 _OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 # Longest wait for a model that is answering when it is told to stop [s].
@@ -59,7 +60,7 @@ class Session:
         buffer: takes the views.
 
     Attributes:
-        intake, poses, topics, answering: its parts; topics of colour and depth.
+        intake, poses, topics, residuals, answering: its parts; topics of colour and depth.
         last_view: time.monotonic() of the newest view, or of the activation [s].
 
     Raises ValueError, ImportError or ReferError, saying what to change, if a parameter or the model cannot be used;
@@ -95,13 +96,15 @@ class Session:
                 on_pose_problem=lambda problem: watcher.on_problem(
                     "pose", f"view taken, but without a pose: {problem}"
                 ),
-                on_clear=lambda: watcher.on_forgotten(buffer.clear()),
+                on_clear=self._forget,
                 publishers=self._count_publishers,
                 depth_pose=self._depth_pose,
                 timeout=config.timeout,
             )
             opened.callback(self.intake.close)
-            self.answering = Answering(node, buffer, self.intake, model, self.poses.frames)
+            self.residuals = PoseResiduals(node, buffer, self._value("pose.residual_period"))
+            opened.callback(self.residuals.close)
+            self.answering = Answering(node, buffer, self.intake, model, self.poses.frames, self.residuals)
             opened.callback(self.stop_answering)
             self.last_view = time.monotonic()
             self.intake.start()
@@ -170,6 +173,12 @@ class Session:
         self.answering.on_view()
         self._watcher.on_view(view)
 
+    def _forget(self) -> None:
+        """The clock jumped: only pinned views are left."""
+        pinned = self._buffer.clear()
+        self.residuals.forget()
+        self._watcher.on_forgotten(pinned)
+
     def _count_publishers(self, topic: str) -> int:
         with unless_ending(self._node):
             return self._node.count_publishers(topic)
@@ -193,7 +202,7 @@ def _model(node: Node) -> PointingModel:
     )
     options = parse_options(text for text in node.get_parameter("model.options").value if text)
     model = load_model(backend, *where, **options)
-    if runs_a_network(backend):
+    if runs_a_network(backend, options):
         grey = np.full((480, 640, 3), 128, dtype=np.uint8)
         depth = np.ones(grey.shape[:2], dtype=np.float32)
         camera = Camera(640, 480, 500.0, 500.0, 319.5, 239.5)

@@ -17,6 +17,7 @@ from roboref_core.geometry.pose import from_quaternion
 from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target
 from roboref_core.referring.query import MarkedBox, MarkedPoint, MarkedPosition, Query
 from roboref_core.views.locate import DepthSource
+from roboref_core.views.registration import Change, ChangeEvidence, Registration, Verdict
 from roboref_core.views.view import View
 from roboref_core.views.visibility import Visibility
 from roboref_msgs.msg import GeometricCheck as CheckMessage
@@ -126,7 +127,16 @@ def test_an_answer_with_everything():
         Status.FOUND,
         targets=(target, Target((1, 2), "map", 78)),
         last_known=(LastKnown("old", target, GeometricCheck(Agreement.DISAGREES, Visibility.VISIBLE)),),
-        check=GeometricCheck(Agreement.AGREES, Visibility.OCCLUDED, (9.0, 8.0), 1.25, 0.5),
+        check=GeometricCheck(
+            Agreement.AGREES,
+            Visibility.OCCLUDED,
+            (9.0, 8.0),
+            1.25,
+            0.5,
+            Registration(Verdict.REGISTERED, np.eye(4), np.eye(6), 40, 2000, 0.9, 0.3, 2.5, (0.03, 0.02)),
+            via_view_id="v-0",
+            surface=ChangeEvidence(Change.GONE, 0.1, 0.2, 0.7, 12.5, 200),
+        ),
         view=make_view(),
         view_age=1.5,
         queue_time=0.25,
@@ -153,6 +163,13 @@ def test_an_answer_with_everything():
     assert (check.agreement, check.visibility) == (check.AGREEMENT_AGREES, check.VISIBILITY_OCCLUDED)
     assert check.has_expected_pixel and (check.expected_pixel.u, check.expected_pixel.v) == (9, 8)
     assert (check.distance_px, check.distance) == (1.25, 0.5)
+    link, surface = check.registration, check.surface
+    assert (link.verdict, link.without_poses, link.via_view_id) == (link.VERDICT_REGISTERED, False, "v-0")
+    assert (link.correction_distance, link.correction_angle, link.deviation) == (0.03, 0.02, 2.5)
+    assert (link.inliers, link.pairs, link.agreement, link.stated_agreement) == (40, 2000, 0.9, 0.3)
+    assert (surface.change, surface.samples) == (surface.CHANGE_GONE, 200)
+    shares = (surface.agrees, surface.hidden, surface.looked_through, surface.color_difference)
+    assert shares == (0.1, 0.2, 0.7, 12.5)
     assert message.view.view_id == "v-1" and message.view.pinned
     assert [stamp_ns(d) for d in (message.view_age, message.queue_time, message.inference_time)] == [
         1_500_000_000,
@@ -160,6 +177,13 @@ def test_an_answer_with_everything():
         2_125_000_000,
     ]
     assert (message.model, message.raw_answer) == ("m@1", "(0.1, 0.2)")
+
+
+def test_a_check_without_registration_says_so_and_claims_no_numbers():
+    message = answer_to_message(Answer(Status.NOT_VISIBLE, check=GeometricCheck(without_poses=True))).check.registration
+    assert (message.verdict, message.without_poses) == (message.VERDICT_NONE, True)
+    numbers = ("correction_distance", "correction_angle", "deviation", "agreement", "stated_agreement")
+    assert all(np.isnan(getattr(message, name)) for name in numbers)
 
 
 def test_an_error():

@@ -236,6 +236,17 @@ def test_diagnostics_tell_the_state_and_what_the_gpu_holds(spun, monkeypatch):
     manager.node.destroy_subscription(subscription)
 
 
+def test_a_bond_that_fails_leaves_nothing_active(spun, monkeypatch):
+    _, manager = spun
+    monkeypatch.setattr(roboref_ros.node, "make_bond", raising(ValueError("no bond")))
+    assert manager.change(CONFIGURE)
+    threads = threading.active_count()
+    assert not manager.change(ACTIVATE)
+    assert manager.state() == State.PRIMARY_STATE_INACTIVE
+    assert threading.active_count() == threads
+    assert manager.refer().error_code == ErrorCode.NOT_ACTIVE
+
+
 def test_a_bond_is_formed_where_bondpy_is_installed(spun, monkeypatch):
     node, manager = spun
     bonds = []
@@ -284,8 +295,10 @@ def test_two_hundred_cycles_leak_nothing(domain):
     def counts() -> dict:
         gc.collect()
         name, namespace = node.get_name(), node.get_namespace()
+        # The node's own are all named; others belong to the test's surroundings.
+        threads = [thread.name for thread in threading.enumerate() if not thread.name.startswith(("Thread-", "Dummy-"))]
         return {
-            "threads": threading.active_count(),
+            "threads": sorted(threads),
             "files": len(os.listdir("/proc/self/fd")),
             "subscriptions": len(node.get_subscriber_names_and_types_by_node(name, namespace)),
             "publishers": len(node.get_publisher_names_and_types_by_node(name, namespace)),

@@ -6,6 +6,8 @@ import dataclasses
 
 import pytest
 from roboref_core.referring import answer, query
+from roboref_core.referring.pose_residual import PoseResidual
+from roboref_core.views.registration import Change, ChangeEvidence, Registration, Verdict
 from roboref_core.views.visibility import Visibility
 
 msg = pytest.importorskip("roboref_msgs.msg", reason="ros2_ws is not built: make setup")
@@ -27,6 +29,14 @@ def test_constants_are_the_enums():
     assert codes == members(answer.ErrorCode)
     assert constants(msg.ReferredTarget, "DEPTH_") == members(answer.DepthSource)
     assert constants(msg.GeometricCheck, "AGREEMENT_") == members(answer.Agreement)
+    assert constants(msg.SurfaceChange, "CHANGE_") == members(Change)
+
+
+def test_verdict_constants_name_every_verdict_and_its_absence():
+    verdict = constants(msg.ViewRegistration, "VERDICT_")
+    assert verdict.pop("NONE") == 0
+    assert set(verdict) == {member.name for member in Verdict}
+    assert len(set(verdict.values()) | {0}) == len(verdict) + 1
 
 
 def test_visibility_constants_name_every_visibility_and_its_absence():
@@ -45,7 +55,15 @@ def test_visibility_constants_name_every_visibility_and_its_absence():
         (query.MarkedPosition, msg.MarkedRegion, {"frame_id"}, {"type", "view_id", "point", "box"}),
         (answer.Answer, msg.ReferAnswer, set(), set()),
         (answer.LastKnown, msg.LastKnownTarget, set(), set()),
-        (answer.GeometricCheck, msg.GeometricCheck, {"registration", "surface"}, {"has_expected_pixel"}),
+        (answer.GeometricCheck, msg.GeometricCheck, {"without_poses", "via_view_id"}, {"has_expected_pixel"}),
+        (
+            Registration,
+            msg.ViewRegistration,
+            {"T_query_reference", "covariance", "correction"},
+            {"without_poses", "via_view_id", "correction_distance", "correction_angle"},
+        ),
+        (ChangeEvidence, msg.SurfaceChange, set(), set()),
+        (PoseResidual, msg.PoseResidual, set(), {"header", "poses_disagree"}),
         (
             answer.Target,
             msg.ReferredTarget,
@@ -67,5 +85,7 @@ def test_zero_initialised_answer_found_nothing():
     assert not zero.targets
     assert not zero.last_known
     assert not zero.check.has_expected_pixel
+    assert zero.check.registration.verdict != zero.check.registration.VERDICT_REGISTERED
+    assert zero.check.surface.change == zero.check.surface.CHANGE_NOT_CHECKED
     assert zero.check.agreement != zero.check.AGREEMENT_AGREES
     assert msg.ReferredTarget().depth_source == msg.ReferredTarget.DEPTH_NONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
 
@@ -11,6 +12,7 @@ import pytest
 pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 
 from builtin_interfaces.msg import Duration
+from diagnostic_msgs.msg import DiagnosticArray
 from fake_rgbd import (
     AHEAD,
     AWAY,
@@ -27,7 +29,7 @@ from roboref_core.errors import ErrorCode
 from roboref_core.geometry.camera import Camera
 from roboref_core.referring.answer import Status
 from roboref_core.referring.query import MarkedPoint, Query
-from roboref_msgs.msg import ReferAnswer
+from roboref_msgs.msg import PoseResidual, ReferAnswer
 from roboref_msgs.srv import CaptureView, GetView, ListViews, ReleaseViews
 from roboref_ros.conversions import stamp_ns
 from roboref_ros.image_conversion import color_from_message, depth_from_message
@@ -335,3 +337,29 @@ def test_before_the_first_view_and_without_camera_info(start):
     np.testing.assert_allclose(position(ask(camera, mark(view))), WALL_POINT, atol=MILLIMETRE)
     assert node.stop(signal.SIGTERM) == 0
     assert "Traceback" not in node.log.read_text()
+
+
+def test_the_pose_residual_is_latched_and_in_the_diagnostics(camera):
+    heard, states = [], []
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    for subscription in (
+        camera.node.create_subscription(PoseResidual, "roboref/pose_residual", heard.append, latched),
+        camera.node.create_subscription(DiagnosticArray, "/diagnostics", states.append, 10),
+    ):
+        assert subscription is not None
+    way = itertools.cycle([AHEAD, BESIDE])
+
+    def after_another_view():
+        camera.see(next(way))
+        return heard[-1] if heard else None
+
+    residual = camera.eventually(after_another_view, lambda message: message and message.pairs, timeout=20.0)
+    assert residual.header.frame_id == WORLD and not residual.poses_disagree
+    assert residual.residual < residual.expected
+
+    def poses():
+        parts = [part for array in states for part in array.status if part.name.endswith(": poses")]
+        return {value.key: value.value for value in parts[-1].values} if parts else {}
+
+    told = camera.eventually(poses, lambda values: values.get("compared pairs of keyframes", "0") != "0")
+    assert float(told["pose residual [m]"]) < 0.02

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ import numpy as np
 from roboref_core.models.cancellation import Cancellation
 from roboref_core.models.model_answer import ModelAnswer
 from roboref_core.views.locate import LocateConfig
+from roboref_core.views.registration import Change, ChangeEvidence
 from roboref_core.views.view import View
 from roboref_core.views.visibility import DepthTolerance, Visibility
 
@@ -100,6 +102,9 @@ class PointingRequest:
         deadline: time.monotonic() after which nobody waits for the prediction [s]; None: no limit. A model that
             can stop raises ReferError(TIMEOUT) then.
         cancellation: set when nobody waits any more; a model that can stop raises ReferError(CANCELED) then.
+        surface: what became of the surface around the one mark; None: nobody has looked.
+        earlier: of a pixel of ``view``: what views from before the mark was made showed where it lies, so whether the
+            surface is new there (GONE: nothing was there) or old (UNCHANGED); None: there is no memory.
     """
 
     text: str
@@ -110,6 +115,8 @@ class PointingRequest:
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)
     deadline: float | None = None
     cancellation: Cancellation | None = None
+    surface: ChangeEvidence | None = None
+    earlier: Callable[[tuple[float, float]], Change] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,9 +125,13 @@ class Prediction(ModelAnswer):
 
     Attributes:
         visibility: why it is not visible, if the model can tell; None otherwise.
+        conflict: the points are rival places of one thing, between which nothing decides.
+        said: what the learned model alone said, where geometry had a part in the points; None: they are its own.
     """
 
     visibility: Visibility | None = None
+    conflict: bool = False
+    said: Prediction | None = None
 
 
 @runtime_checkable
@@ -134,3 +145,11 @@ class PointingModel(Protocol):
     name: str
 
     def predict(self, request: PointingRequest) -> Prediction: ...
+
+
+@runtime_checkable
+class BatchPointingModel(PointingModel, Protocol):
+    """A PointingModel that answers several requests together faster than one after the other."""
+
+    def predict_batch(self, requests: Sequence[PointingRequest]) -> list[Prediction]:
+        """One Prediction per request, in order. Raises what ``predict`` raises for any of them."""

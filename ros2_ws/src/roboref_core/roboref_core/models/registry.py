@@ -51,7 +51,8 @@ _BACKENDS = {
     "roboref_http": _Backend("roboref_core.models.http.roboref_http:RoboRefClient", "url", "http"),
 }
 VLM_BACKENDS = tuple(_BACKENDS)
-BACKENDS = ("reprojection", *VLM_BACKENDS)
+FUSED = "fused"
+BACKENDS = ("reprojection", FUSED, *VLM_BACKENDS)
 _GIVEN = ("self", "path", "url", "device", "dtype")
 # What loading a RoboRefer checkpoint finds out by itself.
 _LOADED = ("model", "name", "fitted")
@@ -70,7 +71,8 @@ def load_model(
         dtype: "auto", "float32", "float16", "bfloat16".
         options: ``form`` ("multi", "concat"), ``grid`` (a Grid, or True for the usual one), ``marker`` and
             ``may_be_absent`` of PromptedModel; ``depth_estimator``, the folder of a Depth-Anything checkpoint;
-            everything else is the backend's own. Values may be texts, as ``parse_options`` gives them.
+            ``vlm`` of fused, the backend of the model inside it, "nano" by default; everything else is the backend's
+            own, or that of the model inside. Values may be texts, as ``parse_options`` gives them.
 
     Raises:
         ValueError: unknown backend or option, something missing, a checkpoint that cannot be loaded.
@@ -85,6 +87,12 @@ def load_model(
             raise _not_installed(backend, "vision", error) from error
 
         return ReprojectionModel()
+    if backend == FUSED:
+        from roboref_core.models.fused import FusedModel
+
+        inside = vlm_backend(backend, options)
+        options.pop("vlm", None)
+        return FusedModel(load_model(inside, path, url, device, dtype, **options))
     _check(backend)
     from roboref_core.prompting.grid import Grid
     from roboref_core.prompting.prompt import Form
@@ -109,7 +117,13 @@ def load_model(
 def load_vlm(
     backend: str, path: str = "", url: str = "", device: str = "auto", dtype: str = "auto", **options: Any
 ) -> VisionLanguageModel:
-    """Load the vision-language model itself, as evaluation and the server use it. Arguments as for ``load_model``."""
+    """Load the vision-language model itself, as evaluation and the server use it. Arguments as for ``load_model``.
+
+    Of "fused" it is the model inside: what geometry adds needs views, and who asks with pictures alone has none.
+    """
+    if backend == FUSED:
+        backend = vlm_backend(backend, options)
+        options.pop("vlm", None)
     _check(backend)
     entry = _BACKENDS[backend]
     if entry.source != "bundled" and not (path if entry.source == "path" else url):
@@ -137,8 +151,10 @@ def parse_options(texts: Iterable[str]) -> dict[str, str]:
     return options
 
 
-def runs_a_network(backend: str) -> bool:
+def runs_a_network(backend: str, options: Mapping[str, Any] | None = None) -> bool:
     """Whether a network runs in this process, so that the first answer takes longer than the next ones."""
+    if backend == FUSED:
+        backend = vlm_backend(backend, options or {})
     return backend in _BACKENDS and _BACKENDS[backend].source != "url"
 
 
@@ -162,6 +178,20 @@ def _check(backend: str) -> None:
         raise ValueError(f"unknown model backend {backend!r}: expected one of {', '.join(BACKENDS)}")
     if backend not in _BACKENDS:
         raise ValueError(f"backend {backend!r} is no vision-language model: expected one of {', '.join(VLM_BACKENDS)}")
+
+
+def vlm_backend(backend: str, options: Mapping[str, Any]) -> str:
+    """The backend of the vision-language model: ``backend`` itself, or that of the model inside a fused one.
+
+    Raises ValueError for one that is none.
+    """
+    if backend != FUSED:
+        _check(backend)
+        return backend
+    inside = options.get("vlm", "nano")
+    if inside not in VLM_BACKENDS:
+        raise ValueError(f"backend {FUSED!r}: option 'vlm' must be one of {', '.join(VLM_BACKENDS)}, found {inside!r}")
+    return str(inside)
 
 
 def _imported(name: str) -> Callable[..., Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -56,13 +56,22 @@ class PromptedModel:
 
     def predict(self, request: PointingRequest) -> Prediction:
         """Raises ReferError: INVALID_QUERY for what cannot be put into a prompt, and what the model raises."""
+        return self.predict_batch([request])[0]
+
+    def predict_batch(self, requests: Sequence[PointingRequest]) -> list[Prediction]:
+        """Answers to all of them from one call of the model. Raises as ``predict``, for any of them."""
         start = time.perf_counter()
-        prompt, layout = self.prompt(request)
-        built = time.perf_counter()
-        generation = self.vlm.generate(prompt)
-        prediction = _in_pixels(generation, request, layout)
-        prediction.timings.update(prompt=built - start, predict=time.perf_counter() - start)
-        return prediction
+        built = [self.prompt(request) for request in requests]
+        prompted = time.perf_counter()
+        prompts = [prompt for prompt, _ in built]
+        generations = [self.vlm.generate(prompts[0])] if len(prompts) == 1 else self.vlm.generate_batch(prompts)
+        predictions = [
+            _in_pixels(generation, request, layout)
+            for generation, request, (_, layout) in zip(generations, requests, built, strict=True)
+        ]
+        for prediction in predictions:
+            prediction.timings.update(prompt=prompted - start, predict=time.perf_counter() - start)
+        return predictions
 
     def prompt(self, request: PointingRequest) -> tuple[Prompt, SideBySide | None]:
         """What the model is shown and asked; with the layout of the one picture if two views share it."""

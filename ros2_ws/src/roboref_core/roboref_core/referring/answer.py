@@ -69,6 +69,9 @@ class GeometricCheck:
         distance: between both 3D positions [m]; NaN unless both exist.
         registration: of the mark's view to the searched one: its verdict, and the correction of the stated pose
             [m, rad]; None: the stated poses stand.
+        without_poses: the mark's view or the searched one has no pose, so that pictures alone had to link them;
+            positions are in the optical frame of a searched view without one.
+        via_view_id: view over which the two are linked where they do not overlap; empty: directly.
         surface: what became of the surface around the mark, with its evidence.
     """
 
@@ -78,6 +81,8 @@ class GeometricCheck:
     distance_px: float = float("nan")
     distance: float = float("nan")
     registration: Registration | None = None
+    without_poses: bool = False
+    via_view_id: str = ""
     surface: ChangeEvidence = field(default_factory=ChangeEvidence)
 
 

@@ -12,18 +12,23 @@ import numpy as np
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.geometry.pose import inverse, transform
 from roboref_core.models.cancellation import Cancellation
+from roboref_core.models.mark_surface import surface_of_mark
 from roboref_core.models.model_answer import Outcome
 from roboref_core.models.pointing_model import Mark, PointingModel, PointingRequest, Prediction
 from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target, is_covariance
+from roboref_core.referring.asking import predict, predict_all
+from roboref_core.referring.earlier import before_mark
 from roboref_core.referring.filled import vouched
 from roboref_core.referring.frames import FrameLookup, lookup
 from roboref_core.referring.marks import mark_for_view, resolve
+from roboref_core.referring.memory import memory_batches
 from roboref_core.referring.query import Query, check_size
+from roboref_core.referring.ranking import rank
 from roboref_core.referring.recall import seen_now
-from roboref_core.referring.registered import bring, candidates, surface_of_mark
+from roboref_core.referring.registered import FEATURES, Brought, bring, candidates
 from roboref_core.referring.stage import Stage
 from roboref_core.views.locate import DepthSource, LocateConfig, locate
-from roboref_core.views.registration import FeatureCache, Registrar, RegistrarConfig, RegistrationMode
+from roboref_core.views.registration import Registrar, RegistrarConfig, RegistrationMode
 from roboref_core.views.view import ImageError, View
 from roboref_core.views.view_buffer import SECOND, ViewBuffer
 from roboref_core.views.visibility import DepthTolerance, Visibility, point_visibility
@@ -61,10 +66,6 @@ class ReferConfig:
     registration: RegistrationMode = RegistrationMode.AUTO
 
 
-_FEATURES = FeatureCache()
-"""Of the whole process: its entries belong to images and end with them."""
-
-
 @dataclass(frozen=True)
 class Now:
     """The present, by which the age of views is judged.
@@ -89,6 +90,7 @@ def answer(
     deadline: float | None = None,
     cancellation: Cancellation | None = None,
     on_stage: Callable[[Stage], None] = lambda _: None,
+    poses_disagree: bool = False,
 ) -> Answer:
     """Answer ``query``. Never raises for what a question, an image or a model may bring: it is mapped to its code.
 
@@ -99,6 +101,7 @@ def answer(
             with it; None: no limit.
         cancellation: of who waits; the model is told, and the answer is then CANCELED.
         on_stage: called when a stage begins, in this thread.
+        poses_disagree: the residual of keyframes shows that undeclared poses are off (see ``pose_residual``).
     """
     config = config or ReferConfig()
     known = Answer(Status.ERROR, model=model.name)
@@ -112,13 +115,19 @@ def answer(
             raise ReferError(ErrorCode.INVALID_QUERY, "the question has neither text nor a marked region")
         buffer.keep(view)
         asked = tuple(mark_for_view(mark, view, frames) for mark in marks)
-        registrar = Registrar(RegistrarConfig(config.registration), _FEATURES)
+        registrar = Registrar(RegistrarConfig(config.registration, poses_disagree=poses_disagree), FEATURES)
         between = candidates(view, marks, buffer)
         brought = bring(asked, view, registrar, config.locate, between)
         asked, view, config = brought.marks, brought.view, replace(config, locate=brought.locate)
+        known = replace(known, check=_links(brought))
         started = time.perf_counter()
+        request = replace(
+            _request(query, view, asked, config, deadline, cancellation),
+            surface=known.check.surface,
+            earlier=before_mark(marks, view, buffer, registrar, config.locate, frames),
+        )
         on_stage(Stage.INFERRING)
-        prediction = _predict(model, _request(query, view, asked, config, deadline, cancellation))
+        prediction = predict(model, request)
         on_stage(Stage.LOCATING)
         known = replace(known, inference_time=time.perf_counter() - started, raw_answer=prediction.text)
         if prediction.outcome is Outcome.UNPARSABLE:
@@ -127,11 +136,18 @@ def answer(
                 f"{model.name} gave no point ({prediction.reason or 'no reason given'}): {prediction.text[:200]!r}",
             )
         targets = vouched(_targets(query, view, prediction, config, frames), asked, view, config.tolerance)
-        check = _check(view, asked, prediction, targets, config, frames)
-        check = replace(check, registration=brought.registration, surface=surface_of_mark(asked, view))
-        known = replace(known, check=check)
+        own, places = prediction, targets
+        if prediction.said is not None:  # Geometry does not vouch for itself.
+            own, places = prediction.said, _targets(query, view, prediction.said, config, frames)
+        known = replace(known, check=_check(known.check, view, asked, own, places, config, frames))
         if targets:
-            status, targets = _rank(targets, query, config)
+            status, targets = rank(
+                targets,
+                max(query.max_targets, 1),
+                config.ambiguity_ratio,
+                config.ambiguity_distance,
+                prediction.conflict,
+            )
             return replace(known, status=status, targets=targets)
         known = replace(known, status=Status.NOT_VISIBLE)
         if query.search_memory and not query.view_id:
@@ -212,18 +228,6 @@ def _request(
     )
 
 
-def _predict(model: PointingModel, request: PointingRequest) -> Prediction:
-    try:
-        return model.predict(request)
-    except (ReferError, ImageError):
-        raise
-    except MemoryError as error:
-        raise ReferError(ErrorCode.OUT_OF_MEMORY, f"{model.name}: {error}") from error
-    except Exception as error:
-        _log.exception("%s failed", model.name)
-        raise ReferError(ErrorCode.INFERENCE_FAILED, f"{model.name}: {type(error).__name__}: {error}") from error
-
-
 def _targets(
     query: Query, view: View, prediction: Prediction, config: ReferConfig, frames: FrameLookup | None
 ) -> tuple[Target, ...]:
@@ -282,26 +286,8 @@ def _from_view(in_world: bool, view: View, frame: str, frames: FrameLookup | Non
         ) from error
 
 
-def _rank(targets: tuple[Target, ...], query: Query, config: ReferConfig) -> tuple[Status, tuple[Target, ...]]:
-    wanted = max(query.max_targets, 1)
-    # The model's order is best first; among several targets one with a position is of more use.
-    kept = targets[:wanted]
-    if kept[0].position is None:
-        return Status.FOUND_WITHOUT_POSITION, kept
-    if wanted == 1 and len(targets) > 1 and targets[0].score > 0:
-        rivals = [
-            t
-            for t in targets[1:]
-            if t.position is not None
-            and t.score >= config.ambiguity_ratio * targets[0].score
-            and np.linalg.norm(t.position - targets[0].position) > config.ambiguity_distance
-        ]
-        if rivals:
-            return Status.AMBIGUOUS, (targets[0], *rivals)
-    return Status.FOUND, kept
-
-
 def _check(
+    check: GeometricCheck,
     view: View,
     marks: tuple[Mark, ...],
     prediction: Prediction,
@@ -309,17 +295,20 @@ def _check(
     config: ReferConfig,
     frames: FrameLookup | None,
 ) -> GeometricCheck:
-    """What depth and poses say of the one mark, against what the model says."""
+    """``check`` with what depth and poses say of the one mark, against what the model says."""
     place = marks[0].place if len(marks) == 1 else None
     if place is None or view.T_world_camera is None:
-        return GeometricCheck()
+        return check
     names, pixels = point_visibility(place.position, view, config.tolerance)
     visibility, pixel = names[0], pixels[0]
     expected = (float(pixel[0]), float(pixel[1])) if np.isfinite(pixel).all() else None
+    if prediction.outcome is Outcome.UNPARSABLE:
+        return replace(check, agreement=Agreement.UNDECIDED, visibility=visibility, expected_pixel=expected)
     if prediction.outcome is Outcome.NOT_VISIBLE:
         hidden = visibility in (Visibility.OUT_OF_FRUSTUM, Visibility.OCCLUDED)
         verdict = {Visibility.VISIBLE: Agreement.DISAGREES}.get(visibility, Agreement.UNDECIDED)
-        return GeometricCheck(Agreement.AGREES if hidden else verdict, visibility, expected)
+        agreement = Agreement.AGREES if hidden else verdict
+        return replace(check, agreement=agreement, visibility=visibility, expected_pixel=expected)
     distance_px = float("nan") if expected is None else float(np.hypot(*(prediction.points[0] - pixel)))
     distance = float("nan")
     if targets and targets[0].position is not None:
@@ -336,7 +325,27 @@ def _check(
     else:
         limit = config.agreement_pixels * np.hypot(view.camera.width, view.camera.height)
         verdict = Agreement.AGREES if distance_px <= limit else Agreement.DISAGREES
-    return GeometricCheck(verdict, visibility, expected, distance_px, distance)
+    return replace(
+        check,
+        agreement=verdict,
+        visibility=visibility,
+        expected_pixel=expected,
+        distance_px=distance_px,
+        distance=distance,
+    )
+
+
+def _links(brought: Brought) -> GeometricCheck:
+    """How the mark was brought into the searched view, and what became of the surface around it."""
+    check = GeometricCheck(surface=surface_of_mark(brought.marks, brought.view))
+    if brought.linked is None:
+        return check
+    return replace(
+        check,
+        registration=brought.linked.registration,
+        without_poses=brought.linked.without_poses,
+        via_view_id=brought.linked.via_view_id,
+    )
 
 
 def _search_memory(
@@ -353,40 +362,50 @@ def _search_memory(
 ) -> tuple[tuple[LastKnown, ...], str]:
     """The newest older view in which the model finds it, if any, and why other views could not be searched.
 
-    Where the mark's place is known only views that could see it are asked. A view that fails (a broken
-    image, an unparsable answer, a world frame that nothing links) is passed over: the answer for the present view
-    stands without it.
+    Where the mark's place is known only views that could see it are asked, the newest first. A thing that is known
+    by words may be anywhere: views that show different space are asked first, some together, then the others. A view
+    that fails (a broken image, an unparsable answer, a world frame that nothing links) is passed over: the answer for
+    the present view stands without it.
     """
-    older = [v for v in buffer.views() if v.stamp_ns < searched.stamp_ns and v.T_world_camera is not None]
-    asked = 0
     failures: list[str] = []
-    for view in older:
-        if asked == config.memory_views:
+    asked = 0
+    for views in memory_batches(searched, marks, buffer, config.memory_views):
+        if asked >= config.memory_views:
             break
         if deadline is not None and time.monotonic() >= deadline:
             failures.append("the time was up")
             break
         if cancellation is not None:
             cancellation.check()
-        try:
-            there = tuple(mark_for_view(mark, view, frames) for mark in marks)
-            place = there[0].place if len(there) == 1 else None
-            if place is not None:
-                names, _ = point_visibility(place.position, view, config.tolerance)
-                if names[0] not in (Visibility.VISIBLE, Visibility.UNKNOWN):
-                    continue
-            asked += 1
-            there = bring(there, view, registrar, config.locate).marks
-            prediction = _predict(model, _request(query, view, there, config, deadline, cancellation))
-            targets = vouched(_targets(query, view, prediction, config, frames), there, view, config.tolerance)
-        except (ReferError, ImageError) as error:
-            if isinstance(error, ReferError) and error.code is ErrorCode.CANCELED:
-                raise
-            failures.append(f"view {view.view_id}: {error}")
-            continue
-        found = [t for t in targets if t.position is not None][: max(query.max_targets, 1)]
-        if found:
-            return tuple(LastKnown(view.view_id, target) for target in found), _unsearched(failures)
+        requests: list[PointingRequest] = []
+        for view in views:
+            try:
+                there = tuple(mark_for_view(mark, view, frames) for mark in marks)
+                place = there[0].place if len(there) == 1 else None
+                if place is not None:
+                    names, _ = point_visibility(place.position, view, config.tolerance)
+                    if names[0] not in (Visibility.VISIBLE, Visibility.UNKNOWN):
+                        continue
+                there = bring(there, view, registrar, config.locate).marks
+                requests.append(_request(query, view, there, config, deadline, cancellation))
+            except (ReferError, ImageError) as error:
+                failures.append(f"view {view.view_id}: {error}")
+        requests = requests[: config.memory_views - asked]
+        asked += len(requests)
+        for request, said in zip(requests, predict_all(model, requests), strict=True):
+            try:
+                if isinstance(said, Exception):
+                    raise said
+                targets = _targets(query, request.view, said, config, frames)
+                targets = vouched(targets, request.marks, request.view, config.tolerance)
+            except (ReferError, ImageError) as error:
+                if isinstance(error, ReferError) and error.code is ErrorCode.CANCELED:
+                    raise
+                failures.append(f"view {request.view.view_id}: {error}")
+                continue
+            found = [t for t in targets if t.position is not None][: max(query.max_targets, 1)]
+            if found:
+                return tuple(LastKnown(request.view.view_id, target) for target in found), _unsearched(failures)
     return (), _unsearched(failures)
 
 

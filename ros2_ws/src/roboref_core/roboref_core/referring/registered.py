@@ -10,9 +10,33 @@ import numpy as np
 from roboref_core.geometry.pose import inverse, skew, transform
 from roboref_core.models.pointing_model import BoxMark, Mark, Place, PointMark, PositionMark
 from roboref_core.views.locate import DepthSource, LocateConfig, locate
-from roboref_core.views.registration import ChangeEvidence, Registrar, Registration, RegistrationMode, what_changed
+from roboref_core.views.registration import (
+    FeatureCache,
+    Registrar,
+    Registration,
+    RegistrationMode,
+    Verdict,
+)
 from roboref_core.views.view import View
 from roboref_core.views.view_buffer import ViewBuffer
+
+FEATURES = FeatureCache()
+"""Of the whole process: its entries belong to images and end with them."""
+
+
+@dataclass(frozen=True)
+class Linked:
+    """How a mark's view is linked to the searched one, where their stated poses do not stand.
+
+    Attributes:
+        registration: of the one to the other; UNCONSTRAINED without a pose where nothing links them.
+        without_poses: not both views have a pose, so that the pictures alone had to link them.
+        via_view_id: of a third view over which they are linked; empty: directly.
+    """
+
+    registration: Registration
+    without_poses: bool = False
+    via_view_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -22,13 +46,13 @@ class Brought:
     Attributes:
         marks: in the world of ``view``.
         view: the searched one.
-        registration: of the first mark's view that was registered; None where the stated poses stand.
+        linked: the first mark's view that was registered; None where the stated poses stand.
         locate: how depth is read, with the error that poses are found to have where none is declared.
     """
 
     marks: tuple[Mark, ...]
     view: View
-    registration: Registration | None
+    linked: Linked | None
     locate: LocateConfig
 
 
@@ -50,24 +74,24 @@ def bring(
     Raises:
         ImageError: a picture cannot be decoded.
     """
-    registrations: dict[int, Registration | None] = {}
+    links: dict[int, Linked | None] = {}
     brought: list[Mark] = []
     for mark in marks:
         if isinstance(mark, PositionMark) or mark.view.images is searched.images:
             brought.append(mark)
             continue
         key = id(mark.view.images)
-        if key not in registrations:
-            registrations[key] = _register(mark.view, searched, registrar, config, between)
-        registration = registrations[key]
-        if registration is None or registration.T_query_reference is None:
+        if key not in links:
+            links[key] = _link(mark.view, searched, registrar, config, between)
+        link = links[key]
+        if link is None or link.registration.T_query_reference is None:
             brought.append(mark)
             continue
         if searched.T_world_camera is None:
             searched = searched.with_pose(np.eye(4), searched.frame_id)
-        brought.append(_brought(mark, mark.view, searched, registration, config))
-    registration = next((one for one in registrations.values() if one is not None), None)
-    return Brought(tuple(brought), searched, registration, _with_learned_sigma(marks, searched, registrar, config))
+        brought.append(_brought(mark, mark.view, searched, link.registration, config))
+    linked = next((one for one in links.values() if one is not None), None)
+    return Brought(tuple(brought), searched, linked, _with_learned_sigma(marks, searched, registrar, config))
 
 
 def _with_learned_sigma(
@@ -83,17 +107,23 @@ def _with_learned_sigma(
     return replace(config, pose_translation_sigma=registrar.pose_sigma(mark.view, searched))
 
 
-def _register(
+def _link(
     reference: View,
     searched: View,
     registrar: Registrar,
     config: LocateConfig,
     between: Sequence[View],
-) -> Registration | None:
+) -> Linked | None:
+    if registrar.config.mode is RegistrationMode.OFF:
+        return None
     if reference.T_world_camera is not None and searched.T_world_camera is not None:
-        return registrar.register(reference, searched, config.pose_translation_sigma, config.pose_rotation_sigma)
+        sigmas = config.pose_translation_sigma, config.pose_rotation_sigma
+        registration = registrar.register(reference, searched, *sigmas)
+        return None if registration is None else Linked(registration)
     found = registrar.through(reference, searched, between)
-    return None if found is None else found[0]
+    if found is None:
+        return Linked(Registration(Verdict.UNCONSTRAINED, None, None), without_poses=True)
+    return Linked(found[0], without_poses=True, via_view_id=found[1])
 
 
 def _brought(
@@ -131,11 +161,3 @@ def candidates(searched: View, marks: tuple[Mark, ...], buffer: ViewBuffer) -> l
     held = [mark.view.stamp_ns for mark in marks if not isinstance(mark, PositionMark)]
     middle = (searched.stamp_ns + (held[0] if held else searched.stamp_ns)) // 2
     return sorted(buffer.views(), key=lambda view: abs(view.stamp_ns - middle))
-
-
-def surface_of_mark(marks: tuple[Mark, ...], searched: View) -> ChangeEvidence:
-    """What became of the surface around the one mark that was made in another view."""
-    mark = marks[0] if len(marks) == 1 else None
-    if mark is None or isinstance(mark, PositionMark) or mark.view.images is searched.images:
-        return ChangeEvidence()
-    return what_changed(mark.view, searched, mark.pixel, mark.box if isinstance(mark, BoxMark) else None)

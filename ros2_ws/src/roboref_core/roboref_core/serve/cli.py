@@ -12,7 +12,7 @@ import tyro
 import uvicorn
 
 from roboref_core.models.options import ModelOptions
-from roboref_core.models.registry import options_of
+from roboref_core.models.registry import options_of, parse_options, vlm_backend
 from roboref_core.models.vision_language_model import VisionLanguageModel
 from roboref_core.serve.app import Limits, create_app
 from roboref_core.serve.protocol import http_protocol
@@ -66,7 +66,7 @@ class Serve:
     def _load(self) -> tuple[VisionLanguageModel, VisionLanguageModel]:
         """The model of the typed API and that of the published one, whose askers expect free text."""
         try:
-            known = options_of(self.model.backend)
+            known = options_of(vlm_backend(self.model.backend, parse_options(self.model.options)))
         except ImportError:
             known = {}  # loading says what to install
         free = "decoding" in known

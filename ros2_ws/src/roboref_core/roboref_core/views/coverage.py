@@ -87,6 +87,26 @@ class CoverageIndex:
             if entry.view.view_id != view.view_id
         }
 
+    def elsewhere(self, view: View, count: int, least: float = 0.3) -> list[str]:
+        """Ids of at most ``count`` views, newest first, that show other space than ``view`` and one another.
+
+        Args:
+            least: share of its sample points that each shows and neither ``view`` nor a chosen newer one does.
+        """
+        shown = [] if view.T_world_camera is None else [_sample(view)]
+        chosen: list[str] = []
+        for entry in sorted(self._entries.values(), key=lambda entry: (-entry.view.stamp_ns, entry.view.view_id)):
+            if len(chosen) == count:
+                break
+            comparable = [other for other in shown if other.view.world_frame == entry.view.world_frame]
+            seen = np.zeros(len(entry.points), dtype=bool)
+            for other in comparable:
+                seen |= _sees([other], entry.points)[0].astype(bool)
+            if entry.view.view_id != view.view_id and len(seen) and 1.0 - seen.mean() >= least:
+                chosen.append(entry.view.view_id)
+                shown.append(entry)
+        return chosen
+
 
 def _sample(view: View) -> _Entry:
     camera = view.camera

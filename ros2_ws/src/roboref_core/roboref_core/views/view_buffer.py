@@ -189,12 +189,22 @@ class ViewBuffer:
                 views[self._newest.view_id] = self._newest
             return sorted(views.values(), key=lambda view: (-view.stamp_ns, view.view_id))
 
+    def keyframes(self) -> list[View]:
+        """Newest first."""
+        with self._lock:
+            return sorted(self._keyframes.values(), key=lambda view: (-view.stamp_ns, view.view_id))
+
     def views_overlapping(self, view: View) -> list[tuple[View, float]]:
         """Keyframes that see part of what ``view`` sees, with the share of it (0, 1], largest share first."""
         with self._lock:
             shares = self._coverage.shares(view)
             found = [(self._keyframes[view_id], share) for view_id, share in shares.items() if share > 0]
         return sorted(found, key=lambda item: (-item[1], -item[0].stamp_ns))
+
+    def views_elsewhere(self, view: View, count: int) -> list[View]:
+        """At most ``count`` keyframes, newest first, that show other space than ``view`` and one another."""
+        with self._lock:
+            return [self._keyframes[view_id] for view_id in self._coverage.elsewhere(view, count)]
 
     @property
     def nbytes(self) -> int:

@@ -19,6 +19,15 @@ def test_every_backend_without_weights_loads():
     assert load_model("roboref_http", url="http://127.0.0.1:9").name == "roboref_http http://127.0.0.1:9"
 
 
+def test_a_fused_model_has_another_inside():
+    model = load_model("fused", url="http://127.0.0.1:9", vlm="openai", model="m", convention="thousand", form="concat")
+    assert isinstance(model, PointingModel) and model.name == "fused(m)" and model.model.form is Form.CONCAT
+    assert load_vlm("fused", url="http://127.0.0.1:9", vlm="openai", model="m", convention="thousand").name == "m"
+    assert load_model("fused").name.startswith("fused(roboref-nano") or load_model("fused").name.startswith(
+        "fused(nano"
+    )
+
+
 def test_options_may_come_as_text():
     texts = ["model=Qwen/Qwen2.5-VL=x", "convention=pixels", "multiple_of=28", "timeout=2.5", "grid=true"]
     options = parse_options(texts)
@@ -57,6 +66,8 @@ def test_every_backend_with_weights_loads(llava_onevision, qwen_vl, depth_anythi
         (lambda: load_model("roborefer_http", url="http://x", depht="none"), "depht"),
         (lambda: load_model("roborefer_http", url="http://x", depth="some"), "'some'"),
         (lambda: load_model("reprojection", form="multi"), "takes no options"),
+        (lambda: load_model("fused", vlm="reprojection"), "'vlm' must be one of nano.*found 'reprojection'"),
+        (lambda: load_model("fused", vlm="nano", colour="no"), "'nano' has no option 'colour'"),
         (lambda: load_model("llava_onevision", "/nowhere"), "/nowhere is not a checkpoint folder"),
         (lambda: load_model("openai", url="http://x", model="m", convention="thousand", form="stack"), "stack"),
     ],

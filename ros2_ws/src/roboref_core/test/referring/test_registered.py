@@ -9,6 +9,7 @@ import pytest
 from roboref_core.geometry.pose import exponential, inverse, look_at, transform
 from roboref_core.models.reprojection import ReprojectionModel
 from roboref_core.referring.answer import Status
+from roboref_core.referring.pose_residual import pose_residual
 from roboref_core.referring.query import MarkedPoint, Query
 from roboref_core.referring.refer import ReferConfig, answer
 from roboref_core.views.locate import LocateConfig
@@ -26,15 +27,17 @@ DECLARED = ReferConfig(
 )
 
 
-def ask(room, pose_b, config, pixel=(150.0, 110.0), pose_a=A):
-    """Marks ``pixel`` in A, asks in B; the answer, and the true point in B's optical frame [m]."""
+def ask(room, pose_b, config, pose_a=A, texture=True, **known):
+    """Marks a pixel in A, asks in B; the answer, and the true point in B's optical frame [m]."""
     buffer = ViewBuffer(ViewBufferConfig(sharpness_window=1, min_interval=0.0, max_interval=0.5))
-    first = room.textured(A, view_id=buffer.next_id(), stamp_ns=0)
-    second = room.textured(B, view_id=buffer.next_id(), stamp_ns=SECOND)
+    seen = room.textured if texture else room.view
+    first = seen(A, view_id=buffer.next_id(), stamp_ns=0)
+    second = seen(B, view_id=buffer.next_id(), stamp_ns=SECOND)
     buffer.add(first.with_pose(pose_a))
     buffer.add(second.with_pose(pose_b))
+    pixel = (150.0, 110.0)
     region = MarkedPoint(pixel, first.view_id)
-    said = answer(Query("", view_id=second.view_id, regions=(region,)), buffer, ReprojectionModel(), config)
+    said = answer(Query("", view_id=second.view_id, regions=(region,)), buffer, ReprojectionModel(), config, **known)
     return said, transform(inverse(B), room.point(first, pixel))
 
 
@@ -63,5 +66,36 @@ def test_exact_poses_stay_exact(room):
 def test_without_poses_the_answer_is_in_the_camera_frame(room, pose_a, pose_b):
     said, truth = ask(room, pose_b, replace(DECLARED, target_frame=""), pose_a=pose_a)
     assert said.status == Status.FOUND and said.targets[0].frame_id == CAMERA_FRAME
+    assert said.check.without_poses and np.isnan(said.check.registration.correction).all()
     assert said.check.registration.verdict is Verdict.REGISTERED
     assert np.linalg.norm(said.targets[0].position - truth) < 0.02
+
+
+def test_views_without_poses_that_nothing_links_are_said_to_be_so(room):
+    said, _ = ask(room, None, DECLARED, pose_a=None, texture=False)
+    assert said.check.without_poses and said.check.registration.verdict is Verdict.UNCONSTRAINED
+    off = ask(room, None, replace(DECLARED, registration=RegistrationMode.OFF), pose_a=None, texture=False)[0]
+    assert off.check.registration is None
+
+
+def test_poses_known_to_disagree_are_registered_even_where_surfaces_agree(room):
+    undeclared = replace(DECLARED, locate=LocateConfig())
+    assert ask(room, B, undeclared)[0].check.registration is None
+    said, truth = ask(room, B, undeclared, poses_disagree=True)
+    assert said.check.registration.verdict is Verdict.REGISTERED
+    assert np.linalg.norm(said.targets[0].position - truth) < 0.01
+
+
+def test_the_residual_tells_bad_poses_from_good_ones(room):
+    views = [room.textured(T) for T in (A, B, A)]
+    good = pose_residual(views)
+    assert good.pairs == 2 and not good.poses_disagree
+    bad = pose_residual([views[0], views[1].with_pose(B @ ERROR @ ERROR), views[2]])
+    assert bad.poses_disagree and bad.residual > good.residual
+
+
+def test_views_that_cannot_be_compared_have_no_residual(room):
+    broken = room.view(B, depth=np.zeros((7, 7), np.float32))
+    for views in ([], [room.textured(A)], [room.textured(A), room.textured(B).with_pose(None)], [room.view(A), broken]):
+        residual = pose_residual(views)
+        assert residual.pairs == 0 and np.isnan(residual.residual) and not residual.poses_disagree

@@ -23,6 +23,7 @@ from roboref_ros.conversions import answer_to_message
 from roboref_ros.intake.intake import Intake
 from roboref_ros.ros_time import is_simulated
 from roboref_ros.services.inquiry import Inquiry, Outcome
+from roboref_ros.services.pose_residuals import PoseResiduals
 from roboref_ros.services.worker import Worker
 
 
@@ -38,13 +39,20 @@ class Answering:
     """
 
     def __init__(
-        self, node: Node, buffer: ViewBuffer, intake: Intake, model: PointingModel, frames: FrameLookup | None
+        self,
+        node: Node,
+        buffer: ViewBuffer,
+        intake: Intake,
+        model: PointingModel,
+        frames: FrameLookup | None,
+        residuals: PoseResiduals,
     ):
         self._node = node
         self._buffer = buffer
         self._intake = intake
         self._model: PointingModel | None = model
         self._frames = frames
+        self._residuals = residuals
         self._queue_size = node.get_parameter("inference.queue_size").value
         self._worker = Worker(self._queue_size)
         self._lock = threading.Lock()
@@ -146,6 +154,7 @@ class Answering:
             deadline,
             inquiry.cancellation,
             inquiry.reach,
+            poses_disagree=self._residuals.newest.poses_disagree,
         )
         answer = replace(self._explained(answer), queue_time=waited)
         pinned = answer.view is not None and self._buffer.is_pinned(answer.view.view_id)

@@ -119,7 +119,17 @@ class Health:
         values: dict[str, object] = {"source": session.poses.topic, "world frame": session.poses.world_frame}
         if newest is not None:
             values["newest view has a pose"] = newest.T_world_camera is not None
-        return status(WARN, problem, values) if problem else status(OK, "poses arrive", values)
+        residual = session.residuals.newest
+        values |= {
+            "pose residual [m]": residual.residual,
+            "pose residual explained by sensor noise [m]": residual.expected,
+            "compared pairs of keyframes": residual.pairs,
+        }
+        if problem:
+            return status(WARN, problem, values)
+        if residual.poses_disagree:
+            return status(WARN, "poses disagree with what the camera sees: the surfaces of keyframes lie apart", values)
+        return status(OK, "poses arrive", values)
 
     def _questions(self) -> DiagnosticStatus | None:
         if self._session is None:

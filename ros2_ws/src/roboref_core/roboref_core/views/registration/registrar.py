@@ -37,6 +37,8 @@ class RegistrarConfig:
     translation_sigma, rotation_sigma: error per axis that a camera pose is taken to have where none is declared and
         the surfaces disagree [m, rad].
     agreed_share: share of comparable surface points that lie on one another where undeclared poses are believed.
+    poses_disagree: undeclared poses are known to be off (the residual of keyframes shows it), so that AUTO registers
+        pairs too whose own surfaces agree, as those of two views of one wall do.
     criteria: when a registration is believed.
     """
 
@@ -44,6 +46,7 @@ class RegistrarConfig:
     translation_sigma: float = 0.05
     rotation_sigma: float = float(np.radians(3.0))
     agreed_share: float = 0.8
+    poses_disagree: bool = False
     criteria: RegistrationConfig = field(default_factory=RegistrationConfig)
 
 
@@ -73,7 +76,8 @@ class Registrar:
             return None
         posed = reference.T_world_camera is not None and query.T_world_camera is not None
         if posed and translation_sigma == 0 and rotation_sigma == 0:
-            if config.mode is RegistrationMode.AUTO and self._agree(reference, query):
+            trusted = config.mode is RegistrationMode.AUTO and not config.poses_disagree
+            if trusted and self._agree(reference, query):
                 return None
             translation_sigma, rotation_sigma = config.translation_sigma, config.rotation_sigma
         return register(reference, query, self.cache, translation_sigma, rotation_sigma, config.criteria)
@@ -124,12 +128,18 @@ class Registrar:
         What the noise of depth sensors explains is none; 0 where the views cannot be compared.
         """
         distance = self._disagreement(reference, query)
-        surface = self.cache.surface(query) if np.isfinite(distance) else None
-        if surface is None:
+        if not np.isfinite(distance):
             return 0.0
-        noise = _SENSOR_NOISE[0] + _SENSOR_NOISE[1] * float(np.median(surface.points[:, 2])) ** 2
+        noise = self.noise(query)
         # 1.48 medians of a Gaussian's magnitude are its standard deviation.
         return _ONE_PAIR * 1.4826 * float(np.sqrt(max(distance**2 - noise**2, 0.0)))
+
+    def noise(self, view: View) -> float:
+        """Median disagreement with another view in exact poses: the noise of depth sensors [m]; NaN without depth."""
+        surface = self.cache.surface(view)
+        if surface is None or len(surface.points) == 0:
+            return float("nan")
+        return _SENSOR_NOISE[0] + _SENSOR_NOISE[1] * float(np.median(surface.points[:, 2])) ** 2
 
     def _agree(self, reference: View, query: View) -> bool:
         a, b = self.cache.surface(reference), self.cache.surface(query)
