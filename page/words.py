@@ -48,7 +48,7 @@ def _geometry(check: GeometricCheck) -> list[str]:
         said.append(Agreement(check.agreement).name)
     link, surface = check.registration, check.surface
     if link.without_poses:
-        via = f" over view {link.via_view_id}" if link.via_view_id else ""
+        via = f" over view {', '.join(link.via_view_ids)}" if link.via_view_ids else ""
         found = link.verdict == ViewRegistration.VERDICT_REGISTERED
         said.append(f"without poses, {f'linked by the pictures{via}' if found else 'nothing links the two views'}")
     elif link.verdict == ViewRegistration.VERDICT_REGISTERED:

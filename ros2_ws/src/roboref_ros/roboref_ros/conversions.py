@@ -213,7 +213,7 @@ def _check(check: GeometricCheck) -> msg.GeometricCheck:
 def _registration(check: GeometricCheck) -> msg.ViewRegistration:
     message = msg.ViewRegistration(
         without_poses=check.without_poses,
-        via_view_id=check.via_view_id,
+        via_view_ids=list(check.via_view_ids),
         correction_distance=float("nan"),
         correction_angle=float("nan"),
         deviation=float("nan"),

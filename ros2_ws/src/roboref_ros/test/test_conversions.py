@@ -134,7 +134,7 @@ def test_an_answer_with_everything():
             1.25,
             0.5,
             Registration(Verdict.REGISTERED, np.eye(4), np.eye(6), 40, 2000, 0.9, 0.3, 2.5, (0.03, 0.02)),
-            via_view_id="v-0",
+            via_view_ids=("v-0",),
             surface=ChangeEvidence(Change.GONE, 0.1, 0.2, 0.7, 12.5, 200),
         ),
         view=make_view(),
@@ -164,7 +164,7 @@ def test_an_answer_with_everything():
     assert check.has_expected_pixel and (check.expected_pixel.u, check.expected_pixel.v) == (9, 8)
     assert (check.distance_px, check.distance) == (1.25, 0.5)
     link, surface = check.registration, check.surface
-    assert (link.verdict, link.without_poses, link.via_view_id) == (link.VERDICT_REGISTERED, False, "v-0")
+    assert (link.verdict, link.without_poses, link.via_view_ids) == (link.VERDICT_REGISTERED, False, ["v-0"])
     assert (link.correction_distance, link.correction_angle, link.deviation) == (0.03, 0.02, 2.5)
     assert (link.inliers, link.pairs, link.agreement, link.stated_agreement) == (40, 2000, 0.9, 0.3)
     assert (surface.change, surface.samples) == (surface.CHANGE_GONE, 200)

@@ -155,3 +155,9 @@ def adjoint(T_a_b: np.ndarray) -> np.ndarray:
     """(6, 6) that carries a twist of frame b into frame a."""
     R, t = T_a_b[:3, :3], T_a_b[:3, 3]
     return np.block([[R, skew(t) @ R], [np.zeros((3, 3)), R]])
+
+
+def carried_covariance(point: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """(3, 3) covariance [m^2] that a (6, 6) error of a pose, as a twist in the frame of ``point``, gives to it."""
+    J = np.hstack([np.eye(3), -skew(point)])
+    return J @ covariance @ J.T

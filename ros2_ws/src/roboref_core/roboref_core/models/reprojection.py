@@ -1,7 +1,7 @@
 """Geometry only: carries a mark from its view to the queried one by depth and pose.
 
 The honest baseline that every learned model must beat, and the default of the demo. It knows
-nothing of words; it is exact while nothing has moved, and lost when something has.
+nothing of words; it is exact while nothing has moved, and knows what has moved by its looks alone.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from roboref_core.geometry.pose import inverse, transform
 from roboref_core.models.model_answer import Outcome
 from roboref_core.models.pointing_model import BoxMark, Mark, PointingRequest, PositionMark, Prediction
 from roboref_core.prompting.answer_text import format_answer
+from roboref_core.views.appearance_search import find_by_appearance
 from roboref_core.views.locate import LocateConfig, surface_in_box
+from roboref_core.views.registration import Change, FeatureCache, what_changed
 from roboref_core.views.view import View
 from roboref_core.views.visibility import Visibility, point_visibility
 
+# Of the views in which something was looked for.
+_FEATURE_BYTES = 64_000_000
 # With several reasons at hand for a box, the one that most of its points have is given; ties in this order.
 _HIDDEN = (Visibility.OCCLUDED, Visibility.OUT_OF_FRUSTUM, Visibility.CONFLICT)
 
@@ -31,9 +35,15 @@ class ReprojectionModel:
     (the sensor looks through where it was). Where the sensor has no depth it is pointed at all the same, with
     visibility UNKNOWN. A marked box stands for the surface it frames, and its answer is the visible
     point nearest to the middle of what is visible.
+
+    Where the surface around a mark is gone or of another colour, the thing is looked for by its appearance; found, it
+    is VISIBLE at its new place.
     """
 
     name = "reprojection"
+
+    def __init__(self) -> None:
+        self._features = FeatureCache(max_bytes=_FEATURE_BYTES)
 
     def predict(self, request: PointingRequest) -> Prediction:
         """Raises ReferError: INVALID_QUERY unless there is exactly one mark with depth, TF_ERROR without poses."""
@@ -41,6 +51,9 @@ class ReprojectionModel:
         mark = self._only_mark(request)
         if request.view.T_world_camera is None:
             raise ReferError(ErrorCode.TF_ERROR, f"view {request.view.view_id} has no camera pose to reproject into")
+        moved = self._moved(mark, request.view, start)
+        if moved is not None:
+            return moved
         points = self._surface(mark, request.locate)
         visibilities, pixels = point_visibility(points, request.view, request.tolerance)
         names = np.array(visibilities, dtype=object)
@@ -68,6 +81,27 @@ class ReprojectionModel:
                 ErrorCode.INVALID_QUERY, f"the reprojection model carries one mark, found {len(request.marks)}"
             )
         return request.marks[0]
+
+    def _moved(self, mark: Mark, view: View, start: float) -> Prediction | None:
+        """The thing at a place where it was not when it was marked; None if it is not gone or was not found."""
+        if isinstance(mark, PositionMark) or mark.view.images is view.images:
+            return None
+        box = mark.box if isinstance(mark, BoxMark) else None
+        if what_changed(mark.view, view, mark.pixel, box).change not in (Change.GONE, Change.CHANGED):
+            return None
+        found = find_by_appearance(mark.view, mark.pixel, view, self._features, box)
+        if found.pixel is None:
+            return None
+        pixel = np.array([found.pixel])
+        return Prediction(
+            text=format_answer(pixel_to_normalised(pixel, view.camera.width, view.camera.height)),
+            points=pixel,
+            scores=np.array([found.score]),
+            outcome=Outcome.VISIBLE,
+            visibility=Visibility.VISIBLE,
+            point_covariance=np.eye(2)[None] * found.pixel_sigma**2,
+            timings={"predict": time.perf_counter() - start},
+        )
 
     def _surface(self, mark: Mark, locate: LocateConfig) -> np.ndarray:
         if isinstance(mark, BoxMark) and mark.view.T_world_camera is not None and mark.view.has_depth:

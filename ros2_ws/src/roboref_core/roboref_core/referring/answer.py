@@ -71,7 +71,7 @@ class GeometricCheck:
             [m, rad]; None: the stated poses stand.
         without_poses: the mark's view or the searched one has no pose, so that pictures alone had to link them;
             positions are in the optical frame of a searched view without one.
-        via_view_id: view over which the two are linked where they do not overlap; empty: directly.
+        via_view_ids: views over which the two are linked, in order, where they do not overlap; empty: directly.
         surface: what became of the surface around the mark, with its evidence.
     """
 
@@ -82,7 +82,7 @@ class GeometricCheck:
     distance: float = float("nan")
     registration: Registration | None = None
     without_poses: bool = False
-    via_view_id: str = ""
+    via_view_ids: tuple[str, ...] = ()
     surface: ChangeEvidence = field(default_factory=ChangeEvidence)
 
 

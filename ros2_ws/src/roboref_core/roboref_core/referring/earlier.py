@@ -13,9 +13,9 @@ from roboref_core.models.mark_surface import surface_of_mark
 from roboref_core.models.pointing_model import Mark, Place, PointMark, PositionMark
 from roboref_core.referring.frames import FrameLookup
 from roboref_core.referring.marks import mark_for_view
-from roboref_core.referring.registered import bring
+from roboref_core.referring.registered import Registering, bring
 from roboref_core.views.locate import DepthSource, LocateConfig, locate
-from roboref_core.views.registration import Change, Registrar
+from roboref_core.views.registration import Change
 from roboref_core.views.view import ImageError, View
 from roboref_core.views.view_buffer import ViewBuffer
 
@@ -29,7 +29,7 @@ def before_mark(
     marks: tuple[Mark, ...],
     view: View,
     buffer: ViewBuffer,
-    registrar: Registrar,
+    registering: Registering,
     config: LocateConfig,
     frames: FrameLookup | None,
 ) -> Callable[[tuple[float, float]], Change] | None:
@@ -37,7 +37,7 @@ def before_mark(
     mark = marks[0] if len(marks) == 1 else None
     if mark is None or isinstance(mark, PositionMark):
         return None
-    return EarlierViews(view, mark.view.stamp_ns, buffer, registrar, config, frames).at
+    return EarlierViews(view, mark.view.stamp_ns, buffer, registering, config, frames).at
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class EarlierViews:
     view: View
     before_ns: int
     buffer: ViewBuffer
-    registrar: Registrar
+    registering: Registering
     locate: LocateConfig
     frames: FrameLookup | None = None
 
@@ -75,7 +75,7 @@ class EarlierViews:
                 if there.place is None or not _shows(view, there.place.position):
                     continue
                 looked += 1
-                brought = bring((there,), view, self.registrar, self.locate)
+                brought = bring((there,), view, self.registering, self.locate, in_world=False)
                 change = surface_of_mark(brought.marks, brought.view).change
             except (ReferError, ImageError):
                 continue

@@ -14,7 +14,7 @@ from roboref_core.geometry.pose import inverse, transform
 from roboref_core.models.cancellation import Cancellation
 from roboref_core.models.mark_surface import surface_of_mark
 from roboref_core.models.model_answer import Outcome
-from roboref_core.models.pointing_model import Mark, PointingModel, PointingRequest, Prediction
+from roboref_core.models.pointing_model import Mark, PointingModel, PointingRequest, PositionMark, Prediction
 from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target, is_covariance
 from roboref_core.referring.asking import predict, predict_all
 from roboref_core.referring.earlier import before_mark
@@ -25,10 +25,10 @@ from roboref_core.referring.memory import memory_batches
 from roboref_core.referring.query import Query, check_size
 from roboref_core.referring.ranking import rank
 from roboref_core.referring.recall import seen_now
-from roboref_core.referring.registered import FEATURES, Brought, bring, candidates
+from roboref_core.referring.registered import Brought, Registering, bring
 from roboref_core.referring.stage import Stage
 from roboref_core.views.locate import DepthSource, LocateConfig, locate
-from roboref_core.views.registration import Registrar, RegistrarConfig, RegistrationMode
+from roboref_core.views.registration import RegistrationMode
 from roboref_core.views.view import ImageError, View
 from roboref_core.views.view_buffer import SECOND, ViewBuffer
 from roboref_core.views.visibility import DepthTolerance, Visibility, point_visibility
@@ -115,16 +115,23 @@ def answer(
             raise ReferError(ErrorCode.INVALID_QUERY, "the question has neither text nor a marked region")
         buffer.keep(view)
         asked = tuple(mark_for_view(mark, view, frames) for mark in marks)
-        registrar = Registrar(RegistrarConfig(config.registration, poses_disagree=poses_disagree), FEATURES)
-        between = candidates(view, marks, buffer)
-        brought = bring(asked, view, registrar, config.locate, between)
+        registering = Registering.of(buffer, config.registration, deadline, poses_disagree)
+        in_world = _frame_of_targets(query, view, config) != view.frame_id
+        brought = bring(asked, view, registering, config.locate, in_world)
         asked, view, config = brought.marks, brought.view, replace(config, locate=brought.locate)
         known = replace(known, check=_links(brought))
+        if view.pose_covariance is not None:
+            known = replace(known, view=view)
+            # A marked position lies in the picture where the solved pose puts it.
+            asked = tuple(
+                mark_for_view(mark, view, frames) if isinstance(mark, PositionMark) else seen
+                for mark, seen in zip(marks, asked, strict=True)
+            )
         started = time.perf_counter()
         request = replace(
             _request(query, view, asked, config, deadline, cancellation),
             surface=known.check.surface,
-            earlier=before_mark(marks, view, buffer, registrar, config.locate, frames),
+            earlier=before_mark(marks, view, buffer, registering, config.locate, frames),
         )
         on_stage(Stage.INFERRING)
         prediction = predict(model, request)
@@ -152,7 +159,7 @@ def answer(
         known = replace(known, status=Status.NOT_VISIBLE)
         if query.search_memory and not query.view_id:
             remembered, unsearched = _search_memory(
-                query, view, marks, buffer, model, config, registrar, frames, deadline, cancellation
+                query, view, marks, buffer, model, config, registering, frames, deadline, cancellation
             )
             remembered = tuple(_checked_now(one, view, buffer, config, frames) for one in remembered)
             known = replace(known, last_known=remembered, error_msg=unsearched)
@@ -228,10 +235,14 @@ def _request(
     )
 
 
+def _frame_of_targets(query: Query, view: View, config: ReferConfig) -> str:
+    return query.target_frame or config.target_frame or view.world_frame
+
+
 def _targets(
     query: Query, view: View, prediction: Prediction, config: ReferConfig, frames: FrameLookup | None
 ) -> tuple[Target, ...]:
-    frame = query.target_frame or config.target_frame or view.world_frame
+    frame = _frame_of_targets(query, view, config)
     targets = []
     for i, pixel in enumerate(prediction.points):
         covariance = None if prediction.point_covariance is None else prediction.point_covariance[i]
@@ -273,6 +284,12 @@ def _from_view(in_world: bool, view: View, frame: str, frames: FrameLookup | Non
     if in_world:
         if frame == view.frame_id and view.T_world_camera is not None:
             return inverse(view.T_world_camera)
+        if view.pose_covariance is not None and view.T_world_camera is not None and frame != view.world_frame:
+            # The pose was corrected, the transforms were not: a frame on the robot is reached from its camera.
+            try:
+                return lookup(frames, frame, view.frame_id, view.stamp_ns) @ inverse(view.T_world_camera)
+            except ReferError:
+                pass
         return lookup(frames, frame, view.world_frame, view.stamp_ns)
     if frame == view.frame_id:
         return np.eye(4)
@@ -344,7 +361,7 @@ def _links(brought: Brought) -> GeometricCheck:
         check,
         registration=brought.linked.registration,
         without_poses=brought.linked.without_poses,
-        via_view_id=brought.linked.via_view_id,
+        via_view_ids=brought.linked.via_view_ids,
     )
 
 
@@ -355,7 +372,7 @@ def _search_memory(
     buffer: ViewBuffer,
     model: PointingModel,
     config: ReferConfig,
-    registrar: Registrar,
+    registering: Registering,
     frames: FrameLookup | None,
     deadline: float | None,
     cancellation: Cancellation | None,
@@ -386,8 +403,9 @@ def _search_memory(
                     names, _ = point_visibility(place.position, view, config.tolerance)
                     if names[0] not in (Visibility.VISIBLE, Visibility.UNKNOWN):
                         continue
-                there = bring(there, view, registrar, config.locate).marks
-                requests.append(_request(query, view, there, config, deadline, cancellation))
+                in_world = _frame_of_targets(query, view, config) != view.frame_id
+                brought = bring(there, view, registering, config.locate, in_world)
+                requests.append(_request(query, brought.view, brought.marks, config, deadline, cancellation))
             except (ReferError, ImageError) as error:
                 failures.append(f"view {view.view_id}: {error}")
         requests = requests[: config.memory_views - asked]

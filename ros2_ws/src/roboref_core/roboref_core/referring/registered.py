@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from roboref_core.geometry.pose import inverse, skew, transform
+from roboref_core.geometry.pose import carried_covariance, inverse, transform
 from roboref_core.models.pointing_model import BoxMark, Mark, Place, PointMark, PositionMark
 from roboref_core.views.locate import DepthSource, LocateConfig, locate
 from roboref_core.views.registration import (
     FeatureCache,
+    Keyframes,
     Registrar,
+    RegistrarConfig,
     Registration,
     RegistrationMode,
+    Registrations,
     Verdict,
 )
 from roboref_core.views.view import View
@@ -22,6 +25,7 @@ from roboref_core.views.view_buffer import ViewBuffer
 
 FEATURES = FeatureCache()
 """Of the whole process: its entries belong to images and end with them."""
+_REGISTRATIONS = Registrations()
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,12 @@ class Linked:
     Attributes:
         registration: of the one to the other; UNCONSTRAINED without a pose where nothing links them.
         without_poses: not both views have a pose, so that the pictures alone had to link them.
-        via_view_id: of a third view over which they are linked; empty: directly.
+        via_view_ids: of the views over which they are linked, in order; empty: directly.
     """
 
     registration: Registration
     without_poses: bool = False
-    via_view_id: str = ""
+    via_view_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,41 @@ class Brought:
     locate: LocateConfig
 
 
+@dataclass(frozen=True)
+class Registering:
+    """What registers the views of one question.
+
+    Attributes:
+        registrar: registers pairs.
+        keyframes: solves poses over several.
+        views: all that are held, over which two views without poses may be connected.
+        deadline: time.monotonic() after which no further keyframe is registered [s]; None: no limit.
+    """
+
+    registrar: Registrar
+    keyframes: Keyframes
+    views: Callable[[], Sequence[View]]
+    deadline: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        buffer: ViewBuffer,
+        mode: RegistrationMode,
+        deadline: float | None = None,
+        poses_disagree: bool = False,
+    ) -> Registering:
+        """Of a buffer's views. What is computed of them is kept for the whole process and ends with their images."""
+        registrar = Registrar(RegistrarConfig(mode, poses_disagree=poses_disagree), FEATURES)
+        return cls(registrar, Keyframes(registrar, _REGISTRATIONS, buffer.views_overlapping), buffer.views, deadline)
+
+
 def bring(
     marks: tuple[Mark, ...],
     searched: View,
-    registrar: Registrar,
+    registering: Registering,
     config: LocateConfig,
-    between: Sequence[View] = (),
+    in_world: bool = True,
 ) -> Brought:
     """The marks as the searched view sees them.
 
@@ -70,10 +103,16 @@ def bring(
     becomes the world.
 
     Args:
-        between: views over which two views without poses may be connected.
+        in_world: whether the world is asked about, where the searched view's own pose counts as well.
     Raises:
         ImageError: a picture cannot be decoded.
     """
+    stated, registrar = searched, registering.registrar
+    references = [mark.view for mark in marks if not isinstance(mark, PositionMark)]
+    sigmas = (config.pose_translation_sigma, config.pose_rotation_sigma)
+    solved = registering.keyframes.solve(searched, references, *sigmas, in_world, registering.deadline)
+    if solved is not None:
+        searched = solved.searched
     links: dict[int, Linked | None] = {}
     brought: list[Mark] = []
     for mark in marks:
@@ -82,7 +121,8 @@ def bring(
             continue
         key = id(mark.view.images)
         if key not in links:
-            links[key] = _link(mark.view, searched, registrar, config, between)
+            found = None if solved is None else solved.registration(mark.view)
+            links[key] = Linked(found) if found is not None else _link(mark.view, stated, registering, config)
         link = links[key]
         if link is None or link.registration.T_query_reference is None:
             brought.append(mark)
@@ -91,7 +131,7 @@ def bring(
             searched = searched.with_pose(np.eye(4), searched.frame_id)
         brought.append(_brought(mark, mark.view, searched, link.registration, config))
     linked = next((one for one in links.values() if one is not None), None)
-    return Brought(tuple(brought), searched, linked, _with_learned_sigma(marks, searched, registrar, config))
+    return Brought(tuple(brought), searched, linked, _with_learned_sigma(marks, stated, registrar, config))
 
 
 def _with_learned_sigma(
@@ -107,23 +147,19 @@ def _with_learned_sigma(
     return replace(config, pose_translation_sigma=registrar.pose_sigma(mark.view, searched))
 
 
-def _link(
-    reference: View,
-    searched: View,
-    registrar: Registrar,
-    config: LocateConfig,
-    between: Sequence[View],
-) -> Linked | None:
+def _link(reference: View, searched: View, registering: Registering, config: LocateConfig) -> Linked | None:
+    registrar = registering.registrar
     if registrar.config.mode is RegistrationMode.OFF:
         return None
     if reference.T_world_camera is not None and searched.T_world_camera is not None:
         sigmas = config.pose_translation_sigma, config.pose_rotation_sigma
         registration = registrar.register(reference, searched, *sigmas)
         return None if registration is None else Linked(registration)
-    found = registrar.through(reference, searched, between)
+    found = registrar.through(reference, searched, registering.views())
     if found is None:
         return Linked(Registration(Verdict.UNCONSTRAINED, None, None), without_poses=True)
-    return Linked(found[0], without_poses=True, via_view_id=found[1])
+    registration, via = found
+    return Linked(registration, without_poses=True, via_view_ids=tuple(via))
 
 
 def _brought(
@@ -145,19 +181,6 @@ def _brought(
             return replace(mark, view=view)
         assert location.point is not None and location.covariance is not None
         position, covariance = location.point, location.covariance
-    own = _carried_covariance(transform(inverse(T_world_query), position), registration.covariance)
+    own = carried_covariance(transform(inverse(T_world_query), position), registration.covariance)
     R = T_world_query[:3, :3]
     return replace(mark, view=view, place=Place(position, covariance + R @ own @ R.T, searched.world_frame))
-
-
-def _carried_covariance(point_query: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """(3, 3) covariance [m^2] that a (6, 6) error of the relative pose gives to a point of the query's frame."""
-    J = np.hstack([np.eye(3), -skew(point_query)])
-    return J @ covariance @ J.T
-
-
-def candidates(searched: View, marks: tuple[Mark, ...], buffer: ViewBuffer) -> list[View]:
-    """Views that may connect the searched one with a mark's, those between both in time first."""
-    held = [mark.view.stamp_ns for mark in marks if not isinstance(mark, PositionMark)]
-    middle = (searched.stamp_ns + (held[0] if held else searched.stamp_ns)) // 2
-    return sorted(buffer.views(), key=lambda view: abs(view.stamp_ns - middle))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from roboref_core.geometry.camera import map_pixels
-from roboref_core.geometry.pose import transform
+from roboref_core.geometry.pose import carried_covariance, transform
 from roboref_core.views.view import View, valid_depth
 
 _OUTLINE_SIGMA = 0.6
@@ -52,7 +52,8 @@ class LocateConfig:
         noise_base, noise_quadratic, noise_origin: sensor sigma = base + quadratic * (depth - origin)^2 [m];
             the defaults are the Kinect's axial noise (Nguyen, Izadi, Lovell 2012).
         pose_translation_sigma, pose_rotation_sigma: standard deviation of camera poses, per axis [m, rad]. What a
-            position in the world owes to localisation; zero where poses are exact.
+            position in the world owes to localisation; zero where poses are exact. Of views without a covariance of
+            their own.
     """
 
     min_depth: float = 0.1
@@ -145,9 +146,10 @@ def locate(
     covariance = jacobian @ pixel_covariance @ jacobian.T + variance * np.outer(ray, ray)
     point, T_world_camera = p[0], view.T_world_camera
     if T_world_camera is not None:
-        # Turning the camera by a small rotation r moves the point by r x point.
-        lever = float(point @ point) * np.eye(3) - np.outer(point, point)
-        covariance = covariance + np.eye(3) * config.pose_translation_sigma**2 + lever * config.pose_rotation_sigma**2
+        pose_covariance = view.pose_covariance
+        if pose_covariance is None:
+            pose_covariance = np.diag([config.pose_translation_sigma**2] * 3 + [config.pose_rotation_sigma**2] * 3)
+        covariance = covariance + carried_covariance(point, pose_covariance)
         R = T_world_camera[:3, :3]
         point, covariance = transform(T_world_camera, point), R @ covariance @ R.T
     return Location(surface.source, point, covariance, depth, surface.spread, T_world_camera is not None)

@@ -82,6 +82,8 @@ class View:
         T_world_camera: 4x4 pose of the optical frame in ``world_frame``; None if unknown.
         frame_id: name of the optical frame.
         world_frame: name of the fixed frame.
+        pose_covariance: (6, 6) of the error of T_world_camera as a twist (translation [m], rotation [rad]) in the
+            optical frame; None: whoever reads the view knows how good its poses are.
         arrival: time.monotonic() at which its last image arrived [s]; None if it did not arrive live.
     """
 
@@ -98,6 +100,7 @@ class View:
         frame_id: str = "camera_color_optical_frame",
         world_frame: str = "world",
         arrival: float | None = None,
+        pose_covariance: np.ndarray | None = None,
     ):
         self.view_id = view_id
         self.stamp_ns = int(stamp_ns)
@@ -107,6 +110,7 @@ class View:
         self.world_frame = world_frame
         self.arrival = arrival
         self.T_world_camera = None if T_world_camera is None else _frozen(np.array(T_world_camera, dtype=np.float64))
+        self.pose_covariance = None if pose_covariance is None else _frozen(np.array(pose_covariance, dtype=np.float64))
         self._color = color if isinstance(color, LazyImage) else LazyImage(color)
         self._depth = depth if isinstance(depth, LazyImage) or depth is None else LazyImage(depth)
 
@@ -154,7 +158,12 @@ class View:
         sources = self._color.source_nbytes + (0 if self._depth is None else self._depth.source_nbytes)
         return sources + decoded
 
-    def with_pose(self, T_world_camera: np.ndarray | None, world_frame: str | None = None) -> View:
+    def with_pose(
+        self,
+        T_world_camera: np.ndarray | None,
+        world_frame: str | None = None,
+        pose_covariance: np.ndarray | None = None,
+    ) -> View:
         """The same view (images shared) with another pose."""
         return View(
             view_id=self.view_id,
@@ -167,6 +176,7 @@ class View:
             frame_id=self.frame_id,
             world_frame=world_frame or self.world_frame,
             arrival=self.arrival,
+            pose_covariance=pose_covariance,
         )
 
 

@@ -26,6 +26,8 @@ class ViewBufferConfig:
         min_translation, min_rotation: motion since the last keyframe that asks for a new one [m, rad].
         min_interval: never sooner than this after the last keyframe [s].
         max_interval: always after this, even without motion (things move too) [s].
+        unposed_interval: without poses, which would tell of motion, after this [s]: what a handheld camera turns away
+            from is reached over a chain of views that overlap.
         sharpness_window: views among which the sharpest becomes the keyframe; 1: the first.
         max_kept: most views besides keyframes that stay because an answer or an operator referred to them.
     """
@@ -36,6 +38,7 @@ class ViewBufferConfig:
     min_rotation: float = np.deg2rad(15.0)
     min_interval: float = 0.2
     max_interval: float = 10.0
+    unposed_interval: float = 1.0
     sharpness_window: int = 3
     max_kept: int = 16
 
@@ -101,7 +104,7 @@ class ViewBuffer:
         if seconds >= self.config.max_interval or (view.T_world_camera is None) != (last.T_world_camera is None):
             return True
         if view.T_world_camera is None or last.T_world_camera is None:
-            return False
+            return seconds >= self.config.unposed_interval
         if view.world_frame != last.world_frame:
             return True
         motion = inverse(last.T_world_camera) @ view.T_world_camera

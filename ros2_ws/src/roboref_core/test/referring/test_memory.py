@@ -13,8 +13,9 @@ from roboref_core.referring.answer import Status
 from roboref_core.referring.earlier import EarlierViews
 from roboref_core.referring.query import MarkedPoint, Query
 from roboref_core.referring.refer import ReferConfig, answer
+from roboref_core.referring.registered import Registering
 from roboref_core.views.locate import LocateConfig
-from roboref_core.views.registration import Change, Registrar
+from roboref_core.views.registration import Change, RegistrationMode
 from roboref_core.views.view_buffer import SECOND, ViewBuffer, ViewBufferConfig
 
 NOT_VISIBLE = Prediction("NOT_VISIBLE", Outcome.NOT_VISIBLE)
@@ -99,8 +100,9 @@ def test_earlier_views_tell_new_surfaces_from_old_ones(room, then, now, change):
     buffer.add(type(room)(spheres=then).view(A, camera, view_id="then", stamp_ns=SECOND, color=grey))
     buffer.add(searched)
     middle = (159.5, 119.5)
-    assert EarlierViews(searched, 2 * SECOND, buffer, Registrar(), LocateConfig()).at(middle) is change
-    assert EarlierViews(searched, 0, buffer, Registrar(), LocateConfig()).at(middle) is Change.NOT_CHECKED
+    registering = Registering.of(buffer, RegistrationMode.AUTO)
+    assert EarlierViews(searched, 2 * SECOND, buffer, registering, LocateConfig()).at(middle) is change
+    assert EarlierViews(searched, 0, buffer, registering, LocateConfig()).at(middle) is Change.NOT_CHECKED
     model = Batching("now")
     region = MarkedPoint((150.0, 110.0), "then")
     answer(Query("it", regions=(region,)), buffer, model)

@@ -277,3 +277,11 @@ def test_lazy_images_decode_once_and_are_counted():
     shared = LazyImage(lambda: np.frombuffer(raw, np.uint8).reshape(48, 64, 3), nbytes=len(raw))
     shared.read()
     assert shared.nbytes == len(raw)
+
+
+def test_without_poses_time_makes_keyframes():
+    buffer = ViewBuffer(ViewBufferConfig(sharpness_window=1))
+    views = [view(buffer, seconds) for seconds in (0.0, 0.5, 1.0, 1.5, 2.0)]
+    for each in views:
+        buffer.add(each)
+    assert [each.view_id for each in views if buffer.get(each.view_id)] == [views[i].view_id for i in (0, 2, 4)]

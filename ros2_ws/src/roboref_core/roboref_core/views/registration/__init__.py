@@ -1,6 +1,7 @@
 """Registration of two RGB-D views: their relative pose from the pictures themselves; the stated poses are a prior."""
 
 from roboref_core.views.registration.features import FeatureCache
+from roboref_core.views.registration.keyframes import Keyframes, KeyframesConfig, Registrations
 from roboref_core.views.registration.register import Registration, RegistrationConfig, Verdict, register
 from roboref_core.views.registration.registrar import Registrar, RegistrarConfig, RegistrationMode
 from roboref_core.views.registration.surroundings import Change, ChangeEvidence, what_changed
@@ -9,11 +10,14 @@ __all__ = [
     "Change",
     "ChangeEvidence",
     "FeatureCache",
+    "Keyframes",
+    "KeyframesConfig",
     "Registrar",
     "RegistrarConfig",
     "Registration",
     "RegistrationConfig",
     "RegistrationMode",
+    "Registrations",
     "Verdict",
     "register",
     "what_changed",

@@ -83,29 +83,24 @@ class Registrar:
         return register(reference, query, self.cache, translation_sigma, rotation_sigma, config.criteria)
 
     def through(
-        self, reference: View, query: View, between: Iterable[View], limit: int = 4
-    ) -> tuple[Registration, str] | None:
-        """Two views without a known relative pose, registered directly or over a view that overlaps with both.
+        self, reference: View, query: View, between: Iterable[View], limit: int = 16
+    ) -> tuple[Registration, tuple[str, ...]] | None:
+        """Two views without a known relative pose, registered directly or over a chain of views in which neighbours
+        overlap.
+
+        Where two do not overlap, views from the middle of the time between them are tried first, and each half in the
+        same way: a camera in motion has seen what lies between.
 
         Args:
-            between: views to try in this order, at most ``limit`` of them.
+            between: views that the chain may use.
+            limit: most pairs that are registered.
         Returns:
-            The registration, whose counts are those of its weaker half, and the id of the view between ("" if
+            The registration, whose counts are those of its weakest link, and the ids of the views between (none if
             direct); None where nothing connects them.
         """
-        first_view, last_view = reference.with_pose(None), query.with_pose(None)
-        direct = self.register(first_view, last_view)
-        if direct is not None and direct.verdict is Verdict.REGISTERED:
-            return direct, ""
         ends = (reference.images, query.images)
-        for middle in [view for view in between if view.images not in ends][:limit]:
-            first = self.register(first_view, middle.with_pose(None))
-            if first is None or first.verdict is not Verdict.REGISTERED:
-                continue
-            second = self.register(middle.with_pose(None), last_view)
-            if second is not None and second.verdict is Verdict.REGISTERED:
-                return first.then(second), middle.view_id
-        return None
+        others = [view.with_pose(None) for view in between if view.images not in ends]
+        return _Chain(self, others, limit).connect(reference.with_pose(None), query.with_pose(None))
 
     def residual(self, views: Iterable[View]) -> float:
         """Median disagreement of the surfaces of overlapping views in their stated poses [m]; NaN without overlap.
@@ -160,3 +155,39 @@ class Registrar:
 def _stated(reference: View, query: View) -> np.ndarray:
     assert reference.T_world_camera is not None and query.T_world_camera is not None
     return inverse(query.T_world_camera) @ reference.T_world_camera
+
+
+class _Chain:
+    """Looks for a chain of registrations between two views, within a number of registrations."""
+
+    def __init__(self, registrar: Registrar, others: list[View], limit: int):
+        self._registrar, self._others, self._left = registrar, others, limit
+        self._tried: dict[tuple[int, int], Registration | None] = {}
+
+    def connect(
+        self, first: View, last: View, used: frozenset[int] = frozenset()
+    ) -> tuple[Registration, tuple[str, ...]] | None:
+        direct = self._direct(first, last)
+        if direct is not None:
+            return direct, ()
+        used = used | {id(first.images), id(last.images)}
+        middle = (first.stamp_ns + last.stamp_ns) / 2
+        free = [view for view in self._others if id(view.images) not in used]
+        for view in sorted(free, key=lambda view: abs(view.stamp_ns - middle)):
+            if self._left <= 0:
+                return None
+            start = self.connect(first, view, used)
+            end = None if start is None else self.connect(view, last, used)
+            if start is not None and end is not None:
+                return start[0].then(end[0]), (*start[1], view.view_id, *end[1])
+        return None
+
+    def _direct(self, first: View, last: View) -> Registration | None:
+        key = (id(first.images), id(last.images))
+        if key not in self._tried:
+            if self._left <= 0:
+                return None
+            self._left -= 1
+            found = self._registrar.register(first, last)
+            self._tried[key] = found if found is not None and found.verdict is Verdict.REGISTERED else None
+        return self._tried[key]

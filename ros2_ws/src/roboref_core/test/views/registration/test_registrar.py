@@ -34,18 +34,36 @@ def test_off_is_off(room):
     assert registrar.register(room.textured(A), room.textured(B), 0.02, 0.02) is None
 
 
-def test_a_chain_covers_what_does_not_overlap(room):
-    """Cameras that turn by more than they see share nothing but a view between them."""
+@pytest.fixture(scope="module")
+def turning(room):
+    """A camera without poses that turns by more than its field of view, and its true poses."""
     eye = np.array([-2.2, 0.2, 1.3])
-    views = [
-        room.textured(look_at(eye, eye + np.array([np.cos(a), np.sin(a), -0.25])), view_id=str(i))
-        for i, a in enumerate((0.0, 0.42, 0.84))
-    ]
-    found = Registrar().through(views[0], views[2], [views[1]])
+    poses = [look_at(eye, eye + np.array([np.cos(a), np.sin(a), -0.25])) for a in np.arange(7) * 0.28]
+    views = [room.textured(T, view_id=str(i), stamp_ns=i).with_pose(None) for i, T in enumerate(poses)]
+    return views, poses
+
+
+@pytest.mark.parametrize("last", [3, 6])
+def test_a_chain_covers_what_does_not_overlap(turning, last):
+    views, poses = turning
+    found = Registrar().through(views[0], views[last], views)
     assert found is not None
     registration, over = found
-    truth = inverse(views[2].T_world_camera) @ views[0].T_world_camera
-    assert over in ("", "1") and off(registration, truth) < 0.05
+    assert off(registration, inverse(poses[last]) @ poses[0]) < 0.06
+    assert last < 6 or len(over) >= 2
+    assert list(over) == sorted(over)
+    own = Registrar().register(views[0], views[1]).covariance
+    assert not over or np.trace(registration.covariance) > np.trace(own)
+
+
+def test_a_chain_ends_where_its_price_is_reached_or_a_link_is_missing(turning, monkeypatch):
+    views, _ = turning
+    calls = []
+    register = Registrar.register
+    monkeypatch.setattr(Registrar, "register", lambda *args: calls.append(1) or register(*args))
+    assert Registrar().through(views[0], views[6], views, limit=2) is None
+    assert len(calls) == 2
+    assert Registrar().through(views[0], views[6], [views[1], views[5]]) is None
 
 
 def test_the_residual_tells_bad_poses_from_good(room):
