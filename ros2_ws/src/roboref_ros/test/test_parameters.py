@@ -12,6 +12,7 @@ pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 import rclpy
 import yaml
 from rclpy.parameter import Parameter
+from roboref_core.models.registry import BACKENDS
 from roboref_core.referring.refer import ReferConfig
 from roboref_core.views.view_buffer import ViewBufferConfig
 from roboref_ros import parameters
@@ -50,6 +51,14 @@ def test_the_yaml_lists_every_parameter_with_its_default():
     assert {name: type(value) for name, value in listed.items()} == {
         p.name: type(p.default) for p in parameters.PARAMETERS
     }, "an integer in the place of a float is refused by ROS"
+
+
+def test_the_yaml_names_every_word_that_a_parameter_takes():
+    comments = YAML.read_text()
+    for parameter in parameters.PARAMETERS:
+        if isinstance(parameter.default, str) and parameter.allowed:
+            assert f"# One of {', '.join(parameter.allowed)}." in comments, parameter.name
+    assert dict((p.name, p.allowed) for p in parameters.PARAMETERS)["model.backend"] == BACKENDS
 
 
 def test_defaults_are_the_cores(make_node):
