@@ -24,6 +24,7 @@ class RobotCommand:
 
     /cmd_vel and /goal_pose steer it; Nav2 may, on the same topics. /room/change takes JSON:
     {"remove": 7}, {"move": 7, "x": 1, "y": 2}, {"bring": "chair", "x": 1, "y": 2}, {"exposure": 0.5}.
+    A person is brought by {"bring": "person", "x": 1, "y": 2}, and walks by being moved.
     """
 
     room: int = 7

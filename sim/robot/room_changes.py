@@ -13,10 +13,11 @@ from sim.rooms import items
 from sim.rooms.collision import any_overlap, outside, upright_boxes
 from sim.rooms.design import about, seeded
 from sim.rooms.furniture import FURNITURE
+from sim.rooms.person import person
 from sim.rooms.scene import SimObject, SimScene
 
 _ITEMS = {make.__name__: make for make in (*items.TABLETOP, *items.SHELF, *items.FLOOR, *items.SOFT, *items.COUNTER)}
-_KINDS = {**_ITEMS, **FURNITURE}
+_KINDS = {**_ITEMS, **FURNITURE, person.__name__: person}
 _FIELDS = {
     "move": {"x", "y", "yaw"},
     "remove": set(),
@@ -31,7 +32,8 @@ def parse_change(text: str) -> dict[str, Any]:
 
         {"move": 7, "x": 1.5, "y": 2.0, "yaw": 0.3}     an object (by id) and what rests on it, to a free place
         {"remove": 7}                                   an object and what rests on it
-        {"bring": "chair", "x": 1.5, "y": 2.0}          a new object of a kind; "seed" picks its looks
+        {"bring": "chair", "x": 1.5, "y": 2.0}          a new object of a kind; "seed" picks its looks. A "person"
+                                                        stands, and walks by being moved step by step
         {"exposure": 0.5}                               how bright the pictures are, 1 at first
 
     Places are in the room's frame, on its floor [m], yaw in [rad].

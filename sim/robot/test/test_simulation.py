@@ -165,6 +165,38 @@ def test_things_are_moved_removed_and_brought(scene):
         simulation.change({"remove": on_floor.object_id})
 
 
+def test_a_person_comes_in_walks_and_leaves(scene):
+    simulation = Simulation(scene, RobotConfig(**SMALL))
+    before = {o["id"] for o in simulation.objects()}
+    cells = np.argwhere(simulation.obstacles.free(0.4))
+    here = np.array((simulation.state.x, simulation.state.y))
+    x, y = max(((c + 0.5) * CELL for c in cells), key=lambda place: np.linalg.norm(place - here)).tolist()
+    simulation.change(parse_change(json.dumps({"bring": "person", "x": x, "y": y})))
+    (walker,) = {o["id"] for o in simulation.objects()} - before
+    design = simulation.scene.object(walker)
+    heights = np.array([part.bounds for part in design.parts])[..., 2]
+    assert heights.min() == pytest.approx(0.0, abs=0.01) and 1.55 < heights.max() < 1.9
+    assert simulation.obstacles.distance(np.array((x, y))) < 0
+    # A robot beside it that looks at it sees it nearer than what was behind it.
+    near = min(
+        ((c + 0.5) * CELL for c in np.argwhere(simulation.obstacles.free(0.25))),
+        key=lambda p: abs(np.hypot(*(p - (x, y))) - 0.7),
+    )
+    start = (*near.tolist(), float(np.arctan2(y - near[1], x - near[0])))
+    with_person, without = (
+        Simulation(room, RobotConfig(**SMALL, start=start, exact_depth=True)).observe().depth_mm.astype(int)
+        for room in (simulation.scene, scene)
+    )
+    assert (without - with_person > 100).sum() > 50
+    for step in range(1, 4):
+        simulation.change({"move": walker, "x": x + 0.03 * step, "y": y})
+        simulation.advance()
+        (place,) = (o["position"] for o in simulation.objects() if o["id"] == walker)
+        assert place[:2] == pytest.approx((x + 0.03 * step, y), abs=0.002)
+    simulation.change({"remove": walker})
+    assert {o["id"] for o in simulation.objects()} == before
+
+
 def test_a_goal_survives_something_put_into_the_way(scene):
     simulation = Simulation(scene, RobotConfig(**SMALL))
     cells = np.argwhere(simulation.obstacles.free(0.4))
