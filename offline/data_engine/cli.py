@@ -173,7 +173,8 @@ class Shrink:
 class Convert:
     """Read or write the data of other programs.
 
-    "from-grounding": manipulation records (box, point, trajectory, choice) to our training JSON. "to-grounding":
+    "from-grounding": manipulation records (box, contact point, trajectory, choice, planning) to our training JSON;
+    records that cannot be used are left out, counted and named, and the exit status is 1. "to-grounding":
     views of a five_frames tree to such records. "from-refspatial": a RefSpatial tree to training JSON.
     "to-refspatial": one of our task files to a RefSpatial tree.
     """
@@ -193,8 +194,13 @@ class Convert:
     def __call__(self) -> int:
         from offline.data_engine.formats.convert import convert
 
-        print(convert(self.how, self.source, self.target, self.image_root, self.split, self.seed))
-        return 0
+        text, left_out = convert(self.how, self.source, self.target, self.image_root, self.split, self.seed)
+        print(text)
+        if left_out:
+            print(f"{len(left_out)} records left out", file=sys.stderr)
+        for one in left_out:
+            print(f"left out: {one.where}: {one.reason}", file=sys.stderr)
+        return ExitStatus.BAD if left_out else ExitStatus.DONE
 
 
 _MODULE = "offline.data_engine.cli"

@@ -1,8 +1,10 @@
-"""Manipulation-style grounding records in LLaVA's form: box, point, trajectory and choice questions.
+"""Manipulation records in LLaVA's form: box, contact point, trajectory, choice and planning questions.
 
-The form of RoboInter-VLM's LLaVA-OneVision data (its README and data card): ``{"id", "images": [relative paths],
-"conversations"}`` with ``<image>`` in the text, answers as nested lists of [x, y] in [0, 1] of the picture (a box is
-its two corners) or as option letters. The same records with pixel coordinates are refused, not guessed at.
+The form of RoboInter-VQA (its data card) and of RoboInter-VLM's LLaVA-OneVision data: ``{"id", "images": [relative
+paths], "conversations"}``, often with ``"task"`` and the picture's ``"h"`` and ``"w"``. ``<image>`` is in the text.
+Answers are ``{"current_bbox": [[x, y], [x, y]]}`` or the bare list, in [0, 1] of the picture (``llava_format``), an
+option's letter, Yes or No, or free text. The forms with pixel coordinates do not say of which size: a record that
+has them is left out by name.
 """
 
 from __future__ import annotations
@@ -13,31 +15,47 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-import numpy as np
-from roboref_core.seeds import rng_of
-
-from offline.data_engine.filters import is_named
-from offline.data_engine.five_frames import ViewFiles, mask_box
 from offline.data_engine.task_files import picture_path, pictures_of, read_samples, turns
-from offline.data_engine.tasks.expressions import could_be_meant
-from offline.data_engine.tasks.ground_truth import ground_truth_pixel, normalised
-from offline.data_engine.tasks.pairs import SceneViews
-from offline.files import read_mask, write_json
+from offline.files import write_json
 
-_NUMBER = r"-?\d+(?:\.\d+)?"
-_PAIR = re.compile(rf"\[\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\]")
+_NUMBER = r"-?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_PAIRS = re.compile(rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*(?:,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*)?[\])]")
 _LETTER = re.compile(r"\s*\(?([A-Z])\)?[.:)]?(?:\s.*)?", re.DOTALL)
-_LETTERS = "ABCDEFGH"
+_DECISION = re.compile(r"\s*(yes|no)\s*[.!]?\s*", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"<image>\n?")
 
 
 class Kind(Enum):
-    """What an answer is."""
+    """What an answer is. SEVERAL: one answer states several things, each under its own name."""
 
     BOX = "box"
     POINT = "point"
     TRAJECTORY = "trajectory"
     CHOICE = "choice"
     TEXT = "text"
+    SEVERAL = "several"
+
+
+# The names under which published answers state their coordinates.
+ANSWER_NAMES = {
+    "future_traj": Kind.TRAJECTORY,
+    "gripper_det_bbox": Kind.BOX,
+    "contact_point": Kind.POINT,
+    "contact_bbox": Kind.BOX,
+    "current_bbox": Kind.BOX,
+    "final_bbox": Kind.BOX,
+}
+_NAMED = re.compile(rf"[\"']({'|'.join(ANSWER_NAMES)})[\"']\s*:")
+# What names of tasks and of files, and then questions, call the kinds; the first that is found holds.
+_WORDS = (
+    (re.compile(r"choice|decide"), Kind.CHOICE),
+    (re.compile(r"planning"), Kind.TEXT),
+    (re.compile(r"traj|waypoint"), Kind.TRAJECTORY),
+    (re.compile(r"box|gripper_det"), Kind.BOX),
+    (re.compile(r"point"), Kind.POINT),
+)
+_COUNTS = {Kind.BOX: (2, 2), Kind.POINT: (1, 2), Kind.TRAJECTORY: (2, 10_000)}
+"""How many coordinates an answer of each kind has; a gripper touches with one finger or two."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +67,11 @@ class GroundingRecord:
         images: picture paths, as in the file.
         question: without placeholders.
         kind: of the answer.
-        coordinates: (n, 2) in [0, 1] of the last picture: two corners of a box, one point, or a path; empty otherwise.
-        text: the answer as written; for a choice its letter first.
+        coordinates: (n, 2) in [0, 1] of the last picture: two corners of a box, one or two contact points, or a path;
+            empty otherwise.
+        text: the answer as written.
+        task: what the file calls the record's task; "" where it does not say.
+        size: (width, height) of the original picture [px], where the file states it.
     """
 
     record_id: str
@@ -59,6 +80,8 @@ class GroundingRecord:
     kind: Kind
     coordinates: tuple[tuple[float, float], ...]
     text: str
+    task: str = ""
+    size: tuple[int, int] | None = None
 
     def __post_init__(self):
         for x, y in self.coordinates:
@@ -67,54 +90,138 @@ class GroundingRecord:
                     f"record {self.record_id}: coordinate ({x:g}, {y:g}) lies outside [0, 1]: is this the form with "
                     "pixel coordinates?"
                 )
-        wanted = {Kind.BOX: (2, 2), Kind.POINT: (1, 1), Kind.TRAJECTORY: (2, 10_000)}.get(self.kind, (0, 0))
-        if not wanted[0] <= len(self.coordinates) <= wanted[1]:
+        fewest, most = _COUNTS.get(self.kind, (0, 0))
+        if not fewest <= len(self.coordinates) <= most:
             raise ValueError(
-                f"record {self.record_id}: a {self.kind.value} has {wanted[0]} to {wanted[1]} coordinates, "
+                f"record {self.record_id}: a {self.kind.value} has {fewest} to {most} coordinates, "
                 f"found {len(self.coordinates)}"
             )
+        if self.kind is Kind.BOX and not all(a < b for a, b in zip(*self.coordinates, strict=True)):
+            raise ValueError(f"record {self.record_id}: the corners of the box are not top left and bottom right")
+        if self.kind is Kind.CHOICE and self.choice is None:
+            raise ValueError(f"record {self.record_id}: expected a letter, Yes or No, found {self.text[:40]!r}")
 
     @property
     def choice(self) -> str | None:
-        """The letter of a choice, else None."""
-        found = _LETTER.fullmatch(self.text) if self.kind is Kind.CHOICE else None
+        """A choice's letter, or "yes" or "no"; None for the other kinds."""
+        if self.kind is not Kind.CHOICE:
+            return None
+        if decision := _DECISION.fullmatch(self.text):
+            return decision[1].lower()
+        found = _LETTER.fullmatch(self.text)
         return found[1] if found else None
 
 
-def read_grounding(path: Path, kind: Kind | None = None) -> Iterator[GroundingRecord]:
+@dataclass(frozen=True)
+class LeftOut:
+    """A record that cannot be used: where it stands, and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class GroundingFile:
+    """A file's usable records, and those that were left out."""
+
+    records: tuple[GroundingRecord, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def is_grounding(entry: object) -> bool:
+    """Is an entry of a task file a manipulation record: in the published form, or converted to ours?"""
+    return isinstance(entry, dict) and ("answer_kind" in entry or ("images" in entry and "image" not in entry))
+
+
+def read_grounding(path: Path) -> GroundingFile:
     """The records of a file; several turns of one conversation become several records.
 
-    Args:
-        kind: of all answers of the file; by default told from question and answer.
-
     Raises:
-        ValueError: naming file and entry.
+        ValueError: the file cannot be read, or not one of its records can be used; the first reason is named.
     """
+    found: list[GroundingRecord | LeftOut] = []
     for where, sample in read_samples(path):
+        found += grounding_records(sample, where, path.stem)
+    records = tuple(one for one in found if isinstance(one, GroundingRecord))
+    left_out = tuple(one for one in found if isinstance(one, LeftOut))
+    if left_out and not records:
+        first = left_out[0]
+        raise ValueError(f"none of {len(left_out)} records can be used, the first: {first.where}: {first.reason}")
+    return GroundingFile(records, left_out)
+
+
+def grounding_records(sample: object, where: str, file_name: str = "") -> Iterator[GroundingRecord | LeftOut]:
+    """The records of one entry of a file, one a turn; each that cannot be used is left out by itself.
+
+    Args:
+        where: names the entry.
+        file_name: published files name the task of their records in their own names.
+    """
+    try:
         if not isinstance(sample, dict) or "conversations" not in sample:
-            raise ValueError(f"{where}: expected an object with conversations")
+            raise ValueError("expected an object with conversations")
         asked, said = turns(sample, "human"), turns(sample, "gpt")
         if len(asked) != len(said):
-            raise ValueError(f"{where}: {len(asked)} questions and {len(said)} answers")
-        for number, (question, answer) in enumerate(zip(asked, said, strict=True)):
-            record_id = str(sample.get("id", where)) + (f"_{number}" if len(asked) > 1 else "")
-            question = question.replace("<image>\n", "").replace("<image>", "").strip()
-            pairs = tuple((float(x), float(y)) for x, y in _PAIR.findall(answer))
-            found = kind or _kind_of(question, answer, len(pairs))
-            coordinates = pairs if found in (Kind.BOX, Kind.POINT, Kind.TRAJECTORY) else ()
-            try:
-                yield GroundingRecord(record_id, tuple(pictures_of(sample)), question, found, coordinates, answer)
-            except ValueError as error:
-                raise ValueError(f"{where}: {error}") from error
+            raise ValueError(f"{len(asked)} questions and {len(said)} answers")
+        images = tuple(pictures_of(sample))
+        if not all(isinstance(text, str) for text in (*asked, *said, *images)):
+            raise ValueError("expected texts in conversations, and paths of pictures")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        yield LeftOut(where, str(error) if isinstance(error, ValueError) else "conversations that cannot be read")
+        return
+    task = sample["task"] if isinstance(sample.get("task"), str) else ""
+    for number, (question, answer) in enumerate(zip(asked, said, strict=True)):
+        record_id = str(sample.get("id", where)) + (f"_{number}" if len(asked) > 1 else "")
+        question = _PLACEHOLDER.sub("", question).strip()
+        try:
+            kind = _stated_kind(sample) or _kind_of(task, file_name, question, answer)
+            coordinates = coordinates_in(answer) if kind in _COUNTS else ()
+            yield GroundingRecord(record_id, images, question, kind, coordinates, answer, task, _size(sample))
+        except ValueError as error:
+            yield LeftOut(where, str(error))
 
 
-def _kind_of(question: str, answer: str, pairs: int) -> Kind:
-    words = question.lower()
-    if pairs == 0:
-        return Kind.CHOICE if _LETTER.fullmatch(answer) and len(answer.strip()) <= 3 else Kind.TEXT
-    if pairs == 1:
-        return Kind.POINT
-    return Kind.BOX if pairs == 2 and "box" in words and "traj" not in words else Kind.TRAJECTORY
+def coordinates_in(text: str) -> tuple[tuple[float, float], ...]:
+    """All (x, y) of a text in order; four numbers in one bracket are two of them."""
+    found: list[tuple[float, float]] = []
+    for x0, y0, x1, y1 in _PAIRS.findall(text):
+        found.append((float(x0), float(y0)))
+        if x1:
+            found.append((float(x1), float(y1)))
+    return tuple(found)
+
+
+def _stated_kind(sample: dict) -> Kind | None:
+    stated = sample.get("answer_kind")
+    return None if stated is None else Kind(stated)
+
+
+def _size(sample: dict) -> tuple[int, int] | None:
+    w, h = sample.get("w"), sample.get("h")
+    return (w, h) if isinstance(w, int) and isinstance(h, int) and w > 0 and h > 0 else None
+
+
+def _kind_of(task: str, file_name: str, question: str, answer: str) -> Kind:
+    """The kind of an answer: by the name it gives itself, its task's or its file's, else by question and answer."""
+    names = set(_NAMED.findall(answer))
+    if names:
+        return ANSWER_NAMES[names.pop()] if len(names) == 1 else Kind.SEVERAL
+    count = len(coordinates_in(answer))
+    named = _kind_in(task) or _kind_in(file_name)
+    if count == 0:
+        if _DECISION.fullmatch(answer) or (_LETTER.fullmatch(answer) and len(answer.strip()) <= 3):
+            return Kind.CHOICE
+        return named or Kind.TEXT
+    if named is not None:
+        return named
+    asked = _kind_in(question)
+    if asked in _COUNTS and _COUNTS[asked][0] <= count <= _COUNTS[asked][1]:
+        return asked
+    return Kind.POINT if count == 1 else Kind.TRAJECTORY
+
+
+def _kind_in(words: str) -> Kind | None:
+    return next((kind for pattern, kind in _WORDS if pattern.search(words.lower())), None)
 
 
 def write_grounding(path: Path, records: Iterable[GroundingRecord]) -> int:
@@ -128,6 +235,7 @@ def write_grounding(path: Path, records: Iterable[GroundingRecord]) -> int:
                 {"from": "gpt", "value": record.text},
             ],
         }
+        | _facts(record)
         for record in records
     ]
     write_json(path, samples)
@@ -135,69 +243,22 @@ def write_grounding(path: Path, records: Iterable[GroundingRecord]) -> int:
 
 
 def training_sample(record: GroundingRecord, image_root: Path) -> dict:
-    """The record as our trainers read it: ``image`` absolute, no placeholder in the text."""
+    """The record as our trainers read it: ``image`` absolute, no placeholder in the text, its own task kept."""
     images = [str(picture_path(name, image_root)) for name in record.images]
     return {
         "id": record.record_id,
         "image": images[0] if len(images) == 1 else images,
         "conversations": [{"from": "human", "value": record.question}, {"from": "gpt", "value": record.text}],
         "task": f"grounding_{record.kind.value}",
-    }
+        "answer_kind": record.kind.value,
+    } | _facts(record)
+
+
+def _facts(record: GroundingRecord) -> dict:
+    facts: dict = {"task": record.task} if record.task else {}
+    return facts | ({"w": record.size[0], "h": record.size[1]} if record.size else {})
 
 
 def coordinates_text(coordinates: Iterable[tuple[float, float]]) -> str:
     """``[[0.102, 0.305], [0.410, 0.562]]``"""
     return "[" + ", ".join(f"[{x:.3f}, {y:.3f}]" for x, y in coordinates) + "]"
-
-
-def scene_records(scene: SceneViews, image_root: Path, seed: int) -> Iterator[GroundingRecord]:
-    """Box, contact point and choice questions from a scene's views.
-
-    Only of objects that "the (label)" means without doubt in their picture. Boxes hold all visible pixels, edge to
-    edge. A choice names the object and three labels that nothing in the whole scene has.
-    """
-    labels = sorted({views[0].label for views in scene.objects.values() if views})
-    for uid in sorted(scene.objects):
-        for view in scene.objects[uid]:
-            if not is_named(view.label) or not _means_one(scene, view):
-                continue
-            rng = rng_of("grounding", seed, scene.scene_id, uid, view.frame_id)
-            mask = read_mask(view.mask)
-            h, w = mask.shape
-            u0, v0, u1, v1 = mask_box(mask)
-            corners = ((u0 / w, v0 / h), ((u1 + 1) / w, (v1 + 1) / h))
-            point = normalised(ground_truth_pixel(mask, seed, scene.scene_id, uid, view.frame_id), (w, h))
-            image = (view.original.relative_to(image_root).as_posix(),)
-            stem = f"{scene.scene_id}_{uid}_{view.view:02d}"
-            question = f"Give the bounding box of the {view.label} as its top left and bottom right corners."
-            yield GroundingRecord(f"{stem}_box", image, question, Kind.BOX, corners, coordinates_text(corners))
-            question = f"Where should the gripper touch the {view.label}? Answer with one point."
-            yield GroundingRecord(f"{stem}_point", image, question, Kind.POINT, (point,), coordinates_text((point,)))
-            others = [label for label in _COMMON if label not in labels]
-            options = [view.label, *(others[k] for k in rng.permutation(len(others))[:3])]
-            order = rng.permutation(len(options))
-            u, v = np.round(((np.array(corners[0]) + corners[1]) / 2), 3)
-            listed = " ".join(f"{_LETTERS[n]}. {options[k]}" for n, k in enumerate(order))
-            question = f"What is around ({u:.3f}, {v:.3f})? {listed} Answer with the letter."
-            letter = _LETTERS[int(np.flatnonzero(order == 0)[0])]
-            yield GroundingRecord(f"{stem}_choice", image, question, Kind.CHOICE, (), letter)
-
-
-def _means_one(scene: SceneViews, view: ViewFiles) -> bool:
-    """Is there nothing else in a view's picture that its object's label could mean, as far as can be told?"""
-    if scene.facts is not None and view.frame_id in scene.facts["frames"]:
-        seen = scene.facts["frames"][view.frame_id]["objects"]
-        labels = [
-            scene.facts["objects"][uid]["label"]
-            for uid, facts in seen.items()
-            if uid != str(view.uid) and not facts["certainly_hidden"]
-        ]
-    else:
-        labels = [views[0].label for uid, views in scene.objects.items() if views and uid != view.uid]
-    return not any(could_be_meant(view.label, other) for other in labels)
-
-
-_COMMON = (
-    "bicycle", "umbrella", "suitcase", "guitar", "microwave", "printer", "backpack", "lamp", "plant", "laptop",
-    "trash can", "keyboard", "pillow", "telephone", "bucket", "ladder",
-)  # fmt: skip

@@ -253,6 +253,8 @@ class Predict:
     """The samples."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.jsonl")]
     """Predictions, JSON lines; one file per model and data."""
+    image_root: Path | None = None
+    """What relative picture paths start from; by default the folder of the data."""
     shard: str = ""
     """i/n: answer only part i of n, into a file of its own beside --out (t1.jsonl: t1.2of8.jsonl); see `merge`."""
     show: tyro.conf.OmitArgPrefixes[ShowConfig] = field(default_factory=ShowConfig)
@@ -260,7 +262,7 @@ class Predict:
 
     def __call__(self) -> ExitStatus:
         shard = Shard.parse(self.shard) if self.shard else None
-        data = read_samples(self.data)
+        data = read_samples(self.data, self.image_root)
         samples = select(data.samples, self.run.limit)
         predictor = load_predictor(self.model, samples)
         for kind, count in data.problems.items():

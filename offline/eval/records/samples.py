@@ -4,13 +4,15 @@ File format, as the data engine writes it: a JSON list of LLaVA-style samples, `
 "conversations", "task", "scene_id", "uid", "ref_frame", "query_frame", "query_original", "mask", "visibility":
 {"visible", "reason", "baseline", ...}}``, optionally with "depth", "form", "grid" and "label". Prompts hold no
 ``<image>``. The right answer is the gpt turn's: ``[(x, y)]`` or ``NOT_VISIBLE``.
+
+Manipulation records (see ``offline.data_engine.formats.manipulation``) are samples too, with ``record``.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +23,7 @@ from roboref_core.prompting.answer_text import parse
 from roboref_core.prompting.prompt import Form
 from roboref_core.prompting.side_by_side import SideBySide
 
+from offline.data_engine.formats.manipulation import GroundingRecord, LeftOut, grounding_records, is_grounding
 from offline.files import read_json
 
 TASKS = ("t1", "t2a", "t2b")
@@ -41,7 +44,8 @@ class Sample:
         images: paths in prompt order, the queried picture last.
         depths: paths of 8-bit depth pictures, one per image, or empty.
         prompt: without media placeholders.
-        truth: right points, (x, y) in [0, 1] of the answered picture, any of which answers; None: NOT_VISIBLE.
+        truth: right points, (x, y) in [0, 1] of the answered picture, any of which answers; None: NOT_VISIBLE;
+            empty where another truth (a mask, a manipulation record) decides.
         scene: cluster for the bootstrap.
         query: the clean queried picture, in whose coordinates the mask is.
         mask: of the object in the queried picture; None where there is none (negatives).
@@ -50,6 +54,7 @@ class Sample:
         relation: what a referring expression says of the object ("left", "nearest", "unique", ...); "" for other tasks.
         baseline: between the two viewpoints [m]; None unknown.
         gridded: a coordinate grid is drawn in the last picture already.
+        record: the manipulation record that the sample is; None for pointing tasks.
         extra: the file's entry, for what only one reader needs.
     """
 
@@ -68,6 +73,7 @@ class Sample:
     relation: str = ""
     baseline: float | None = None
     gridded: bool = False
+    record: GroundingRecord | None = None
     extra: dict = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -94,8 +100,11 @@ class BadSample(ValueError):
         self.kind = kind
 
 
-def read_samples(path: str | Path) -> SampleFile:
+def read_samples(path: str | Path, image_root: Path | None = None) -> SampleFile:
     """Read a file of samples. Bad ones are left out and counted; the rest of the file stands.
+
+    Args:
+        image_root: what relative paths start from; None: the file's folder.
 
     Raises ValueError naming the file if it is no JSON list or holds no usable sample.
     """
@@ -107,19 +116,53 @@ def read_samples(path: str | Path) -> SampleFile:
     problems: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for number, entry in enumerate(entries):
-        try:
-            sample = parse_sample(entry, path.parent)
-            if sample.id in samples:
-                raise BadSample("duplicate id", f"id {sample.id!r} was there before")
-        except BadSample as error:
-            problems[error.kind] += 1
-            examples.setdefault(error.kind, f"entry {number}: {error}")
-        else:
-            samples[sample.id] = sample
+        for sample in _samples_of(entry, f"entry {number}", path.stem, image_root or path.parent):
+            try:
+                if isinstance(sample, BadSample):
+                    raise sample
+                if sample.id in samples:
+                    raise BadSample("duplicate id", f"id {sample.id!r} was there before")
+            except BadSample as error:
+                problems[error.kind] += 1
+                examples.setdefault(error.kind, f"entry {number}: {error}")
+            else:
+                samples[sample.id] = sample
     if not samples:
         why = "; ".join(examples.values()) or "the list is empty"
         raise ValueError(f"{path}: no usable sample ({why})")
     return SampleFile(path.stem, tuple(samples.values()), dict(problems), examples)
+
+
+def _samples_of(entry: dict, where: str, file_name: str, root: Path) -> Iterator[Sample | BadSample]:
+    """The samples of an entry: one, or one for each turn of a manipulation record."""
+    if is_grounding(entry):
+        for record in grounding_records(entry, where, file_name):
+            yield _manipulation(record, entry, root)
+        return
+    try:
+        yield parse_sample(entry, root)
+    except BadSample as error:
+        yield error
+
+
+def _manipulation(record: GroundingRecord | LeftOut, entry: dict, root: Path) -> Sample | BadSample:
+    if isinstance(record, LeftOut):
+        return BadSample("unusable manipulation record", record.reason)
+    if not record.images:
+        return BadSample("no image", f"sample {record.record_id}: no image")
+    images = tuple(_join(str(root), name) for name in record.images)
+    return Sample(
+        id=record.record_id,
+        task=record.task or f"grounding_{record.kind.value}",
+        form=Form.MULTI,
+        images=images,
+        prompt=record.question,
+        truth=(),
+        scene="",
+        query=images[-1],
+        record=record,
+        extra=entry,
+    )
 
 
 def parse_sample(entry: dict, folder: Path) -> Sample:

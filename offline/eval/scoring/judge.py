@@ -69,6 +69,8 @@ def judge_all(samples: Sequence[Sample], answered: Sequence[Predictions | Answer
     Args:
         answered: what each model answered: as in its file (see ``read_answers``), or as columns in the samples' order.
     """
+    if any(sample.record is not None for sample in samples):
+        raise ValueError("manipulation records have no mask to judge by: `roboref eval score` has their own metrics")
     read = [read_answers(samples, one) if isinstance(one, Predictions) else one for one in answered]
     points = np.stack([one.point for one in read], axis=1) if read else np.zeros((len(samples), 0, 2))
     places, notes = _locate(samples, points)

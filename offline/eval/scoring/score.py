@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,7 @@ from offline.eval.records.samples import Sample, SampleFile, read_samples
 from offline.eval.reporting.table import render_score
 from offline.eval.scoring.intervals import ClusterBootstrap
 from offline.eval.scoring.judge import Judged, judge_all
+from offline.eval.scoring.manipulation import render_records, score_records
 from offline.eval.scoring.metrics import columns, figures, probability_figures
 from offline.files import write_json
 
@@ -143,9 +144,24 @@ class Score:
         gc.disable()
         try:
             data = read_samples(self.data)
-            found = score_file(read_predictions(self.predictions).answering(data), data, self.seed)
+            found, text = self._score(read_predictions(self.predictions).answering(data), data)
         finally:
             gc.enable()
         if self.out is not None:
             write_json(self.out, found)
-        print(render_score(found))
+        print(text)
+
+    def _score(self, predictions: Predictions, data: SampleFile) -> tuple[dict, str]:
+        """Figures and their text: pointing tasks by masks, manipulation records by their own metrics."""
+        records = score_records(data.samples, predictions, self.seed)
+        pointing = tuple(sample for sample in data.samples if sample.record is None)
+        if not records:
+            found = score_file(predictions, data, self.seed)
+            return found, render_score(found)
+        found = {"model": predictions.name, "data": data.name, "data_problems": data.problems, "manipulation": records}
+        lines = [f"{count} samples left out: {kind} ({data.examples[kind]})" for kind, count in data.problems.items()]
+        lines.append(render_records(records))
+        if pointing:
+            found = score_file(predictions, replace(data, samples=pointing), self.seed) | {"manipulation": records}
+            lines.append(render_score(found))
+        return found, "\n".join(lines)

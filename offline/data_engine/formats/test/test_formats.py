@@ -17,9 +17,10 @@ from offline.data_engine.formats.manipulation import (
     Kind,
     coordinates_text,
     read_grounding,
-    scene_records,
+    training_sample,
 )
 from offline.data_engine.formats.refspatial import find_lists, read_list, write_tree
+from offline.data_engine.formats.scene_grounding import scene_records
 from offline.data_engine.task_build import build_tasks, load_scene
 from offline.data_engine.task_files import read_samples
 from offline.data_engine.tasks.expressions import could_be_meant
@@ -40,11 +41,15 @@ def entry(question, answer, **fields):
         ("path", "[[0,0],[0.5,0.5],[1,1]]", Kind.TRAJECTORY, ((0, 0), (0.5, 0.5), (1, 1))),
         ("Which? A. cup B. box", "B", Kind.CHOICE, ()),
         ("Is it grasped?", "Yes, it is.", Kind.TEXT, ()),
+        ("Where?", '{"current_bbox": [[0.1, 0.2], [0.3, 0.4]]}', Kind.BOX, ((0.1, 0.2), (0.3, 0.4))),
+        ("Where?", '{"contact_point": [[0.1, 0.2], [0.3, 0.1]]}', Kind.POINT, ((0.1, 0.2), (0.3, 0.1))),
+        ("Where?", '{"future_traj": [[0.1, 0.2], [0.3, 0.4]]}', Kind.TRAJECTORY, ((0.1, 0.2), (0.3, 0.4))),
+        ("box of the gripper", "[0.1, 0.2, 0.3, 0.4]", Kind.BOX, ((0.1, 0.2), (0.3, 0.4))),
     ],
 )
 def test_answers_are_read_as_what_they_are(tmp_path, question, answer, kind, coordinates):
     write_json(tmp_path / "r.json", [entry(question, answer)])
-    (record,) = read_grounding(tmp_path / "r.json")
+    (record,) = read_grounding(tmp_path / "r.json").records
     assert (record.kind, record.coordinates, record.question) == (kind, coordinates, question)
     assert record.images == ("a/b.jpg",) and record.choice == ("B" if kind is Kind.CHOICE else None)
 
@@ -52,14 +57,62 @@ def test_answers_are_read_as_what_they_are(tmp_path, question, answer, kind, coo
 def test_pixel_coordinates_are_refused_not_rescaled(tmp_path):
     write_json(tmp_path / "r.json", [entry("box", "[[72, 102], [192, 179]]")])
     with pytest.raises(ValueError, match=r"r\.json\[0\].*pixel coordinates"):
-        list(read_grounding(tmp_path / "r.json"))
+        read_grounding(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "kind"),
+    [
+        ("contact_box", "[[0.1, 0.2], [0.3, 0.4]]", Kind.BOX),
+        ("current_box_qa", "[[0.1, 0.2], [0.3, 0.4]]", Kind.BOX),
+        ("final_box", "[[0.1, 0.2], [0.3, 0.4]]", Kind.BOX),
+        ("gripper_det", "[[0.1, 0.2], [0.3, 0.4]]", Kind.BOX),
+        ("contact_point", "[[0.3, 0.2], [0.1, 0.4]]", Kind.POINT),
+        ("traj_init_point_qa", "[[0.1, 0.2], [0.3, 0.4]]", Kind.TRAJECTORY),
+        ("contact_decide", "Yes", Kind.CHOICE),
+        ("grasppose_choice", "C", Kind.CHOICE),
+        ("traj_choice", "B. to the left", Kind.CHOICE),
+        ("task_planning", "pick up the cup", Kind.TEXT),
+        ("contact_obj_final_box", '{"contact_point": [[0.1, 0.2]], "final_bbox": [[0, 0], [1, 1]]}', Kind.SEVERAL),
+    ],
+)
+def test_published_tasks_are_kept_by_the_record_or_its_file(tmp_path, task, answer, kind):
+    write_json(tmp_path / "r.json", [entry("Where?", answer, task=task, h=180, w=320)])
+    write_json(tmp_path / f"droid_{task}.json", [entry("Where?", answer)])
+    (stated,) = read_grounding(tmp_path / "r.json").records
+    (by_file,) = read_grounding(tmp_path / f"droid_{task}.json").records
+    assert (stated.kind, stated.task, stated.size, stated.text) == (kind, task, (320, 180), answer)
+    assert (by_file.kind, by_file.task, by_file.size) == (kind, "", None)
+    write_json(tmp_path / "ours.json", [training_sample(stated, tmp_path)])
+    (back,) = read_grounding(tmp_path / "ours.json").records
+    assert (back.kind, back.task, back.size, back.text) == (kind, task, (320, 180), answer)
+
+
+def test_one_bad_record_costs_no_other(tmp_path, capsys):
+    bad = [
+        entry("box", "[[0.1, 0.2], [1.003, 0.4]]", task="current_box"),
+        entry("box", "[[0.5, 0.2], [0.3, 0.4]]", task="current_box"),
+        entry("box", "nothing", task="current_box"),
+        {"id": "no conversation"},
+        entry("box", 7),
+        "text",
+    ]
+    good = [entry("box", "[[0.1, 0.2], [0.3, 0.4]]", task="current_box")]
+    write_json(tmp_path / "r.json", bad + good)
+    found = read_grounding(tmp_path / "r.json")
+    assert [len(found.records), len(found.left_out)] == [1, len(bad)]
+    command = ["convert", "from-grounding", "--source", str(tmp_path / "r.json"), "--target", str(tmp_path / "t.json")]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert "6 records left out" in said and all(f"r.json[{n}]" in said for n in range(len(bad))) and "1.003" in said
+    assert read_json(tmp_path / "t.json")[0]["task"] == "current_box"
 
 
 def test_several_turns_are_several_records(tmp_path):
     sample = entry("point", "[[0.1, 0.1]]")
     sample["conversations"] += [{"from": "human", "value": "and?"}, {"from": "gpt", "value": "A"}]
     write_json(tmp_path / "r.json", [sample])
-    assert [r.kind for r in read_grounding(tmp_path / "r.json")] == [Kind.POINT, Kind.CHOICE]
+    assert [r.kind for r in read_grounding(tmp_path / "r.json").records] == [Kind.POINT, Kind.CHOICE]
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=9))
