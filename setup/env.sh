@@ -30,7 +30,7 @@ _roboref_env() {
     # Set, not extended: packages of another ROS or Python on the same machine must not shine through.
     export AMENT_PREFIX_PATH="$venv" CMAKE_PREFIX_PATH="$venv"
     unset PYTHONPATH COLCON_PREFIX_PATH
-    export PATH="$venv/bin:${PATH#"$venv/bin:"}"
+    export PATH="$venv/bin:${PATH//"$venv/bin:"/}"
 
     export RMW_IMPLEMENTATION=rmw_fastrtps_cpp
     export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}"

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from roboref_core.errors import ErrorCode, ReferError
-from roboref_core.geometry.pose import inverse, transform
+from roboref_core.geometry.pose import transform
 from roboref_core.models.cancellation import Cancellation
 from roboref_core.models.mark_surface import surface_of_mark
 from roboref_core.models.model_answer import Outcome
 from roboref_core.models.pointing_model import Mark, PointingModel, PointingRequest, PositionMark, Prediction
-from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target, is_covariance
+from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target
 from roboref_core.referring.asking import predict, predict_all
 from roboref_core.referring.earlier import before_mark
 from roboref_core.referring.filled import vouched
-from roboref_core.referring.frames import FrameLookup, lookup
+from roboref_core.referring.frames import FrameLookup
 from roboref_core.referring.marks import mark_for_view, resolve
 from roboref_core.referring.memory import memory_batches
 from roboref_core.referring.query import Query, check_size
@@ -27,7 +27,8 @@ from roboref_core.referring.ranking import rank
 from roboref_core.referring.recall import seen_now
 from roboref_core.referring.registered import Brought, Registering, bring
 from roboref_core.referring.stage import Stage
-from roboref_core.views.locate import DepthSource, LocateConfig, locate
+from roboref_core.referring.targets import from_view, targets_of
+from roboref_core.views.locate import LocateConfig
 from roboref_core.views.registration import RegistrationMode
 from roboref_core.views.view import ImageError, View
 from roboref_core.views.view_buffer import SECOND, ViewBuffer
@@ -142,10 +143,11 @@ def answer(
                 ErrorCode.UNPARSABLE_ANSWER,
                 f"{model.name} gave no point ({prediction.reason or 'no reason given'}): {prediction.text[:200]!r}",
             )
-        targets = vouched(_targets(query, view, prediction, config, frames), asked, view, config.tolerance)
+        frame = _frame_of_targets(query, view, config)
+        targets = vouched(targets_of(prediction, view, frame, config.locate, frames), asked, view, config.tolerance)
         own, places = prediction, targets
         if prediction.said is not None:  # Geometry does not vouch for itself.
-            own, places = prediction.said, _targets(query, view, prediction.said, config, frames)
+            own, places = prediction.said, targets_of(prediction.said, view, frame, config.locate, frames)
         known = replace(known, check=_check(known.check, view, asked, own, places, config, frames))
         if targets:
             status, targets = rank(
@@ -239,70 +241,6 @@ def _frame_of_targets(query: Query, view: View, config: ReferConfig) -> str:
     return query.target_frame or config.target_frame or view.world_frame
 
 
-def _targets(
-    query: Query, view: View, prediction: Prediction, config: ReferConfig, frames: FrameLookup | None
-) -> tuple[Target, ...]:
-    frame = _frame_of_targets(query, view, config)
-    targets = []
-    for i, pixel in enumerate(prediction.points):
-        covariance = None if prediction.point_covariance is None else prediction.point_covariance[i]
-        target = Target(
-            pixel=(float(pixel[0]), float(pixel[1])),
-            frame_id=frame,
-            stamp_ns=view.stamp_ns,
-            score=-1.0 if prediction.scores is None else float(prediction.scores[i]),
-        )
-        targets.append(_located(target, view, covariance, config, frames))
-    return tuple(targets)
-
-
-def _located(
-    target: Target, view: View, covariance: np.ndarray | None, config: ReferConfig, frames: FrameLookup | None
-) -> Target:
-    """The target with its position in its frame; as it is where there is no depth."""
-    # In the camera's own frame its pose, and the error of it, play no part.
-    seen = view.with_pose(None) if target.frame_id == view.frame_id else view
-    place = locate(seen, target.pixel, covariance, config.locate)
-    if place.source == DepthSource.NONE or place.point is None or place.covariance is None:
-        return target
-    T = _from_view(place.in_world, view, target.frame_id, frames)
-    position, position_covariance = transform(T, place.point), T[:3, :3] @ place.covariance @ T[:3, :3].T
-    if not np.isfinite(position).all() or not is_covariance(position_covariance):
-        return target  # Nothing vouches for it.
-    return replace(
-        target,
-        position=position,
-        covariance=position_covariance,
-        depth_source=place.source,
-        depth=place.depth,
-        depth_spread=place.spread,
-    )
-
-
-def _from_view(in_world: bool, view: View, frame: str, frames: FrameLookup | None) -> np.ndarray:
-    """Transform into ``frame`` of a point that the view gives in its world frame, or without a pose in its own."""
-    if in_world:
-        if frame == view.frame_id and view.T_world_camera is not None:
-            return inverse(view.T_world_camera)
-        if view.pose_covariance is not None and view.T_world_camera is not None and frame != view.world_frame:
-            # The pose was corrected, the transforms were not: a frame on the robot is reached from its camera.
-            try:
-                return lookup(frames, frame, view.frame_id, view.stamp_ns) @ inverse(view.T_world_camera)
-            except ReferError:
-                pass
-        return lookup(frames, frame, view.world_frame, view.stamp_ns)
-    if frame == view.frame_id:
-        return np.eye(4)
-    try:
-        return lookup(frames, frame, view.frame_id, view.stamp_ns)
-    except ReferError as error:
-        raise ReferError(
-            ErrorCode.TF_ERROR,
-            f"view {view.view_id} has no camera pose, so its points are known in {view.frame_id!r} only ({error}): "
-            "ask with that target_frame, or check the pose source",
-        ) from error
-
-
 def _check(
     check: GeometricCheck,
     view: View,
@@ -329,7 +267,7 @@ def _check(
     distance_px = float("nan") if expected is None else float(np.hypot(*(prediction.points[0] - pixel)))
     distance = float("nan")
     if targets and targets[0].position is not None:
-        T = _from_view(True, view, targets[0].frame_id, frames)
+        T = from_view(True, view, targets[0].frame_id, frames)
         distance = float(np.linalg.norm(targets[0].position - transform(T, place.position)))
     if visibility in (Visibility.UNKNOWN, Visibility.CONFLICT):
         verdict = Agreement.UNDECIDED
@@ -414,7 +352,8 @@ def _search_memory(
             try:
                 if isinstance(said, Exception):
                     raise said
-                targets = _targets(query, request.view, said, config, frames)
+                frame = _frame_of_targets(query, request.view, config)
+                targets = targets_of(said, request.view, frame, config.locate, frames)
                 targets = vouched(targets, request.marks, request.view, config.tolerance)
             except (ReferError, ImageError) as error:
                 if isinstance(error, ReferError) and error.code is ErrorCode.CANCELED:
