@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import open3d as o3d
@@ -93,6 +94,10 @@ def colored_icp(reference, query, stated: np.ndarray) -> np.ndarray:
     return T
 
 
+def registered(a: View, b: View, cache: FeatureCache, translation: float, rotation: float) -> np.ndarray | None:
+    return register(a, b, cache, translation, rotation).T_query_reference
+
+
 def main(config: RegistrationBenchmark) -> None:
     rng = np.random.default_rng(config.seed)
     translation, rotation = config.sigma[0], float(np.radians(config.sigma[1]))
@@ -111,20 +116,24 @@ def main(config: RegistrationBenchmark) -> None:
                 )
             )  # fmt: skip
         a, b = views
+        assert a.T_world_camera is not None and b.T_world_camera is not None
         stated = inverse(b.T_world_camera) @ a.T_world_camera
         truth = inverse(source.poses[i + config.gap]) @ source.poses[i]
-        points = cache.of(a).surface.points[::10]
+        surface = cache.surface(a)
+        assert surface is not None
+        points = surface.points[::10]
         cache.of(b)
         clouds = prepared(a), prepared(b)
-        ways: dict[str, Callable[[], np.ndarray]] = {
-            "stated": lambda stated=stated: stated,
-            "roboref": lambda a=a, b=b: register(a, b, cache, translation, rotation).T_query_reference,
-            "Open3D odometry": lambda c=clouds, stated=stated, a=a: odometry(*c, stated, a.camera),
-            "Open3D coloured ICP": lambda c=clouds, stated=stated: colored_icp(*c, stated),
+        ways: dict[str, Callable[[], np.ndarray | None]] = {
+            "stated": partial(np.asarray, stated),
+            "roboref": partial(registered, a, b, cache, translation, rotation),
+            "Open3D odometry": partial(odometry, *clouds, stated, a.camera),
+            "Open3D coloured ICP": partial(colored_icp, *clouds, stated),
         }
         for name, way in ways.items():
             start = time.process_time()
             T = way()
+            assert T is not None
             times.setdefault(name, []).append(time.process_time() - start)
             carried = np.linalg.norm(transform(T, points) - transform(truth, points), axis=1)
             errors.setdefault(name, []).append(carried)

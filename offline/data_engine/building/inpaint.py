@@ -149,7 +149,7 @@ def rank_sources(
     # Of two that saw as much, the nearer one needs less stretching.
     distance = np.linalg.norm(np.asarray(poses)[frames, :3, 3] - frame.T_world_camera[:3, 3], axis=1)
     missing = np.ones(len(index), dtype=bool)
-    chosen = []
+    chosen: list[int] = []
     while len(chosen) < most:
         gain = (sees & missing).sum(axis=1) / (1 + distance)
         best = int(np.argmax(gain))
@@ -234,9 +234,9 @@ def depth_without(frame: FrameVisibility, object_id: int, hole: np.ndarray) -> n
     v, u = np.mgrid[: camera.height, : camera.width]
     at = np.rint(map_pixels(np.stack([u.ravel(), v.ravel()], axis=1), camera, frame.camera)).astype(np.int64)
     inside = frame.camera.contains(at)
-    hole_here = np.zeros(camera.height * camera.width, dtype=bool)
-    hole_here[inside] = hole[at[inside, 1], at[inside, 0]]
-    hole_here = hole_here.reshape(camera.height, camera.width)
+    in_hole = np.zeros(camera.height * camera.width, dtype=bool)
+    in_hole[inside] = hole[at[inside, 1], at[inside, 0]]
+    hole_here = in_hole.reshape(camera.height, camera.width)
     projection = Projection(frame.surface, camera, frame.T_world_camera)
     window = (0, 0, camera.width, camera.height)
     background = projection.render_without(frame.surface.object_faces(object_id), window).depth
@@ -255,7 +255,7 @@ def _look_up(source: SourceView, points: np.ndarray, frame: FrameVisibility, obj
         alone = projection.render(faces, window).depth
         nearest[window[1] : window[3], window[0] : window[2]] = np.where(alone > 0, alone, np.float32(np.inf))
         size = 2 * round(_RIM * np.hypot(h, w)) + 1
-        nearest = cv2.erode(nearest, np.ones((size, size), np.uint8))
+        nearest = np.asarray(cv2.erode(nearest, np.ones((size, size), np.uint8)), np.float32)
     color, depth = source.camera, source.depth_camera
     # cv2.remap takes pictures of less than 2^15 rows: the points go in as rows of 4096.
     u, v = np.zeros((2, -(-len(points) // 4096) * 4096), np.float32)

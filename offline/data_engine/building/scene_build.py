@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from roboref_core.views.depth_picture import view_to_picture
@@ -155,7 +156,9 @@ class SceneBuilder:
 
     def _all_labels(self) -> dict[int, str]:
         """Label by id of everything that is not part of the building, whether it is trained on or not."""
-        labels = self.scene.instances().labels
+        instances = self.scene.instances()
+        assert instances is not None
+        labels = instances.labels
         return {uid: label for uid, label in sorted(labels.items()) if structural_family(label, self.table) is None}
 
     def _choose(self, scan: SceneScan, labels: dict[int, str]) -> tuple[dict[int, list[int]], dict[int, _Frame]]:
@@ -296,7 +299,7 @@ class SceneBuilder:
 
     def _write_phrase(self, draft: Draft, frame: str, number: int, phrase: Referring) -> dict | None:
         """Write a phrase's mask; None if a point falls off its mask where that is shrunk."""
-        facts = {
+        facts: dict[str, Any] = {
             "frame": frame,
             "relation": phrase.relation,
             "text": phrase.text,

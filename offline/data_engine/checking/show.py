@@ -74,7 +74,9 @@ def annotated(sample: dict, image_root: Path = Path("/")) -> list[np.ndarray]:
     return [*images[:-1], query]
 
 
-def _article(where: str, sample: dict, image_root: Path) -> str:
+def _article(where: str, sample: object, image_root: Path) -> str:
+    if not isinstance(sample, dict):
+        return f"<article><h2>{html.escape(where)}</h2><p>not a sample: {html.escape(repr(sample)[:200])}</p></article>"
     title = html.escape(str(sample.get("id", where)))
     try:
         pictures = "".join(_image(image) for image in annotated(sample, image_root))
@@ -95,4 +97,4 @@ def _image(image: np.ndarray) -> str:
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     data = cv2.imencode(".jpg", np.ascontiguousarray(small[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
-    return f"<img src='data:image/jpeg;base64,{base64.b64encode(data).decode()}'>"
+    return f"<img src='data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}'>"

@@ -55,7 +55,8 @@ def validate_files(paths: list[Path], image_root: Path = Path("/")) -> list[Find
     A file's split is read from its name ("train", "val"); one without is in no split. Raises ValueError if a file
     is no JSON.
     """
-    findings, ids = [], {}
+    findings: list[Finding] = []
+    ids: dict[str, str] = {}
     places: dict[str, dict[str, str]] = defaultdict(dict)
     for path in paths:
         split = _split_of(path)

@@ -32,5 +32,11 @@ def convert(
         samples = [sample for listed in find_lists(source) for sample in read_list(listed, listed.depths.is_dir())]
         write_json(target, samples)
         return f"{len(samples)} samples in {target}", ()
-    counts = write_tree(target, (sample for _, sample in read_samples(source)))
+    counts = write_tree(target, (_sample(*each) for each in read_samples(source)))
     return "\n".join(f"{count:9d}  {target / name}.json" for name, count in counts.items()) or "no sample fits", ()
+
+
+def _sample(where: str, sample: object) -> dict:
+    if not isinstance(sample, dict):
+        raise ValueError(f"{where}: expected a sample, found {type(sample).__name__} {sample!r:.80}")
+    return sample

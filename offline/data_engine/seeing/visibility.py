@@ -183,6 +183,7 @@ class FrameVisibility:
         inside = int(counts[[_VISIBLE, _OCCLUDED, _UNKNOWN, _CONFLICT]].sum())
         box, border = None, 0
         if counts[_VISIBLE]:
+            assert states is not None
             rows = np.flatnonzero((states == _VISIBLE).any(axis=1)) + origin[1]
             columns = np.flatnonzero((states == _VISIBLE).any(axis=0)) + origin[0]
             box = (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1]))
@@ -315,7 +316,7 @@ def _compare_pixels(silhouette, u0, v0, mesh, ids, object_id, depth, su, ou, sv,
                     state = 4
                 else:
                     state = 0
-                    total += abs(difference)
+                    total += abs(difference)  # type: ignore[assignment]  # numba: one type
                     n += 1
             else:
                 if known and difference > limit:

@@ -61,7 +61,8 @@ class Projection:
         self._points = np.empty((len(surface.vertices), 3), np.float32)
         self._pixels = np.empty((len(surface.vertices), 3), np.float32)
         centre = T_world_camera[:3, 3].astype(np.float32)
-        _project(surface.vertices, R, centre, *self._k, np.float32(NEAR), self._points, self._pixels)
+        fx, fy, cx, cy = self._k
+        _project(surface.vertices, R, centre, fx, fy, cx, cy, np.float32(NEAR), self._points, self._pixels)
 
     def render(self, faces: slice | None = None, window: tuple[int, int, int, int] | None = None) -> ZBuffer:
         """Z-buffer of all faces, or of one object's range, in ``window`` (u0, v0, u1, v1; end exclusive).
@@ -80,6 +81,7 @@ class Projection:
         u0, v0, u1, v1 = window
         depth = np.zeros((v1 - v0, u1 - u0), np.float32)
         ids = np.zeros(depth.shape, np.int32)
+        fx, fy, cx, cy = self._k
         for lo, hi in ranges:
             _rasterise(
                 self._points,
@@ -88,7 +90,10 @@ class Projection:
                 self.surface.face_ids,
                 lo,
                 hi,
-                *self._k,
+                fx,
+                fy,
+                cx,
+                cy,
                 np.float32(NEAR),
                 u0,
                 v0,

@@ -62,6 +62,7 @@ class ArkitDepth:
         return blobs or None
 
     def _from_blob(self, frame: int) -> bytes:
+        assert self._blobs is not None
         if not 0 <= frame < len(self._blobs):
             raise ValueError(f"the file has {len(self._blobs)} depth maps")
         offset, size = self._blobs[frame]

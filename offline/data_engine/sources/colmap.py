@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from roboref_core.geometry.pose import from_quaternion, inverse
 from offline.data_engine.sources.damaged import read_text
 
 # Model -> how its parameters become (fx, fy, cx, cy, distortion model, coefficients).
-_MODELS = {
+_MODELS: dict[str, Callable[..., tuple[float, float, float, float, str, tuple[float, ...]]]] = {
     "SIMPLE_PINHOLE": lambda f, cx, cy: (f, f, cx, cy, "none", ()),
     "PINHOLE": lambda fx, fy, cx, cy: (fx, fy, cx, cy, "none", ()),
     "SIMPLE_RADIAL": lambda f, cx, cy, k: (f, f, cx, cy, "plumb_bob", (k, 0.0, 0.0, 0.0)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -143,7 +144,7 @@ def _build(
     folder: Path,
     color: dict[int, Path],
     depth: dict[int, Path],
-    poses: dict[int, Path | np.ndarray],
+    poses: Mapping[int, Path | np.ndarray],
     color_K: tuple[np.ndarray, str],
     depth_K: tuple[np.ndarray, str],
     *,

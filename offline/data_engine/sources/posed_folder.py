@@ -35,7 +35,7 @@ def camera_for(images: Sequence[Path], K: np.ndarray, where: str) -> Camera:
         raise ValueError(f"no image's size can be read: {'; '.join(errors)}")
     (width, height), _ = sizes.most_common(1)[0]
     try:
-        camera = Camera.from_camera_info(width, height, np.asarray(K)[:3, :3].ravel())
+        camera = Camera.from_camera_info(width, height, np.asarray(K)[:3, :3].ravel().tolist())
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     if abs(camera.cx / width - 0.5) > _MAX_OFF_CENTRE or abs(camera.cy / height - 0.5) > _MAX_OFF_CENTRE:

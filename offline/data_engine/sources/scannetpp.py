@@ -180,7 +180,7 @@ class _Video:
                 self._next += 1
             ok, image = self._capture.read() if self._next == number else (False, None)
             self._next += 1
-            if not ok:
+            if not ok or image is None:
                 self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
                 self._next = 0
                 raise BadFrame(f"{self._path} ({where}): cannot be decoded")
@@ -210,7 +210,7 @@ def _arkit_track(paths: ScanNetPPPaths, arkit: dict[int, dict]) -> _Track:
     try:
         poses = np.array([arkit[f]["aligned_pose"] for f in frames], dtype=np.float64).reshape(-1, 4, 4)
         K = np.array([arkit[f]["intrinsic"] for f in frames], dtype=np.float64).reshape(-1, 3, 3)
-        camera = Camera.from_camera_info(*_VIDEO_SIZE, np.median(K, axis=0).ravel())
+        camera = Camera.from_camera_info(*_VIDEO_SIZE, np.median(K, axis=0).ravel().tolist())
     except KeyError as error:
         raise ValueError(f"{paths.arkit}: a frame has no {error} (the raw pose does not fit the mesh)") from error
     except (TypeError, ValueError) as error:

@@ -11,6 +11,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from roboref_core.geometry.camera import Camera
@@ -21,6 +22,7 @@ from offline.data_engine.sources.images import check_size, decode_color, encoded
 from offline.data_engine.sources.poses import clean_poses
 from offline.data_engine.sources.sens_index import FRAME, SensIndex
 
+_inflate: ModuleType
 try:
     from isal import isal_zlib as _inflate
 except ImportError:  # no wheel for this machine: the standard library reads the same streams, slower
@@ -85,7 +87,10 @@ def read_header(path: Path, data: bytes) -> SensHeader:
     return SensHeader(
         version,
         data[12:at].decode("utf-8", "replace"),
-        *matrices,
+        matrices[0],
+        matrices[1],
+        matrices[2],
+        matrices[3],
         color_compression,
         depth_compression,
         (sizes[0], sizes[1]),
@@ -158,7 +163,7 @@ class SensScene:
         if size[0] * size[1] > MAX_PIXELS:
             raise ValueError(f"{self.path}: {what} of {size[0]}x{size[1]}, expected at most {MAX_PIXELS} pixels")
         try:
-            return Camera.from_camera_info(*size, K[:3, :3].ravel())
+            return Camera.from_camera_info(*size, K[:3, :3].ravel().tolist())
         except ValueError as error:
             raise ValueError(f"{self.path}: {what} intrinsics: {error}") from error
 

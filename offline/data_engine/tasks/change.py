@@ -19,6 +19,7 @@ def changed_share(view: ViewFiles) -> float:
 
     Raises ValueError if the pictures differ in size.
     """
+    assert view.inpainted is not None
     mask = read_mask(view.mask)
     before, after = read_picture(view.original), read_picture(view.inpainted)
     if before.shape != after.shape or before.shape[:2] != mask.shape:
@@ -35,7 +36,8 @@ def without_unseen_changes(scene: SceneViews, min_share: float) -> tuple[SceneVi
 
     Returns the scene, and how many views lost theirs.
     """
-    objects, lost = {}, 0
+    objects: dict[int, list[ViewFiles]] = {}
+    lost = 0
     for uid, views in scene.objects.items():
         objects[uid] = []
         for view in views:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations
 
 import numpy as np
@@ -148,7 +148,7 @@ def expressions(frame: FrameObjects, rng: np.random.Generator) -> Iterator[Expre
                 yield from _with_anchor(label, members, anchor, rng)
         for b, c in combinations(anchors, 2):
             if label not in (b.label, c.label):
-                found = _only(members, lambda a, b=b, c=c: relations.between(a, b, c))
+                found = _only(members, partial(relations.between, b=b, c=c))
                 if found:
                     text = phrase_text("between", rng, a=label, b=b.label, c=c.label)
                     yield Expression("between", text, (found.uid,), (b.uid, c.uid))
@@ -225,7 +225,7 @@ def _alone(label: str, members: list[SeenObject], frame: FrameObjects, rng) -> I
 
 def _with_anchor(label: str, members: list[SeenObject], anchor: SeenObject, rng) -> Iterator[Expression]:
     for relation, holds in ANCHORED.items():
-        found = _only(members, lambda a, holds=holds: holds(a, anchor))
+        found = _only(members, _to(holds, anchor))
         if found:
             text = phrase_text(relation, rng, a=label, b=anchor.label)
             yield Expression(relation, text, (found.uid,), (anchor.uid,))
@@ -236,6 +236,12 @@ def _with_anchor(label: str, members: list[SeenObject], anchor: SeenObject, rng)
             if k is not None:
                 text = phrase_text(relation, rng, a=label, b=anchor.label)
                 yield Expression(relation, text, (members[k].uid,), (anchor.uid,))
+
+
+def _to(
+    holds: Callable[[SeenObject, SeenObject], bool | None], anchor: SeenObject
+) -> Callable[[SeenObject], bool | None]:
+    return lambda member: holds(member, anchor)
 
 
 def _only(members: list[SeenObject], holds: Callable[[SeenObject], bool | None]) -> SeenObject | None:

@@ -137,7 +137,7 @@ def _negatives(scene, donors, uid, wanted, config: PairConfig, rng) -> list[Pair
         for reason in REASONS
         if cases[reason] and TIERS[reason] in config.tiers and config.mix.get(reason, 0.0) > 0
     }
-    found = []
+    found: list[Pair] = []
     queues = {reason: [cases[reason][k] for k in rng.permutation(len(cases[reason]))] for reason in weights}
     total = sum(config.mix.values())
     for reason, queue in queues.items():
@@ -166,14 +166,15 @@ def _cases(scene: SceneViews, donors: Sequence[SceneViews], uid: int) -> dict[st
     for view in views if can_be_removed(scene, uid) else ():
         if view.inpainted is not None:
             cases["inpainted"].append((view.inpainted, scene.scene_id, view.frame_id))
-    for frame, facts in sorted(scene.facts["frames"].items()) if scene.facts else ():
+    known = scene.facts or {"frames": {}, "objects": {}}
+    for frame, facts in sorted(known["frames"].items()):
         own = facts["objects"].get(str(uid))
         if own is None or not own["certainly_hidden"]:
             continue
-        category = scene.facts["objects"][str(uid)]["category"]
+        category = known["objects"][str(uid)]["category"]
         # "Object" is not a class that two things could share.
         elsewhere = is_named(category) and any(
-            scene.facts["objects"][other]["category"] == category and seen["state"] == Visibility.VISIBLE.value
+            known["objects"][other]["category"] == category and seen["state"] == Visibility.VISIBLE.value
             for other, seen in facts["objects"].items()
             if other != str(uid)
         )

@@ -129,7 +129,7 @@ def _draw(found: list[Referring], most: int, rng: np.random.Generator) -> list[R
         by_relation.setdefault(found[k].relation, []).append(found[k])
     queues = [by_relation[name] for name in sorted(by_relation)]
     queues = [queues[k] for k in rng.permutation(len(queues))]
-    kept = []
+    kept: list[Referring] = []
     while queues and len(kept) < most:
         for queue in queues:
             kept.append(queue.pop())

@@ -172,6 +172,7 @@ class SampleMaker:
         )
 
     def _difference_sample(self, view: ViewFiles, pixel: tuple[int, int], grid: Grid | None) -> dict:
+        assert view.inpainted is not None
         query = self._gridded(view.inpainted, grid)
         return self._sample(
             task="t2b",
@@ -193,6 +194,7 @@ class SampleMaker:
 
     def _referring_sample(self, phrase: dict, number: int, picture: Path, grid: Grid | None) -> dict:
         facts = self.scene.facts
+        assert facts is not None, "phrases are among the facts"
         uid = phrase["uids"][0] if len(phrase["uids"]) == 1 else None
         depth = self._existing(depth_path(picture))
         return self._sample(
