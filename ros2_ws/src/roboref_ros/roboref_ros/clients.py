@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 
+from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.task import Future
 from roboref_core.referring.query import Query
+from roboref_msgs.action import ReferPoint as ReferPointAction
 from roboref_msgs.msg import ReferAnswer, ReferQuery
 from roboref_msgs.srv import ReferPoint
 
 from roboref_ros.conversions import query_to_message
 
 _NO_QUESTION = Query(text="", timeout=-1.0)
+# For the node to hear of a cancel [s].
+_LAST_WORD = 1.0
 
 
 class ReferClient:
@@ -40,6 +46,7 @@ class ReferClient:
             enable_rosout=False,
         )
         self._client = self._node.create_client(ReferPoint, f"{name}/refer_point")
+        self._action = ActionClient(self._node, ReferPointAction, f"{name}/refer_point")
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(self._node)
         self._lock = threading.Lock()
@@ -73,6 +80,43 @@ class ReferClient:
         message = query_to_message(query) if isinstance(query, Query) else query
         return self._call(message, max(0.0, deadline - time.monotonic()), timeout)
 
+    def refer_with_progress(
+        self,
+        query: Query | ReferQuery,
+        on_progress: Callable[[ReferPointAction.Feedback], None],
+        timeout: float = 60.0,
+    ) -> ReferAnswer:
+        """As ``refer``, through the action, for slow models: a question that gets no answer in time is cancelled.
+
+        Args:
+            on_progress: called in this thread with every state (queued, waiting for a view, inferring, locating).
+        Raises:
+            TimeoutError: naming the action, and whether it is there.
+            RuntimeError: the node rejects the goal, as another is under way (``action.preemption``).
+        """
+        deadline = time.monotonic() + timeout
+        message = query_to_message(query) if isinstance(query, Query) else query
+        name = self._client.srv_name
+        with self._lock:
+            if not self._action.wait_for_server(timeout):
+                raise TimeoutError(f"no action {name} within {timeout:g} s: does the node run, in this domain?")
+            goal = ReferPointAction.Goal(query=message)
+            sent = self._action.send_goal_async(goal, lambda feedback: on_progress(feedback.feedback))
+            if not self._done(sent, deadline):
+                raise TimeoutError(f"{name} did not take the goal within {timeout:g} s: does the node run?")
+            handle = sent.result()
+            if not handle.accepted:
+                raise RuntimeError(f"{name} rejected the goal: another is under way")
+            result = handle.get_result_async()
+            if not self._done(result, deadline):
+                self._done(handle.cancel_goal_async(), time.monotonic() + _LAST_WORD)
+                raise TimeoutError(f"no answer from {name} within {timeout:g} s: the goal was cancelled")
+            return result.result().result.answer
+
+    def _done(self, future: Future, deadline: float) -> bool:
+        self._executor.spin_until_future_complete(future, max(0.0, deadline - time.monotonic()))
+        return bool(future.done())
+
     async def refer_async(self, query: Query | ReferQuery, timeout: float = 60.0) -> ReferAnswer:
         """As ``refer``, for asyncio: waits in a thread, so that the loop goes on."""
         return await asyncio.to_thread(self.refer, query, timeout)
@@ -89,5 +133,6 @@ class ReferClient:
             return future.result().answer
 
     def close(self) -> None:
+        self._action.destroy()
         self._executor.shutdown()
         self._node.destroy_node()

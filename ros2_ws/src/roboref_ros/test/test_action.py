@@ -166,3 +166,28 @@ def test_a_goal_survives_a_client_that_asks_late(action):
     asker.wait_for("it", Stage.LOCATING)
     time.sleep(1.0)
     assert end_of(goal)[0] == GoalStatus.STATUS_SUCCEEDED
+
+
+def test_the_client_tells_the_progress_and_returns_the_answer(domain, monkeypatch):
+    with patient(domain, monkeypatch) as (model, _, camera):
+        camera.see(AHEAD)
+        states = []
+
+        def on_progress(feedback) -> None:
+            states.append(Stage(feedback.state))
+            model.go.set()
+
+        answer = camera.client.refer_with_progress(Query("that"), on_progress, timeout=20)
+        assert answer.status == Status.FOUND, answer.error_msg
+        assert Stage.INFERRING in states
+
+
+def test_the_client_cancels_what_takes_too_long(domain, monkeypatch):
+    with patient(domain, monkeypatch) as (model, _, camera):
+        camera.see(AHEAD)
+        with pytest.raises(TimeoutError, match="cancelled"):
+            camera.client.refer_with_progress(Query("that"), lambda _: None, timeout=2)
+        deadline = time.monotonic() + 10
+        while not model.ended and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert model.ended == ["ReferError"]
