@@ -153,6 +153,9 @@ PARAMETERS = (
     Parameter("views.min_interval", _BUFFER.min_interval, "No new keyframe sooner than this [s].", (0, 3600)),
     Parameter("views.max_interval", _BUFFER.max_interval, "A new keyframe after this, even at rest [s].", (0, 86400)),
     Parameter(
+        "views.unposed_interval", _BUFFER.unposed_interval, "The same, for views without a pose [s].", (0, 86400)
+    ),
+    Parameter(
         "views.sharpness_window", _BUFFER.sharpness_window, "Candidates of which the sharpest is kept.", (1, 100)
     ),
     Parameter("views.max_kept", _BUFFER.max_kept, "Most other views that stay since answers named them.", (1, 10_000)),
