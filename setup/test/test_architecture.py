@@ -25,7 +25,7 @@ ALLOWED = {
 }
 # Floors of the library, from the ground up: a module imports from its own floor or from below.
 CORE_FLOORS = (
-    {"errors", "atomic", "seeds", "command_line", "progress"},
+    {"errors", "atomic", "seeds", "command_line", "completion", "progress"},
     {"geometry"},
     {"scene"},
     {"views"},

@@ -7,7 +7,8 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -40,7 +41,7 @@ class CommandTable:
         commands: name -> ("module:name" of what runs it, one line of help). It is imported only when it is called: a
             dataclass whose fields are the options (see ``run``), or a function of the remaining arguments, such as
             another table. Without a name, the module's ``main``.
-        version: what ``--version`` prints; None: it is no option.
+        version: what ``--version`` prints, of the program itself, which also has ``--completion``; None: neither.
     """
 
     program: str
@@ -49,12 +50,21 @@ class CommandTable:
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
         """Run one command. Returns its exit status; without a name, or for help, prints the table."""
-        argv = sys.argv[1:] if argv is None else argv
+        with _readers_may_leave():
+            return self._call(sys.argv[1:] if argv is None else argv)
+        return ExitStatus.DONE
+
+    def _call(self, argv: Sequence[str]) -> int:
         if not argv or argv[0] in ("-h", "--help", "help"):
             print(self.usage())
             return ExitStatus.DONE
         if argv[0] == "--version" and self.version is not None:
             print(self.version)
+            return ExitStatus.DONE
+        if argv[0] == "--completion" and self.version is not None:
+            from roboref_core.completion import script
+
+            print(script(self))
             return ExitStatus.DONE
         name, *rest = argv
         if name not in self.commands:
@@ -91,17 +101,15 @@ def run(command: type[Callable[[], int | None]], program: str, argv: Sequence[st
     import tyro
 
     try:
-        # Options that contradict each other raise ValueError here.
-        settings: Any = tyro.cli(command, args=argv, prog=program)
-        return int(settings() or 0)
+        with _readers_may_leave():
+            # Options that contradict each other raise ValueError here.
+            settings: Any = tyro.cli(command, args=argv, prog=program)
+            return int(settings() or 0)
+        return ExitStatus.DONE
     except KeyboardInterrupt:
         return _end(program, "stopped; the same command goes on", ExitStatus.STOPPED)
     except Stopped as error:
         return _end(program, str(error), ExitStatus.STOPPED)
-    except BrokenPipeError:
-        # The reader of a pipe has gone (`| head`); what is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitStatus.DONE
     except ModuleNotFoundError as error:
         return _end(program, _remedy(error), ExitStatus.USAGE)
     except (ValueError, OSError, ImportError) as error:
@@ -111,6 +119,18 @@ def run(command: type[Callable[[], int | None]], program: str, argv: Sequence[st
     except Exception:
         traceback.print_exc()
         return _end(program, "this is a fault of the program; please report the lines above", ExitStatus.UNFORESEEN)
+
+
+@contextmanager
+def _readers_may_leave() -> Iterator[None]:
+    """End the block quietly when the reader of a pipe has gone (`| head`); what is buffered has nowhere to go."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(program: str, message: str, status: ExitStatus) -> int:
