@@ -1,6 +1,6 @@
 """Fuzz: many damaged inputs for what reads the outside world; ends with status 1 at the first unforeseen error.
 
-    python setup/test/fuzz.py parser --count 1000000
+    PYTHONPATH=. python setup/test/fuzz.py parser --count 1000000
 
 Kinds: parser (texts of models), images (of the HTTP server), readers (each reader of the data engine in turn). Input
 number i depends on the seed and i alone: --start repeats one. CI runs the same readers by hypothesis, in bounded time.

@@ -32,7 +32,8 @@ setup(
         # Vision-language models in this process.
         "models": [
             "torch>=2.4",
-            # The tests pass with 5.6.2 and 5.24.0; 5.0 names SigLIP's modules otherwise.
+            # Tried: 5.24.0 (network and families), 5.12.0 and 5.6.2 (the RoboRefer backend). 5.0.0 fails: it names
+            # SigLIP's modules otherwise.
             "transformers>=5.6,<6",
             "tokenizers",
             "safetensors",
