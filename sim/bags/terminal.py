@@ -8,7 +8,7 @@ import sys
 import termios
 import threading
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from roboref_core.progress import Progress
@@ -23,11 +23,10 @@ _POLL_S = 0.1
 @contextmanager
 def progress(player: BagPlayer, bag: Bag) -> Iterator[None]:
     """A bar over bag time, drawn from a thread."""
-    done = threading.Event()
     length = (bag.end_ns - bag.start_ns) / 1e9
     style = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s of the bag"
 
-    def draw() -> None:
+    def draw(done: threading.Event) -> None:
         with Progress(total=length, desc=bag.path.name, bar_format=style) as bar:
             last = False
             while not last:
@@ -36,13 +35,8 @@ def progress(player: BagPlayer, bag: Bag) -> Iterator[None]:
                 bar.set_description_str(f"{bag.path.name}{' (paused)' if player.paused else ''}", refresh=False)
                 bar.refresh()
 
-    thread = threading.Thread(target=draw, daemon=True)
-    thread.start()
-    try:
+    with _beside(draw):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 @contextmanager
@@ -53,9 +47,8 @@ def keys(player: BagPlayer) -> Iterator[None]:
         return
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
-    done = threading.Event()
 
-    def listen() -> None:
+    def listen(done: threading.Event) -> None:
         while not done.is_set():
             if not select.select([fd], [], [], _POLL_S)[0]:
                 continue
@@ -68,14 +61,24 @@ def keys(player: BagPlayer) -> Iterator[None]:
                 player.stop()
 
     tty.setcbreak(fd)
-    thread = threading.Thread(target=listen, daemon=True)
+    try:
+        with _beside(listen):
+            yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """`work` runs in a thread of its own until the block ends; it returns soon after its event is set."""
+    done = threading.Event()
+    thread = threading.Thread(target=work, args=(done,), daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 def _in_foreground() -> bool:
