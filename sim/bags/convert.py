@@ -100,7 +100,8 @@ def convert_bag(
         with Reader(folder) as reader:
             counts = {connection.topic: connection.msgcount for connection in reader.connections}
         if not counts:
-            raise ValueError(f"{names}: none of the topics {', '.join(topics) or 'asked for'} is in it")
+            wanted = f"none of the topics {', '.join(topics)} is in it" if topics else "it holds no messages"
+            raise ValueError(f"{names}: {wanted}")
         return counts
 
 

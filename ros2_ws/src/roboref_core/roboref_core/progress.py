@@ -18,11 +18,16 @@ class Progress(tqdm):
     """
 
     disable: bool
+    last_print_t: float
 
     def __init__(self, *args: Any, **options: Any):
         self._plain = not (options.get("file") or sys.stderr).isatty()
         if self._plain:
-            options |= {"mininterval": _LINES_EVERY, "maxinterval": _LINES_EVERY, "delay": _LINES_EVERY, "ncols": 0}
+            options |= {"mininterval": _LINES_EVERY, "maxinterval": _LINES_EVERY, "delay": _LINES_EVERY}
+            if "bar_format" in options:
+                options["bar_format"] = options["bar_format"].replace("|{bar}|", "")
+            else:
+                options["ncols"] = 0  # figures without a bar
         super().__init__(*args, **options)
         self._closed = bool(self.disable)
 
@@ -31,6 +36,12 @@ class Progress(tqdm):
             return bool(super().display(msg, pos))
         print(msg if msg is not None else str(self), file=self.fp, flush=True)
         return True
+
+    def refresh(self, *args: Any, **options: Any) -> None:
+        if self._plain and self._time() - self.last_print_t < _LINES_EVERY:
+            return
+        super().refresh(*args, **options)
+        self.last_print_t = self._time()
 
     def clear(self, *args: Any, **options: Any) -> None:
         if not self._plain:

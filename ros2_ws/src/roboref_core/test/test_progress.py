@@ -24,6 +24,15 @@ def test_a_log_gets_one_line_for_quick_work():
     assert line.startswith("rooms") and "1000/1000" in line and "\r" not in log.getvalue()
 
 
+def test_a_log_gets_one_line_however_often_it_is_refreshed():
+    log = io.StringIO()
+    with Progress(total=3, bar_format="{percentage:3.0f}%|{bar}| {n:.1f} s", file=log) as bar:
+        for _ in range(50):
+            bar.refresh()
+        bar.n = 3
+    assert log.getvalue() == "100% 3.0 s\n"
+
+
 def test_a_log_gets_nothing_of_what_is_not_to_be_left():
     log = io.StringIO()
     with Progress(total=3, leave=False, file=log) as bar:
