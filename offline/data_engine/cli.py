@@ -32,11 +32,12 @@ class Tasks:
 
     def __call__(self) -> int:
         from offline.data_engine.build_command import print_summary, report_failures
-        from offline.data_engine.runner import Run, ignored_folders, run_scenes, run_tasks, tree_jobs
+        from offline.data_engine.jobs import notes_on_tree, tree_jobs
+        from offline.data_engine.runner import Run, run_scenes, run_tasks
 
         tree = self.tree.absolute()
         run = Run(tree_jobs(tree), self.out.absolute(), task=self.task, tree=tree)
-        for line in ignored_folders(tree):
+        for line in notes_on_tree(tree):
             print(line, file=sys.stderr)
         with run.alone():
             failed = run_scenes(run, self.workers)

@@ -14,7 +14,7 @@ from roboref_core.views.visibility import Visibility
 from offline.data_engine.seeing.alignment import Alignment
 from offline.data_engine.seeing.surface import Surface
 from offline.data_engine.seeing.visibility import STATES, ObjectView
-from offline.data_engine.sources.labels import LabelTable, normalise_label, structural_family
+from offline.data_engine.sources.labels import LabelTable, normalise_label, structural_family, wanted_categories
 
 # Fixtures: not the building, but nobody carries them either. By noun, so that every raw spelling is met.
 _IMMOBILE_NOUNS = {
@@ -46,7 +46,8 @@ class FilterConfig:
     """Limits of what is kept.
 
     Attributes:
-        labels: keep only these labels (any raw spelling of the table's category); empty keeps all.
+        labels: keep only these labels: raw spellings, categories (both with all spellings of the category), names of
+            ScanNet200 or NYU40; empty keeps all.
         keep_immobile: keep fixtures and heavy furniture that nobody moves.
         min_extent, max_extent: longest side of an object's bounding box [m].
         min_fraction: visible share of the object's silhouette.
@@ -120,7 +121,7 @@ def reject_object(
         return "living"
     if not config.keep_immobile and immobile_family(label, table) is not None:
         return "immobile"
-    if config.labels and category(label, table) not in {category(l, table) for l in config.labels}:
+    if config.labels and category(label, table) not in wanted_categories(config.labels, table):
         return "label_not_wanted"
     try:
         k = surface.index(object_id)

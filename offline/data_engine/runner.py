@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -25,11 +25,11 @@ from roboref_core.atomic import sole_writer
 from roboref_core.command_line import Stopped
 from roboref_core.progress import Progress
 
-from offline.data_engine import five_frames
 from offline.data_engine.building.rectify import rectified
 from offline.data_engine.building.scene_build import SceneBuilder
 from offline.data_engine.config import SceneConfig, TaskConfig, config_hash
 from offline.data_engine.five_frames import SPLITS
+from offline.data_engine.jobs import SceneJob, shard_of
 from offline.data_engine.sealed_folder import SEAL, broken_files, seal_digest
 from offline.data_engine.sources import open_scene
 from offline.data_engine.sources.labels import LabelTable
@@ -40,23 +40,6 @@ from offline.files import read_json, write_json
 
 DISK_FULL = 28
 FAILED = 1
-
-
-@dataclass(frozen=True)
-class SceneJob:
-    """One scene of a run.
-
-    Attributes:
-        scene_id: name of its folder or ``.sens`` file.
-        path: of its source.
-        split: "train" or "validation".
-        size: bytes of the source, for the order of work.
-    """
-
-    scene_id: str
-    path: Path
-    split: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +85,7 @@ class Run:
         label_table: path of the label table, or None to use what lies beside the scans.
         tree: a finished five_frames tree, also of another program, in place of the first phase. None: the run makes its
             own.
+        annotations: folder with a folder per scan that holds its mesh and annotation; None: they lie beside the frames.
     """
 
     jobs: tuple[SceneJob, ...]
@@ -110,6 +94,7 @@ class Run:
     task: TaskConfig = field(default_factory=TaskConfig)
     label_table: Path | None = None
     tree: Path | None = None
+    annotations: Path | None = None
 
     @property
     def layout(self) -> Layout:
@@ -164,63 +149,6 @@ class Run:
             if count > 1:
                 stack.enter_context(sole_writer(self.out / "shards" / f"{index}-of-{count}", purpose))
             yield
-
-
-def find_jobs(source: Path, splits: Callable[[list[str]], dict[str, str]]) -> tuple[SceneJob, ...]:
-    """The scenes of a folder: one for each subfolder or ``.sens`` file in it.
-
-    Args:
-        source: a folder of scans, or one scan.
-        splits: scene ids -> split by scene; scenes that it leaves out are not built.
-
-    Raises:
-        ValueError: no scenes.
-    """
-    source = Path(source)
-    if not source.exists():
-        raise ValueError(f"{source}: no such file or folder")
-    children = sorted(source.iterdir()) if source.is_dir() else []
-    paths = [path for path in children if path.suffix == ".sens" or (path.is_dir() and not path.name.startswith("."))]
-    if source.is_file() or any(path.suffix == ".sens" and path.stem == source.name for path in paths):
-        paths = [source]
-    by_id = {(path.stem if path.suffix == ".sens" else path.name): path for path in paths}
-    assigned = splits(sorted(by_id))
-    jobs = tuple(SceneJob(name, by_id[name], split, _size(by_id[name])) for name, split in sorted(assigned.items()))
-    if not jobs:
-        raise ValueError(f"{source}: no scenes of the wanted splits, found {len(by_id)} folders or .sens files")
-    return jobs
-
-
-def tree_jobs(tree: Path) -> tuple[SceneJob, ...]:
-    """The scenes of a five_frames tree. Raises ValueError if there are none."""
-    jobs = tuple(
-        SceneJob(scene_id, tree / split / scene_id, split, len(five_frames.objects(tree, split, scene_id)))
-        for split in SPLITS
-        if (tree / split).is_dir()
-        for scene_id in five_frames.scenes(tree, split)
-    )
-    if not jobs:
-        raise ValueError(f"{tree}: no scenes, expected {tree / SPLITS[0]}/<scene>/uid_<n>/")
-    return jobs
-
-
-def ignored_folders(tree: Path) -> list[str]:
-    """One line for each folder of a tree that looks like a split and is not read."""
-    return [
-        f"{folder}: not read, splits are called {' and '.join(SPLITS)}"
-        for folder in sorted(tree.iterdir())
-        if folder.is_dir() and folder.name not in SPLITS and next(folder.glob("*/uid_*"), None) is not None
-    ]
-
-
-def shard_of(jobs: Iterable[SceneJob], index: int, count: int) -> list[SceneJob]:
-    """The jobs of shard ``index`` of ``count``, largest first: sizes are dealt out like cards.
-
-    Raises ValueError unless 0 <= index < count.
-    """
-    if not 0 <= index < count:
-        raise ValueError(f"shard {index}/{count}: the index must lie in 0..{count - 1}")
-    return sorted(jobs, key=lambda job: (-job.size, job.scene_id))[index::count]
 
 
 def run_scenes(run: Run, workers: int = 1, shard: tuple[int, int] = (0, 1), read_all: bool = False) -> list[str]:
@@ -343,7 +271,8 @@ def _scene_job(run: Run, job: SceneJob) -> None:
         if run.tree is not None:
             write_survey(run.layout.survey(job.split, job.scene_id), run.tree, job.split, job.scene_id)
             return
-        scene = rectified(open_scene(job.path))
+        annotations = run.annotations / job.scene_id if run.annotations else None
+        scene = rectified(open_scene(job.path, annotations=annotations))
         if scene.scene_id != job.scene_id:
             raise ValueError(f"{job.path}: the source calls itself {scene.scene_id}, expected {job.scene_id}")
         table = LabelTable.read(run.label_table) if run.label_table else getattr(scene, "label_table", None)
@@ -406,9 +335,3 @@ def _matches(path: Path, wanted: str, stale_ok: bool = False) -> bool:
     if found != wanted and not stale_ok:
         raise ValueError(f"{path}: made with other settings (hash {found}, now {wanted})")
     return found == wanted
-
-
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

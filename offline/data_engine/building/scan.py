@@ -90,8 +90,11 @@ def scan_scene(
     visibility = visibility or VisibilityConfig()
     mesh, instances = scene.mesh(), scene.instances()
     if mesh is None or instances is None:
-        missing = "mesh" if mesh is None else "instances"
-        raise ValueError(f"scene {scene.scene_id}: no {missing}; training data needs both mesh and instances")
+        missing = [name for name, part in (("mesh", mesh), ("instances", instances)) if part is None]
+        raise ValueError(
+            f"scene {scene.scene_id}: no {' and no '.join(missing)}; training data needs both (--annotations names the "
+            "folder of ScanNet's, where they do not lie beside the frames)"
+        )
     scan = SceneScan(Surface.build(mesh, instances), {})
     for object_id in sorted(instances.labels):
         label = instances.labels[object_id]

@@ -1,4 +1,4 @@
-"""ScanNet++'s `depth.bin`: the iPhone's depth maps, in one of two encodings, read by frame.
+"""The iPhone's depth maps, read by frame: ScanNet++'s `depth.bin`, in one of two encodings, or pictures of them.
 
 Either one raw deflate stream of float32 metres for all frames, or per frame a little-endian u32 size and a blob, which
 is an LZ4 block of uint16 millimetres or a raw deflate stream of float32 metres.
@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 import threading
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import lz4.block
 import numpy as np
 from roboref_core.scene import BadFrame
+
+from offline.data_engine.sources.images import decode_depth
+from offline.files import picture_size
 
 HEIGHT, WIDTH = 192, 256
 _U16_BYTES, _F32_BYTES = HEIGHT * WIDTH * 2, HEIGHT * WIDTH * 4
@@ -23,7 +27,9 @@ _CHUNK = 1 << 16
 
 
 class ArkitDepth:
-    """Depth maps of one recording. Reading is safe from several threads."""
+    """Depth maps of one recording in a `depth.bin`. Reading is safe from several threads."""
+
+    size = (WIDTH, HEIGHT)
 
     def __init__(self, path: Path):
         self._path = path
@@ -92,6 +98,33 @@ class ArkitDepth:
                 if at > frame:
                     self._cursor = at, inflater
                     return raw
+
+
+class DepthPictures:
+    """Depth maps of one recording as pictures: 16-bit, in millimetres.
+
+    Args:
+        files: frame number -> file, not empty.
+    """
+
+    def __init__(self, files: Mapping[int, Path]):
+        self._files = files
+        first = files[min(files)]
+        self.size = picture_size(first)
+
+    def metres(self, frame: int, where: str) -> np.ndarray:
+        """(h, w) float32 [m], 0 = no measurement. Raises BadFrame naming ``where``."""
+        path = self._files.get(frame)
+        if path is None:
+            raise BadFrame(f"{where}: no depth picture of this frame")
+        try:
+            counts = decode_depth(path.read_bytes(), f"{path} ({where})")
+        except OSError as error:
+            raise BadFrame(f"{path} ({where}): {error}") from error
+        if counts.shape[::-1] != self.size:
+            found = f"{counts.shape[1]}x{counts.shape[0]}"
+            raise BadFrame(f"{path} ({where}): {found}, expected {self.size[0]}x{self.size[1]} as the first")
+        return (counts * np.float32(0.001)).astype(np.float32)
 
 
 class _Inflater:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,9 @@ def read_instances(
 
     Returns:
         instances: one id per vertex.
-        defects: counts of "duplicate_objects" (same segments as an earlier object, dropped) and "absent_segments"
-            (named by an object, borne by no vertex), absent where zero.
+        defects: counts of "duplicate_objects" (same segments as an earlier object, dropped), "absent_segments"
+            (named by an object, borne by no vertex) and "no_object_label" (null or empty: the object has no name),
+            absent where zero.
 
     Raises:
         ValueError: a file is damaged, or the two belong to another mesh (ScanNet's full-resolution mesh has files
@@ -74,11 +76,24 @@ def read_instances(
     instance_of_segment = np.zeros(len(names), dtype=np.int32)
     for instance in order:
         instance_of_segment[members_of[instance]] = instance
-    defects = {"duplicate_objects": duplicates, "absent_segments": absent}
+    unnamed = sum(not label for label in labels.values())
+    defects = {"duplicate_objects": duplicates, "absent_segments": absent, "no_object_label": unnamed}
     return (
         Instances(instance_of_segment[index_of_vertex.reshape(-1)], labels),
         {reason: count for reason, count in defects.items() if count},
     )
+
+
+def annotated_labels(aggregation: Path) -> set[str]:
+    """The labels of an annotation file. Raises ValueError naming it if it is damaged."""
+    return {label for _, _, label in _groups(aggregation)}
+
+
+def refuse_missing(paths: Iterable[Path]) -> None:
+    """Raise ValueError that names all of the files that are not there."""
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f"{', '.join(missing)}: missing; instances need mesh, segments and annotation")
 
 
 def _segment_indices(path: Path) -> np.ndarray:
@@ -100,8 +115,14 @@ def _groups(path: Path) -> list[tuple[int, frozenset[int], str]]:
         raise ValueError(f"{path}: made for {data['segmentsFile']}, the full-resolution mesh, not for _vh_clean_2")
     try:
         return [
-            (int(group["objectId"]), frozenset(int(s) for s in group["segments"]), str(group["label"]).strip())
+            (int(group["objectId"]), frozenset(int(s) for s in group["segments"]), _label(group))
             for group in data["segGroups"]
         ]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: expected segGroups with objectId, segments and label: {error!r}") from error
+
+
+def _label(group: dict) -> str:
+    """An object's label; empty if it is null or missing."""
+    label = group.get("label")
+    return "" if label is None else str(label).strip()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from offline.data_engine.sources.damaged import read_text
@@ -11,6 +14,15 @@ LABEL_FILE = "scannetv2-labels.combined.tsv"
 
 # NYU40 classes that are the building, by family. Doors and windows belong to it: they are fixed and may be open.
 _FAMILY_OF_NYU40 = {1: "wall", 2: "floor", 22: "ceiling", 8: "door", 9: "window"}
+_NYU40 = (
+    "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture", "counter",
+    "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror", "floor mat", "clothes", "ceiling", "books",
+    "refridgerator", "television", "paper", "towel", "shower curtain", "box", "whiteboard", "person", "night stand",
+    "toilet", "sink", "lamp", "bathtub", "bag", "otherstructure", "otherfurniture", "otherprop",
+)  # fmt: skip
+"""NYU40 classes by id from 1, as published ("refridgerator" sic)."""
+_NYU40_SPELLINGS = {"refrigerator": "refridgerator", "tv": "television", "nightstand": "night stand"}
+_NYU40_PREFIX = "nyu40:"
 # The last word of a label names the thing ("closet walls" are walls, a "wall lamp" is a lamp).
 _FAMILY_OF_NOUN = {
     "wall": "wall",
@@ -58,6 +70,10 @@ class LabelTable:
     category_of: dict[str, str]
     raw_categories_of: dict[int, tuple[str, ...]]
 
+    @cached_property
+    def categories(self) -> frozenset[str]:
+        return frozenset(self.category_of.values())
+
     @classmethod
     def read(cls, path: str | Path) -> LabelTable:
         """Read the table in any of its circulating variants: LF, CRLF or doubled CR, fields with stray spaces.
@@ -85,6 +101,61 @@ class LabelTable:
             table.category_of.setdefault(raw, category)
             table.raw_categories_of[label_id] = (*table.raw_categories_of.get(label_id, ()), raw)
         return table
+
+
+def wanted_categories(names: Iterable[str], table: LabelTable | None) -> frozenset[str]:
+    """The categories that a user's label names mean.
+
+    A name is a raw spelling or a category (ScanNet200's names are both), or a NYU40 class; "nyu40:table" is the class
+    where both have the name.
+    """
+    found: set[str] = set()
+    for name in map(normalise_label, names):
+        nyu40 = _nyu40_id(name)
+        if table is not None and (name in table.category_of or name in table.categories):
+            found.add(table.category_of.get(name, name))
+        elif table is not None and nyu40 is not None:
+            found |= {table.category_of[raw] for raw, number in table.nyu40_of.items() if number == nyu40}
+        else:
+            found.add(name)
+    return frozenset(found)
+
+
+def unknown_labels(names: Iterable[str], table: LabelTable | None, occurring: Callable[[], Iterable[str]]) -> list[str]:
+    """What is wrong with a user's label names, one line for each that names nothing.
+
+    Args:
+        occurring: labels of the scans themselves, looked up only if the table does not know a name.
+    """
+    known = {*table.category_of, *table.categories, *_NYU40, *_NYU40_SPELLINGS} if table is not None else set()
+    wanted = list(names)
+    strange = [name for name in wanted if normalise_label(name) not in known and not _is_class(name, table)]
+    if not strange:
+        return []
+    there = {normalise_label(label) for label in occurring()}
+    lines = []
+    for name in strange:
+        plain = normalise_label(name)
+        if plain in there:
+            continue
+        near = difflib.get_close_matches(plain.removeprefix(_NYU40_PREFIX), sorted(known | there), 1, 0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        if table is None and _nyu40_id(plain) is not None:
+            hint = f"; as a NYU40 class it needs the label table ({LABEL_FILE})"
+        lines.append(f"no label {name!r}{hint}")
+    return lines
+
+
+def _is_class(name: str, table: LabelTable | None) -> bool:
+    return table is not None and _nyu40_id(normalise_label(name)) is not None
+
+
+def _nyu40_id(name: str) -> int | None:
+    """Of a class as published, or in today's spelling, with or without the prefix."""
+    plain = name.removeprefix(_NYU40_PREFIX).strip()
+    plain = _NYU40_SPELLINGS.get(plain, plain)
+    tight = [known.replace(" ", "") for known in _NYU40]
+    return tight.index(plain.replace(" ", "")) + 1 if plain.replace(" ", "") in tight else None
 
 
 def structural_family(label: str, table: LabelTable | None = None) -> str | None:

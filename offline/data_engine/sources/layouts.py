@@ -9,19 +9,18 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
-from roboref_core.geometry.pose import from_quaternion, interpolate
 
 from offline.data_engine.sources.damaged import read_text
 from offline.data_engine.sources.posed_folder import PosedFolder, camera_for
+from offline.data_engine.sources.trajectory import nearest, pose_at, pose_of
 
 COLOR_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm")
 DEPTH_SUFFIXES = (".png", ".pgm")
 MILLIMETRE = 0.001
 SEVEN_SCENES_INVALID_DEPTH = 65535
 TUM_DEPTH_UNIT = 1 / 5000
-# Limits of the TUM benchmark's own association script, and the largest gap over which a pose is interpolated.
+# Limit of the TUM benchmark's own association script.
 _TUM_MAX_DIFFERENCE_NS = 20_000_000
-_TUM_MAX_POSE_GAP = 0.2
 
 
 @dataclass(frozen=True)
@@ -42,18 +41,22 @@ class Overrides:
 def read_exported(folder: Path, overrides: Overrides) -> PosedFolder:
     """ScanNet's export: color/<i>.jpg, depth/<i>.png, pose/<i>.txt, intrinsic/intrinsic_{color,depth}.txt.
 
-    Depth is in millimetres. Lost frames have poses printed as -inf.
+    Also ScanNet's scannet_frames_25k, which has color/<i>.jpg to six digits and intrinsics_{color,depth}.txt. Depth is
+    in millimetres. Lost frames have poses printed as -inf.
     """
     intrinsic = next((folder / name for name in ("intrinsic", "intrinsics") if (folder / name).is_dir()), folder)
     poses = _numbered(folder / "pose", (".txt",))
     color, depth = _numbered(folder / "color", COLOR_SUFFIXES), _numbered(folder / "depth", DEPTH_SUFFIXES)
+    given = {"color": overrides.color_intrinsics, "depth": overrides.depth_intrinsics}
+    files = {what: [intrinsic / f"intrinsic_{what}.txt", folder / f"intrinsics_{what}.txt"] for what in given}
+    _refuse_without_intrinsics(folder, given, files)
     return _build(
         folder,
         color,
         depth,
         poses,
-        _intrinsics(overrides.color_intrinsics, [intrinsic / "intrinsic_color.txt"], "color"),
-        _intrinsics(overrides.depth_intrinsics, [intrinsic / "intrinsic_depth.txt"], "depth"),
+        _intrinsics(given["color"], files["color"], "color"),
+        _intrinsics(given["depth"], files["depth"], "depth"),
         depth_unit=overrides.depth_unit or MILLIMETRE,
     )
 
@@ -95,7 +98,7 @@ def read_slambook(folder: Path, overrides: Overrides) -> PosedFolder:
     rows = _table(folder / "pose.txt", 7)
     if len(rows) != len(color):
         raise ValueError(f"{folder / 'pose.txt'}: {len(rows)} poses for {len(color)} images in {folder / 'color'}")
-    poses = {frame: _pose_of(row) for frame, row in zip(color, rows, strict=True)}
+    poses = {frame: pose_of(row) for frame, row in zip(color, rows, strict=True)}
     files = [folder / "camera-intrinsics.txt"]
     return _build(
         folder,
@@ -122,16 +125,16 @@ def read_tum(folder: Path, overrides: Overrides) -> PosedFolder:
     # A sample without a unit quaternion is not a pose; the gap it leaves decides whether frames there are lost.
     truth = truth[np.abs(np.linalg.norm(truth[:, 4:], axis=1) - 1) < 0.01]
     truth = truth[np.argsort(truth[:, 0], kind="stable")]
-    nearest = _nearest(depth_times, color_times)
-    paired = np.abs(depth_times[nearest] - color_times) <= _TUM_MAX_DIFFERENCE_NS
+    partner = nearest(depth_times, color_times)
+    paired = np.abs(depth_times[partner] - color_times) <= _TUM_MAX_DIFFERENCE_NS
     keep = np.flatnonzero(paired)
     files = [folder / "camera-intrinsics.txt"]
     defects = {"unpaired_frames": int((~paired).sum())} if not paired.all() else {}
     return _build(
         folder,
         {int(i): folder / color_names[i] for i in keep},
-        {int(i): folder / depth_names[nearest[i]] for i in keep},
-        {int(i): _pose_at(truth, color_times[i] * 1e-9) for i in keep},
+        {int(i): folder / depth_names[partner[i]] for i in keep},
+        {int(i): pose_at(truth, color_times[i] * 1e-9) for i in keep},
         _intrinsics(overrides.color_intrinsics, files, "color"),
         _intrinsics(overrides.depth_intrinsics or overrides.color_intrinsics, files, "depth"),
         depth_unit=overrides.depth_unit or TUM_DEPTH_UNIT,
@@ -202,33 +205,6 @@ def _read_pose(path: Path) -> np.ndarray:
     return values.reshape(4, 4) if values.size == 16 else np.ones((4, 4))
 
 
-def _pose_of(row: np.ndarray) -> np.ndarray:
-    """4x4 from x y z qx qy qz qw; all ones, which fails the test for rigid motions, if they are not a pose."""
-    try:
-        return from_quaternion(row[3:7], row[:3])
-    except ValueError:
-        return np.ones((4, 4))
-
-
-def _pose_at(truth: np.ndarray, time: float) -> np.ndarray:
-    """Pose at ``time`` between the rows around it; -inf where they are missing or too far apart."""
-    after = int(np.searchsorted(truth[:, 0], time))
-    if after < len(truth) and truth[after, 0] == time:
-        return _pose_of(truth[after, 1:])
-    if after in (0, len(truth)) or truth[after, 0] - truth[after - 1, 0] > _TUM_MAX_POSE_GAP:
-        return np.full((4, 4), -np.inf)
-    t0, t1 = truth[after - 1, 0], truth[after, 0]
-    return interpolate(_pose_of(truth[after - 1, 1:]), _pose_of(truth[after, 1:]), (time - t0) / (t1 - t0))
-
-
-def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """For each wanted time the index of the nearest of ``times`` (ascending)."""
-    right = np.clip(np.searchsorted(times, wanted), 1, max(len(times) - 1, 1))
-    left = right - 1
-    right = np.minimum(right, len(times) - 1)
-    return np.where(wanted - times[left] <= times[right] - wanted, left, right)
-
-
 def _intrinsics(given: tuple[float, ...] | None, files: list[Path], what: str) -> tuple[np.ndarray, str]:
     """K and where it came from."""
     if given is not None:
@@ -240,6 +216,15 @@ def _intrinsics(given: tuple[float, ...] | None, files: list[Path], what: str) -
     raise ValueError(
         f"no {what} intrinsics: looked for {', '.join(map(str, files))}; give fx fy cx cy as {what}_intrinsics"
     )
+
+
+def _refuse_without_intrinsics(folder: Path, given: Mapping[str, object], files: Mapping[str, list[Path]]) -> None:
+    """Raise ValueError that names both cameras if both have no intrinsics; of one, ``_intrinsics`` says it."""
+    lacking = [what for what in files if given[what] is None and not any(path.is_file() for path in files[what])]
+    if len(lacking) > 1:
+        names = ", ".join(sorted({path.relative_to(folder).as_posix() for what in lacking for path in files[what]}))
+        keys = " and ".join(f"{what}_intrinsics" for what in lacking)
+        raise ValueError(f"{folder}: no intrinsics of {' and '.join(lacking)}: looked for {names}; give {keys}")
 
 
 def _matrix(text: str, where: str) -> np.ndarray:

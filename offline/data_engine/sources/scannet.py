@@ -13,7 +13,7 @@ from roboref_core.geometry.pose import orthonormalise
 from roboref_core.scene import EncodedImage, Instances, Mesh, Scene
 
 from offline.data_engine.sources.damaged import read_text
-from offline.data_engine.sources.instances import read_instances
+from offline.data_engine.sources.instances import read_instances, refuse_missing
 from offline.data_engine.sources.labels import LABEL_FILE, LabelTable
 from offline.data_engine.sources.mesh import read_ply
 
@@ -110,14 +110,12 @@ class ScanNetScene:
         Objects with the segments of an earlier one are dropped (scene0217_00 lists its objects twice); where two
         objects share some segments the later keeps them, as in ScanNet's own readers.
 
-        Raises ValueError if one of the two annotation files is missing or belongs to another mesh.
+        Raises ValueError if mesh or annotation files are missing (all are named), or belong to another mesh.
         """
         paths = self.paths
         if not paths.aggregation.is_file() and not paths.segments.is_file():
             return None
-        for path in (paths.mesh, paths.segments, paths.aggregation):
-            if not path.is_file():
-                raise ValueError(f"{path}: missing; instances need mesh, segments and aggregation")
+        refuse_missing((paths.mesh, paths.segments, paths.aggregation))
         instances, defects = read_instances(paths.segments, paths.aggregation, len(self._mesh.vertices))
         self.defects |= defects
         return instances

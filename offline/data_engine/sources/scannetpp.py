@@ -17,11 +17,11 @@ import numpy as np
 from roboref_core.geometry.camera import Camera
 from roboref_core.scene import BadFrame, EncodedImage, Instances, Mesh
 
-from offline.data_engine.sources.arkit_depth import HEIGHT, WIDTH, ArkitDepth
-from offline.data_engine.sources.colmap import read_cameras, read_images
+from offline.data_engine.sources.arkit_depth import ArkitDepth, DepthPictures
+from offline.data_engine.sources.colmap import model_files, read_cameras, read_images
 from offline.data_engine.sources.damaged import read_object
 from offline.data_engine.sources.images import check_size, decode_color, encoded_image
-from offline.data_engine.sources.instances import read_instances
+from offline.data_engine.sources.instances import read_instances, refuse_missing
 from offline.data_engine.sources.mesh import read_ply
 from offline.data_engine.sources.poses import clean_poses
 
@@ -45,8 +45,7 @@ class ScanNetPPPaths:
         self.frames = self.iphone / "rgb"
         self.depth = self.iphone / "depth.bin"
         self.arkit = self.iphone / "pose_intrinsic_imu.json"
-        self.colmap_images = self.iphone / "colmap" / "images.txt"
-        self.colmap_cameras = self.iphone / "colmap" / "cameras.txt"
+        self.depth_pictures = self.iphone / "depth"
 
     @property
     def video(self) -> Path | None:
@@ -68,7 +67,8 @@ class ScanNetPPScene:
 
     Frames are those that COLMAP registered, with COLMAP's poses and camera; without a COLMAP model all frames, with
     ARKit's `aligned_pose`, which fits the mesh less well. The raw `pose` is in another frame than the mesh and is
-    never used. Depth is 256x192 and covers the colour image; poses and mesh are axis-aligned already.
+    never used. Depth is `depth.bin` (256x192), or what the toolkit makes of it, `depth/frame_000000.png` in
+    millimetres; it covers the colour image. Poses and mesh are axis-aligned already.
     ``defects``: "other_camera" (frames of a COLMAP camera other than the main one, left out), "varying_intrinsics"
     (frames whose ARKit focal length is more than 1 % from the one used), "no_image_file" (left out).
 
@@ -81,14 +81,13 @@ class ScanNetPPScene:
         self.scene_id = paths.scene_id
         self.axis_alignment = np.eye(4)
         arkit = _read_arkit(paths.arkit) if paths.arkit.is_file() else {}
-        track = _colmap_track(paths) if paths.colmap_images.is_file() else _arkit_track(paths, arkit)
-        self.defects = dict(track.defects)
         self._files = _frame_files(paths.frames)
-        self._video = None
-        if not self._files:
-            if paths.video is None:
-                raise ValueError(f"{paths.iphone}: no frames: looked for rgb/frame_000000.jpg, rgb.mkv and rgb.mp4")
-            self._video = _Video(paths.video)
+        depth_files = {} if paths.depth.is_file() else _frame_files(paths.depth_pictures)
+        colmap = model_files(paths.iphone / "colmap")
+        _refuse_incomplete(paths, bool(self._files), bool(depth_files), colmap is not None or bool(arkit))
+        track = _colmap_track(*colmap) if colmap else _arkit_track(paths, arkit)
+        self.defects = dict(track.defects)
+        self._video = None if self._files or paths.video is None else _Video(paths.video)
         keep = [k for k, frame in enumerate(track.frame_ids) if not self._files or frame in self._files]
         if len(keep) < len(track.frame_ids):
             self.defects["no_image_file"] = len(track.frame_ids) - len(keep)
@@ -98,11 +97,11 @@ class ScanNetPPScene:
         self.poses, pose_defects = clean_poses(track.poses[keep])
         self.defects |= pose_defects
         self.color_camera = track.camera
-        self.depth_camera = track.camera.resized(WIDTH, HEIGHT)
+        self._depth: ArkitDepth | DepthPictures = (
+            ArkitDepth(paths.depth) if paths.depth.is_file() else DepthPictures(depth_files)
+        )
+        self.depth_camera = track.camera.resized(*self._depth.size)
         self.stamps_ns = _stamps(arkit, self.frame_ids)
-        if not paths.depth.is_file():
-            raise ValueError(f"{paths.depth}: missing")
-        self._depth = ArkitDepth(paths.depth)
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -140,9 +139,7 @@ class ScanNetPPScene:
         paths = self.paths
         if not paths.annotation.is_file() and not paths.segments.is_file():
             return None
-        for path in (paths.mesh, paths.segments, paths.annotation):
-            if not path.is_file():
-                raise ValueError(f"{path}: missing; instances need mesh, segments and annotation")
+        refuse_missing((paths.mesh, paths.segments, paths.annotation))
         instances, defects = read_instances(
             paths.segments, paths.annotation, len(self._mesh.vertices), id_offset=0, smallest_wins=True
         )
@@ -187,25 +184,36 @@ class _Video:
             return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _colmap_track(paths: ScanNetPPPaths) -> _Track:
-    if not paths.colmap_cameras.is_file():
-        raise ValueError(f"{paths.colmap_cameras}: missing beside images.txt")
-    cameras = read_cameras(paths.colmap_cameras)
-    images = read_images(paths.colmap_images)
+def _refuse_incomplete(paths: ScanNetPPPaths, files: bool, depth_files: bool, poses: bool) -> None:
+    """Raise ValueError that names all parts that a recording lacks."""
+    lacking = []
+    if not files and paths.video is None:
+        lacking.append("no frames: looked for rgb/frame_000000.jpg, rgb.mkv and rgb.mp4")
+    if not depth_files and not paths.depth.is_file():
+        lacking.append("no depth: looked for depth.bin and depth/frame_000000.png")
+    if not poses:
+        lacking.append(f"no poses: looked for colmap/images.txt, colmap/images.bin and {paths.arkit.name}")
+    if lacking:
+        raise ValueError(f"{paths.iphone}: {'; '.join(lacking)}")
+
+
+def _colmap_track(cameras_path: Path, images_path: Path) -> _Track:
+    if not cameras_path.is_file():
+        raise ValueError(f"{cameras_path}: missing beside {images_path.name}")
+    cameras = read_cameras(cameras_path)
+    images = read_images(images_path)
     if not images:
-        raise ValueError(f"{paths.colmap_images}: no registered image")
+        raise ValueError(f"{images_path}: no registered image")
     (main, count), *_ = Counter(image.camera_id for image in images).most_common()
     if main not in cameras:
-        raise ValueError(f"{paths.colmap_cameras}: no camera {main}, which images.txt uses")
-    by_frame = {_frame_number(i.name, paths.colmap_images): i.T_world_camera for i in images if i.camera_id == main}
+        raise ValueError(f"{cameras_path}: no camera {main}, which {images_path.name} uses")
+    by_frame = {_frame_number(i.name, images_path): i.T_world_camera for i in images if i.camera_id == main}
     frames = sorted(by_frame)
     defects = {"other_camera": len(images) - count} if count < len(images) else {}
     return _Track(frames, np.array([by_frame[f] for f in frames]), cameras[main], defects)
 
 
 def _arkit_track(paths: ScanNetPPPaths, arkit: dict[int, dict]) -> _Track:
-    if not arkit:
-        raise ValueError(f"{paths.iphone}: no poses: looked for colmap/images.txt and {paths.arkit.name}")
     frames = sorted(arkit)
     try:
         poses = np.array([arkit[f]["aligned_pose"] for f in frames], dtype=np.float64).reshape(-1, 4, 4)

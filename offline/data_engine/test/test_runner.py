@@ -25,7 +25,8 @@ from offline.data_engine.checking.validate import validate_files
 from offline.data_engine.cli import main
 from offline.data_engine.config import SceneConfig
 from offline.data_engine.filters import FilterConfig
-from offline.data_engine.runner import Run, SceneJob, find_jobs, run_scenes, run_tasks, shard_of, tree_jobs
+from offline.data_engine.jobs import SceneJob, find_jobs, shard_of, tree_jobs
+from offline.data_engine.runner import Run, run_scenes, run_tasks
 from offline.data_engine.slurm import Slurm, batch_script
 from offline.data_engine.sources import open_scene
 from offline.data_engine.splits import assign
@@ -35,7 +36,7 @@ SCENE_CONFIG = SceneConfig(filters=FilterConfig(keep_immobile=True))
 
 
 def make_run(scans: Path, out: Path) -> Run:
-    return Run(find_jobs(scans, lambda ids: assign(ids, train=ids)), out, SCENE_CONFIG)
+    return Run(find_jobs(scans, lambda ids: assign(ids, train=ids))[0], out, SCENE_CONFIG)
 
 
 def digest(root: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from offline.data_engine.sources.labels import LabelTable, structural_family
+from offline.data_engine.sources.labels import LabelTable, structural_family, unknown_labels, wanted_categories
 
 HEADER = "id\traw_category\tcategory\tcount\tnyu40id\teigen13id\tnyuClass\tnyu40class"
 ROWS = (
@@ -91,3 +91,41 @@ def test_noun_rule_agrees_with_the_real_tables(name):
     for raw, number in table.nyu40_of.items():
         if number in nyu40:
             assert structural_family(raw) == nyu40[number], raw
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "labels.tsv"
+    more = ("2\tcoffee table\tcoffee table\t9\t7\t6\t\ttable", "3\ttable\ttable\t9\t7\t6\t\ttable")
+    path.write_text("\n".join((HEADER, *ROWS, *more)))
+    return LabelTable.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("books", {"book"}),
+        ("Coffee  table", {"coffee table"}),
+        ("table", {"table"}),
+        ("nyu40:table", {"table", "coffee table"}),
+        ("otherfurniture", {"wardrobe"}),
+        ("other furniture", {"wardrobe"}),
+    ],
+)
+def test_labels_are_raw_spellings_categories_or_classes(table, name, means):
+    assert wanted_categories([name], table) == means
+    assert unknown_labels([name], table, lambda: pytest.fail("the table knows it")) == []
+
+
+def test_every_typo_is_named_with_what_is_nearest(table):
+    wrong = unknown_labels(["cofee table", "books", "boook", "teapot"], table, lambda: ["Teapot", "kettle"])
+    assert wrong == ["no label 'cofee table'; did you mean 'coffee table'?", "no label 'boook'; did you mean 'book'?"]
+    assert unknown_labels(["ketle"], None, lambda: ["kettle"]) == ["no label 'ketle'; did you mean 'kettle'?"]
+    assert "needs the label table" in unknown_labels(["nyu40:chair"], None, lambda: ["kettle"])[0]
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="no real label tables here")
+def test_names_of_scannet200_are_known():
+    table = LabelTable.read(SAMPLES / "scannetv2-labels.combined.tsv")
+    names = ["office chair", "tv stand", "kitchen cabinet", "trash can", "night stand", "potted plant", "refrigerator"]
+    assert unknown_labels(names, table, lambda: ()) == []

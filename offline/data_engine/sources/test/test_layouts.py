@@ -273,3 +273,26 @@ def test_real_samples():
     slam = open_scene(SAMPLES / "slambook2_ch5", color_intrinsics=(518, 519, 325.5, 253.5))
     assert len(slam) == 5 and not slam.defects
     assert slam.color(4).shape == (480, 640, 3)
+
+
+def test_scannet_frames_25k(tmp_path):
+    """Six digits, intrinsics beside the folders, and the annotation in another place."""
+    folder = tmp_path / "scannet_frames_25k" / "scene0000_00"
+    for name in ("color", "depth", "pose", "label", "instance"):
+        (folder / name).mkdir(parents=True)
+    for i in (0, 100, 200):
+        (folder / "color" / f"{i:06d}.jpg").write_bytes(raw.jpeg(raw.picture(i)))
+        write_png(folder / "depth" / f"{i:06d}.png", raw.depth_counts(i))
+        (folder / "pose" / f"{i:06d}.txt").write_text(matrix_text(POSES[i // 100]))
+    with pytest.raises(ValueError, match="no intrinsics of color and depth"):
+        open_scene(folder)
+    (folder / "intrinsics_color.txt").write_text(intrinsics_text(*K))
+    (folder / "intrinsics_depth.txt").write_text(intrinsics_text(*SMALL_K))
+    scene = open_scene(folder)
+    assert scene.frame_ids.tolist() == [0, 100, 200] and scene.mesh() is None
+    np.testing.assert_allclose(scene.poses, POSES[:3], atol=1e-6)
+    annotated = tmp_path / "scans" / "scene0000_00"
+    annotated.mkdir(parents=True)
+    (annotated / "scene0000_00.aggregation.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"_vh_clean_2\.ply, .*segs\.json: missing"):
+        open_scene(folder, annotations=annotated).instances()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zlib
 from pathlib import Path
 
@@ -193,9 +194,79 @@ def test_defects_are_counted_or_refused(tmp_path):
         open_scene(folder)
     write_colmap(folder / "iphone" / "colmap", [(0, "frame_000000.jpg")])
     (folder / "iphone" / "depth.bin").unlink()
-    with pytest.raises(ValueError, match=r"depth\.bin: missing"):
+    with pytest.raises(ValueError, match=r"iphone: no depth: looked for depth\.bin"):
         open_scene(folder)
     (folder / "scans" / "segments.json").unlink()
     (folder / "iphone" / "depth.bin").write_bytes(DEPTH_FILES["lz4"](1))
     with pytest.raises(ValueError, match=r"segments\.json: missing"):
         open_scene(folder).instances()
+
+
+def binary_model(folder: Path) -> None:
+    """The model of a folder's text files as COLMAP writes it in binary, by hand."""
+    cameras = [line.split() for line in (folder / "cameras.txt").read_text().splitlines() if line[0] != "#"]
+    with open(folder / "cameras.bin", "wb") as file:
+        file.write(struct.pack("<Q", len(cameras)))
+        for number, _, width, height, *parameters in cameras:
+            file.write(struct.pack("<iiQQ", int(number), 4, int(width), int(height)))
+            file.write(struct.pack(f"<{len(parameters)}d", *map(float, parameters)))
+    lines = [line.split() for line in (folder / "images.txt").read_text().splitlines() if line[:1] != "#"]
+    poses, points = lines[::2], lines[1::2]
+    with open(folder / "images.bin", "wb") as file:
+        file.write(struct.pack("<Q", len(poses)))
+        for (number, *values, camera, name), seen in zip(poses, points, strict=True):
+            file.write(struct.pack("<i7di", int(number), *map(float, values), int(camera)) + name.encode() + b"\0")
+            triples = [seen[k : k + 3] for k in range(0, len(seen), 3)]
+            file.write(struct.pack("<Q", len(triples)))
+            file.write(b"".join(struct.pack("<ddq", float(x), float(y), int(k)) for x, y, k in triples))
+    (folder / "cameras.txt").unlink()
+    (folder / "images.txt").unlink()
+
+
+@pytest.mark.parametrize("place", ["", "sparse/0"])
+def test_a_binary_model_says_what_the_text_says(tmp_path, place):
+    folder = scene_folder(tmp_path)
+    text = open_scene(folder)
+    model = folder / "iphone" / "colmap"
+    binary_model(model)
+    if place:
+        (model / place).mkdir(parents=True)
+        for name in ("cameras.bin", "images.bin"):
+            (model / name).rename(model / place / name)
+    binary = open_scene(folder)
+    np.testing.assert_array_equal(binary.frame_ids, text.frame_ids)
+    np.testing.assert_array_equal(binary.poses, text.poses)
+    assert binary.color_camera == text.color_camera
+    path = model / place / "images.bin"
+    whole = path.read_bytes()
+    for cut in (5, 20, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match=r"images\.bin"):
+            open_scene(folder)
+
+
+def test_depth_as_the_toolkit_writes_it(tmp_path):
+    folder = scene_folder(tmp_path)
+    (folder / "iphone" / "depth.bin").unlink()
+    (folder / "iphone" / "depth").mkdir()
+    for i in (0, 3):
+        cv2.imwrite(str(folder / "iphone" / "depth" / f"frame_{i:06d}.png"), depth_mm(i))
+    scene = open_scene(folder)
+    np.testing.assert_array_equal(scene.depth_raw(1)[0], depth_mm(3))
+    assert (scene.depth_camera.width, scene.depth_camera.height) == (256, 192)
+    with pytest.raises(BadFrame, match="frame 6: no depth picture"):
+        scene.depth(2)
+
+
+def test_all_that_a_recording_lacks_is_named(tmp_path):
+    (tmp_path / "0a5c013435" / "iphone").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"no frames: .*; no depth: .*; no poses: "):
+        open_scene(tmp_path / "0a5c013435")
+
+
+def test_a_null_label_is_no_name(tmp_path):
+    folder = scene_folder(tmp_path)
+    path = folder / "scans" / "segments_anno.json"
+    path.write_text(path.read_text().replace('"cushion"', "null"))
+    scene = open_scene(folder)
+    assert scene.instances().labels == {1: "", 2: "sofa"} and scene.defects["no_object_label"] == 1
