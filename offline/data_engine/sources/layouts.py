@@ -261,6 +261,10 @@ def _table(path: Path, columns: int) -> np.ndarray:
     return np.array(rows)
 
 
+_MAX_STAMP = 2**63 // 10**9
+"""Seconds whose nanoseconds 64 bits hold."""
+
+
 def _file_list(path: Path) -> tuple[np.ndarray, list[str]]:
     """(N,) int64 stamps [ns] and file names of a TUM list, sorted by stamp."""
     entries = []
@@ -269,9 +273,12 @@ def _file_list(path: Path) -> tuple[np.ndarray, list[str]]:
         if not fields:
             continue
         try:
-            stamp, name = fields
+            text, name = fields
             # Through Decimal: a double holds seconds since 1970 to 0.2 us only.
-            entries.append((int(Decimal(stamp) * 10**9), name))
+            stamp = Decimal(text)
+            if not abs(stamp) < _MAX_STAMP:
+                raise ValueError("out of range")
+            entries.append((int(stamp * 10**9), name))
         except (ValueError, ArithmeticError) as error:
             raise ValueError(f"{path} line {number}: expected a stamp and a file, found {line!r}") from error
     if not entries:

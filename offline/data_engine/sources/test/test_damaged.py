@@ -141,3 +141,11 @@ def test_a_picture_that_states_too_many_pixels_is_not_decoded():
     for decode, data in ((decode_color, bytes(png)), (decode_depth, b"P5 999999 999999 65535\n")):
         with pytest.raises(ValueError, match=r"frame 7.*expected at most"):
             decode(data, "frame 7")
+
+
+@pytest.mark.parametrize("stamp", ["99999999999999999999", "-1e20", "1e999999999", "nan", "inf", "x"])
+def test_a_stamp_that_64_bits_do_not_hold_is_named(tmp_path, stamp):
+    path = tmp_path / "rgb.txt"
+    path.write_text(f"# comment\n{stamp} rgb/1.png\n")
+    with pytest.raises(ValueError, match=r"rgb\.txt line 2: expected a stamp"):
+        _file_list(path)

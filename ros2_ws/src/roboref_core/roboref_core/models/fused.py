@@ -6,11 +6,13 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from roboref_core.errors import ErrorCode, ReferError
-from roboref_core.models.fusion import Belief, FusionConfig, Place2D, believe, combined, model_place
+from roboref_core.geometry.camera import map_pixels
+from roboref_core.models.fusion import Belief, FusionConfig, Place2D, believe, combined, model_place, on_the_thing
 from roboref_core.models.mark_surface import surface_of_mark
 from roboref_core.models.model_answer import Outcome
 from roboref_core.models.pointing_model import (
@@ -24,7 +26,7 @@ from roboref_core.models.pointing_model import (
 from roboref_core.models.reprojection import ReprojectionModel
 from roboref_core.views.locate import locate
 from roboref_core.views.registration import Change
-from roboref_core.views.view import ImageError
+from roboref_core.views.view import ImageError, View, valid_depth
 from roboref_core.views.visibility import Visibility
 
 _log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ _WAITED_FOR = (ErrorCode.TIMEOUT, ErrorCode.CANCELED)
 """Errors of the model after which nobody waits for what geometry says either."""
 _SMALLEST = 0.003
 """Probability below which no answer of a model is taken at its word."""
+_GRID = 20
+"""Of this many pixels one is looked at, along each axis, where the whole picture counts."""
 _EXTENT = 0.3
 """A point nearer than this to the mark's place may be another part of the marked thing [m]."""
 
@@ -121,35 +125,57 @@ class FusedModel:
                 p_visible_calibrated=said.p_visible_calibrated,
                 visibility=carried.visibility if place is None else None,
             )
-        candidates = self._candidates(belief, place, heard, size)
+        candidates = self._candidates(request, belief, carried, heard, earlier)
         return Prediction(
             text,
             Outcome.VISIBLE,
-            points=np.array([candidate.pixel for candidate, _ in candidates]),
-            point_covariance=np.array([candidate.covariance for candidate, _ in candidates]),
-            scores=np.array([probability for _, probability in candidates]),
+            points=np.array([one.place.pixel for one in candidates]),
+            point_covariance=np.array([one.place.covariance for one in candidates]),
+            scores=np.array([one.probability for one in candidates]),
             p_visible=belief.p_visible,
             p_visible_calibrated=said.p_visible_calibrated,
             visibility=carried.visibility if belief.here >= belief.elsewhere else None,
             conflict=len(candidates) > 1,
+            extent=np.array([one.extent for one in candidates]),
         )
 
     def _candidates(
-        self, belief: Belief, place: Place2D | None, said: Prediction | None, size: tuple[int, int]
-    ) -> list[tuple[Place2D, float]]:
-        """Places with their probabilities, best first; a second one only where it is a rival."""
-        found: list[tuple[Place2D, float]] = []
+        self, request: PointingRequest, belief: Belief, carried: Prediction, said: Prediction | None, earlier: Change
+    ) -> list[_Candidate]:
+        """Best first; a second one only where it is a rival."""
+        camera, place = request.view.camera, _place(carried)
+        size = (camera.width, camera.height)
+        found: list[_Candidate] = []
         if place is not None:
             if belief.agree and said is not None:
                 place = combined(place, model_place(said, size, self.config))
-            found.append((place, belief.here))
+            found.append(_Candidate(place, belief.here, 0.0 if carried.extent is None else float(carried.extent[0])))
         if said is not None and len(said.points) and not belief.agree:
             covariance = np.eye(2) * (self.config.extent * size[0]) ** 2
             if said.point_covariance is not None:
                 covariance = np.asarray(said.point_covariance)[0]
-            found.append((Place2D(said.points[0], covariance), belief.elsewhere))
-        found.sort(key=lambda candidate: -candidate[1])
-        return [one for rank, one in enumerate(found) if rank == 0 or one[1] >= self.config.rival]
+            pointed = Place2D(said.points[0], covariance)
+            extent = self._extent(request.view, pointed.pixel, on_the_thing(belief, earlier, self.config))
+            found.append(_Candidate(pointed, belief.elsewhere, extent))
+        found.sort(key=lambda candidate: -candidate.probability)
+        return [one for rank, one in enumerate(found) if rank == 0 or one.probability >= self.config.rival]
+
+    def _extent(self, view: View, pixel: np.ndarray, on_it: float) -> float:
+        """Standard deviation, along any axis, of the marked point around what the model points at [m].
+
+        With probability ``on_it`` both are of one thing; if not, the thing is anywhere in the picture.
+        """
+        surface, around = _scene(view, pixel)
+        own = self.config.extent * view.camera.width / view.camera.fx * surface
+        return float(np.sqrt(on_it * own**2 + (1.0 - on_it) * around**2))
+
+
+class _Candidate(NamedTuple):
+    """A place where the thing may be, with its probability and extent (see ``Prediction``) [m]."""
+
+    place: Place2D
+    probability: float
+    extent: float
 
 
 def _mark_of_the_thing(request: PointingRequest) -> Mark | None:
@@ -205,6 +231,22 @@ def _either(shown: Prediction, named: Prediction) -> Prediction:
     odds = np.clip([shown.p_visible, named.p_visible], _SMALLEST, 1.0 - _SMALLEST)
     p_visible = 1.0 / (1.0 + float(np.exp(-np.mean(np.log(odds / (1.0 - odds))))))
     return replace(pointing, text=f"{shown.text} | in words {named.text}", p_visible=p_visible)
+
+
+def _scene(view: View, pixel: np.ndarray) -> tuple[float, float]:
+    """Depth at a pixel, and standard deviation along any axis of all that the picture shows around it [m]."""
+    image = view.depth
+    assert image is not None
+    camera = view.depth_camera
+    grid = np.meshgrid(np.arange(0, camera.width, _GRID), np.arange(0, camera.height, _GRID))
+    pixels = np.stack(grid, axis=-1).reshape(-1, 2)
+    depth = image[pixels[:, 1], pixels[:, 0]].astype(np.float64)
+    known = valid_depth(depth)
+    if not known.any():
+        return 0.0, 0.0
+    points = camera.unproject(pixels[known].astype(np.float64), depth[known])
+    there = points[np.argmin(((pixels[known] - map_pixels(pixel[None], view.camera, camera)) ** 2).sum(axis=1))]
+    return float(there[2]), float(np.sqrt(((points - there) ** 2).sum(axis=1).mean() / 3))
 
 
 def _place(carried: Prediction) -> Place2D | None:

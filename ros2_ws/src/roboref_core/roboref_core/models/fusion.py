@@ -162,6 +162,13 @@ def _probability(said: ModelAnswer, config: FusionConfig) -> float:
     return float(np.clip(said.p_visible, 1.0 - config.certain, config.certain))
 
 
+def on_the_thing(belief: Belief, earlier: Change, config: FusionConfig) -> float:
+    """Probability that the model's point is on the thing, if that is in sight: a model points beside it as well."""
+    on_it = (1.0 - config.miss) * EARLIER[earlier].moved_there
+    hit = on_it / (on_it + config.miss * EARLIER[earlier].other)
+    return hit * belief.elsewhere / max(belief.p_visible, 1e-9)
+
+
 def model_place(said: ModelAnswer, size: tuple[int, int], config: FusionConfig) -> Place2D:
     """The model's best point, as a measurement of the mark's place."""
     extent = np.eye(2) * (config.extent * size[0]) ** 2

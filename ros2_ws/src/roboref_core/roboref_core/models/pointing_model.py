@@ -127,11 +127,14 @@ class Prediction(ModelAnswer):
         visibility: why it is not visible, if the model can tell; None otherwise.
         conflict: the points are rival places of one thing, between which nothing decides.
         said: what the learned model alone said, where geometry had a part in the points; None: they are its own.
+        extent: (N,) standard deviation, along any axis, of what is asked for around what a point shows, where a point
+            stands for a whole thing or may be of another one [m]; None: the points are what is asked for.
     """
 
     visibility: Visibility | None = None
     conflict: bool = False
     said: Prediction | None = None
+    extent: np.ndarray | None = None
 
 
 @runtime_checkable

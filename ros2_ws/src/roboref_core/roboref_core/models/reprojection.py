@@ -51,7 +51,7 @@ class ReprojectionModel:
         mark = self._only_mark(request)
         if request.view.T_world_camera is None:
             raise ReferError(ErrorCode.TF_ERROR, f"view {request.view.view_id} has no camera pose to reproject into")
-        moved = self._moved(mark, request.view, start)
+        moved = self._moved(mark, request, start)
         if moved is not None:
             return moved
         points = self._surface(mark, request.locate)
@@ -82,8 +82,9 @@ class ReprojectionModel:
             )
         return request.marks[0]
 
-    def _moved(self, mark: Mark, view: View, start: float) -> Prediction | None:
+    def _moved(self, mark: Mark, request: PointingRequest, start: float) -> Prediction | None:
         """The thing at a place where it was not when it was marked; None if it is not gone or was not found."""
+        view = request.view
         if isinstance(mark, PositionMark) or mark.view.images is view.images:
             return None
         box = mark.box if isinstance(mark, BoxMark) else None
@@ -92,6 +93,11 @@ class ReprojectionModel:
         found = find_by_appearance(mark.view, mark.pixel, view, self._features, box)
         if found.pixel is None:
             return None
+        if found.stayed:
+            # What is found where it was marked did not move, and the mark's place tells more than a search.
+            names, _ = point_visibility(self._surface(mark, request.locate), view, request.tolerance)
+            if Visibility.VISIBLE in names or Visibility.UNKNOWN in names:
+                return None
         pixel = np.array([found.pixel])
         return Prediction(
             text=format_answer(pixel_to_normalised(pixel, view.camera.width, view.camera.height)),
@@ -100,6 +106,7 @@ class ReprojectionModel:
             outcome=Outcome.VISIBLE,
             visibility=Visibility.VISIBLE,
             point_covariance=np.eye(2)[None] * found.pixel_sigma**2,
+            extent=np.array([found.extent]),
             timings={"predict": time.perf_counter() - start},
         )
 

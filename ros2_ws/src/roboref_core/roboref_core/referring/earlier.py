@@ -1,4 +1,4 @@
-"""Was that surface there before? Views from before a mark was made, compared with what a model points at now."""
+"""Was that surface there before? Views of a marked thing in its place, compared with what a model points at."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from roboref_core.errors import ReferError
 from roboref_core.geometry.pose import inverse, transform
 from roboref_core.models.mark_surface import surface_of_mark
-from roboref_core.models.pointing_model import Mark, Place, PointMark, PositionMark
+from roboref_core.models.pointing_model import BoxMark, Mark, Place, PointMark, PositionMark
 from roboref_core.referring.frames import FrameLookup
 from roboref_core.referring.marks import mark_for_view
 from roboref_core.referring.registered import Registering, bring
@@ -19,7 +19,7 @@ from roboref_core.views.registration import Change
 from roboref_core.views.view import ImageError, View
 from roboref_core.views.view_buffer import ViewBuffer
 
-_MOST_VIEWS = 3
+_MOST_VIEWS = 5
 """Views that are compared: each may have to be registered."""
 _BORDER = 0.05
 """A place must lie this share of the picture inside its border, so that there is a surface to compare."""
@@ -33,24 +33,24 @@ def before_mark(
     config: LocateConfig,
     frames: FrameLookup | None,
 ) -> Callable[[tuple[float, float]], Change] | None:
-    """What a pixel of ``view`` showed before the one mark was made; None without one that was made in a view."""
+    """What a pixel of ``view`` showed while the marked thing was in its place; None without a mark made in a view."""
     mark = marks[0] if len(marks) == 1 else None
     if mark is None or isinstance(mark, PositionMark):
         return None
-    return EarlierViews(view, mark.view.stamp_ns, buffer, registering, config, frames).at
+    return EarlierViews(view, mark, buffer, registering, config, frames).at
 
 
 @dataclass(frozen=True)
 class EarlierViews:
-    """Views from before a mark was made, asked about surfaces of the searched view.
+    """Views of when a marked thing was in its place, asked about surfaces of the searched view.
 
     Attributes:
         view: the searched one.
-        before_ns: capture time of the mark's view.
+        mark: in its own view.
     """
 
     view: View
-    before_ns: int
+    mark: PointMark | BoxMark
     buffer: ViewBuffer
     registering: Registering
     locate: LocateConfig
@@ -61,27 +61,48 @@ class EarlierViews:
 
         UNCHANGED: the same surface was there already, so it is no thing that moved there since; GONE: there was
         nothing; CHANGED: something of another colour; HIDDEN and NOT_CHECKED: no view tells.
+
+        Where there was nothing in any view, the surface came since. That it was there already tells only of views that
+        were taken before the mark, or that show the marked thing in its place.
         """
         place = locate(self.view, pixel, None, self.locate)
         if place.source is DepthSource.NONE or not place.in_world or place.point is None or place.covariance is None:
             return Change.NOT_CHECKED
         mark = PointMark(self.view, pixel, Place(place.point, place.covariance, self.view.world_frame))
         looked = 0
-        for view in self.buffer.views():
-            if view.stamp_ns > self.before_ns or looked == _MOST_VIEWS or view.T_world_camera is None:
-                continue
+        for view in self._views():
+            if looked == _MOST_VIEWS:
+                break
             try:
                 there = mark_for_view(mark, view, self.frames)
                 if there.place is None or not _shows(view, there.place.position):
                     continue
                 looked += 1
-                brought = bring((there,), view, self.registering, self.locate, in_world=False)
-                change = surface_of_mark(brought.marks, brought.view).change
+                change = self._change(there, view)
+                same = change in (Change.UNCHANGED, Change.CHANGED)
+                if change is Change.GONE or (same and self._in_place(view)):
+                    return change
             except (ReferError, ImageError):
                 continue
-            if change in (Change.UNCHANGED, Change.GONE, Change.CHANGED):
-                return change
         return Change.HIDDEN if looked else Change.NOT_CHECKED
+
+    def _views(self) -> list[View]:
+        """From before the mark, the newest first, then those after it, the oldest first."""
+        marked_ns = self.mark.view.stamp_ns
+        views = [v for v in self.buffer.views() if v.T_world_camera is not None and v.images is not self.view.images]
+        before = [view for view in views if view.stamp_ns <= marked_ns]
+        return before + [view for view in reversed(views) if view.stamp_ns > marked_ns]
+
+    def _in_place(self, view: View) -> bool:
+        """Whether the marked thing is known to have been in its place when a view was taken."""
+        if view.stamp_ns <= self.mark.view.stamp_ns:
+            return True
+        return self._change(mark_for_view(self.mark, view, self.frames), view) is Change.UNCHANGED
+
+    def _change(self, mark: Mark, view: View) -> Change:
+        """What a view says of the surface of a mark."""
+        brought = bring((mark,), view, self.registering, self.locate, in_world=False)
+        return surface_of_mark(brought.marks, brought.view).change
 
 
 def _shows(view: View, position: np.ndarray) -> bool:

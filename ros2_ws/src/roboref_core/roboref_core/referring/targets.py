@@ -35,7 +35,10 @@ def targets_of(
             stamp_ns=view.stamp_ns,
             score=-1.0 if prediction.scores is None else float(prediction.scores[i]),
         )
-        targets.append(_located(target, view, covariance, config, frames))
+        located = _located(target, view, covariance, config, frames)
+        if located.covariance is not None and prediction.extent is not None:
+            located = replace(located, covariance=located.covariance + np.eye(3) * float(prediction.extent[i]) ** 2)
+        targets.append(located)
     return tuple(targets)
 
 

@@ -44,13 +44,21 @@ class Sighting:
         reason: why it was not found; empty if it was.
         T_searched_reference: 4x4, carries points of the thing from the optical frame of the view that it was marked in
             into that of the searched one; None where only its place is known.
+        point: (3,) what the pixel shows, in the optical frame of the searched view [m]; None if it was not found.
+        pixel_sigma: standard deviation of the pixel.
+        extent: standard deviation, along any axis, of the points of the thing around what the pixel shows: the marked
+            one may be any of them [m]; 0 where the pixel is of the marked point.
+        stayed: it was found where it was marked.
     """
 
     pixel: tuple[float, float] | None
     score: float = 0.0
     reason: str = ""
     T_searched_reference: np.ndarray | None = None
+    point: np.ndarray | None = None
     pixel_sigma: float = 2.0
+    extent: float = 0.0
+    stayed: bool = False
 
 
 def find_by_appearance(
@@ -83,10 +91,11 @@ def find_by_appearance(
         features = replace(features, points=np.where(own[:, None], features.points, np.nan))
         found = _by_features(thing, features, cache.of(searched), pixel, samples, searched, was_there)
         if found is not None:
-            return found
+            return replace(found, stayed=_stayed(found, thing, pixel, reference, searched))
     if thing.reason:
         return Sighting(None, reason=thing.reason)
-    return _by_color(thing, samples, was_there, was_not)
+    found = _by_color(thing, samples, was_there, was_not)
+    return replace(found, stayed=_stayed(found, thing, pixel, reference, searched))
 
 
 def _comparable(view: View, searched: View) -> bool:
@@ -148,15 +157,39 @@ def _by_features(
     there = [was_there[samples.at((float(u), float(v)))] for u, v in features.pixels[inliers[:, 1]]]
     if known.sum() < 4 or near[known].mean() < 0.6 or np.mean(there) > 0.5:
         return None
-    row, column = thing.samples.at(pixel)
-    marked = thing.samples.points[row, column]
-    if not np.isfinite(marked).all():
+    marked = _marked_point(thing, pixel)
+    if marked is None:
         marked = np.median(reference.points[inliers[:, 0]], axis=0)
     place = searched.camera.project(transform(T, marked)[None])
     if not searched.camera.contains(place)[0]:
-        place = np.median(features.pixels[inliers[:, 1]], axis=0)[None]
+        return Sighting(None, reason="the marked part of it lies outside the picture", T_searched_reference=T)
     score = len(inliers) / (len(inliers) + _MIN_FEATURES)
-    return Sighting((float(place[0, 0]), float(place[0, 1])), score, T_searched_reference=T)
+    extent = 0.0 if _marked_point(thing, pixel) is not None else _extent(reference.points[inliers[:, 0]], marked)
+    seen = transform(T, marked)
+    return Sighting((float(place[0, 0]), float(place[0, 1])), score, T_searched_reference=T, point=seen, extent=extent)
+
+
+def _marked_point(thing: Thing, pixel: tuple[float, float]) -> np.ndarray | None:
+    """(3,) in the optical frame of the mark's view [m]; None without depth."""
+    marked = thing.samples.points[thing.samples.at(pixel)]
+    return marked if np.isfinite(marked).all() else None
+
+
+def _extent(points: np.ndarray, around: np.ndarray) -> float:
+    """Standard deviation of (N, 3) points around one of them, along the axis that has most [m]."""
+    off = points - around
+    return float(np.sqrt(np.linalg.eigvalsh(off.T @ off / len(off))[-1]))
+
+
+def _stayed(found: Sighting, thing: Thing, pixel: tuple[float, float], reference: View, searched: View) -> bool:
+    """Whether what was found stands where the mark was made, as far as the stated or registered poses tell."""
+    marked = _marked_point(thing, pixel)
+    if marked is None or found.point is None or not _comparable(reference, searched):
+        return False
+    assert reference.T_world_camera is not None and searched.T_world_camera is not None
+    expected = transform(inverse(searched.T_world_camera) @ reference.T_world_camera, marked)
+    limit = _SAME_SURFACE[0] + _SAME_SURFACE[1] * expected[2] + 2 * found.extent
+    return bool(np.linalg.norm(found.point - expected) <= limit)
 
 
 def _by_color(thing: Thing, samples: Samples, was_there: np.ndarray, was_not: np.ndarray) -> Sighting:
@@ -198,7 +231,15 @@ def _by_color(thing: Thing, samples: Samples, was_there: np.ndarray, was_not: np
     inside = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     row, column = np.unravel_index(int(inside.argmax()), inside.shape)
     radius = samples.step * float(np.sqrt(mask.sum() / np.pi))
-    return Sighting(samples.pixel(float(row), float(column)), score, pixel_sigma=radius)
+    extent = _extent(samples.points[mask], samples.points[row, column])
+    # Of a point anywhere on a disc, along each axis.
+    return Sighting(
+        samples.pixel(float(row), float(column)),
+        score,
+        point=samples.points[row, column],
+        pixel_sigma=radius / 2,
+        extent=extent,
+    )
 
 
 def _cut_off(mask: np.ndarray) -> bool:

@@ -85,6 +85,15 @@ def test_a_still_thing_is_found_though_the_model_misses_it(room):
     assert told.check.agreement == Agreement.DISAGREES, "geometry does not vouch for itself"
 
 
+def test_a_place_that_only_the_model_knows_is_as_uncertain_as_the_model(room):
+    """The marked point may be any of the thing, and the model misses now and then: the covariance owns both."""
+    told, _, _ = ask(room, points_at(ELSEWHERE), spheres=())
+    sigma = np.sqrt(np.linalg.eigvalsh(told.targets[0].covariance)[0])
+    assert 0.1 < sigma < 2.0
+    still, _, _ = ask(room, points_at((150.0, 110.0)))
+    assert np.sqrt(np.linalg.eigvalsh(still.targets[0].covariance)[-1]) < 0.03
+
+
 def test_a_thing_that_is_gone_is_where_the_model_points(room):
     told, _, _ = ask(room, points_at(ELSEWHERE), spheres=())
     assert told.check.surface.change is Change.GONE

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.geometry.camera import Camera
-from roboref_core.geometry.pose import look_at
+from roboref_core.geometry.pose import inverse, look_at, transform
 from roboref_core.models.model_answer import Outcome
-from roboref_core.models.pointing_model import Prediction
+from roboref_core.models.pointing_model import Place, PointMark, Prediction
 from roboref_core.referring.answer import Status
 from roboref_core.referring.earlier import EarlierViews
 from roboref_core.referring.query import MarkedPoint, Query
@@ -101,8 +101,19 @@ def test_earlier_views_tell_new_surfaces_from_old_ones(room, then, now, change):
     buffer.add(searched)
     middle = (159.5, 119.5)
     registering = Registering.of(buffer, RegistrationMode.AUTO)
-    assert EarlierViews(searched, 2 * SECOND, buffer, registering, LocateConfig()).at(middle) is change
-    assert EarlierViews(searched, 0, buffer, registering, LocateConfig()).at(middle) is Change.NOT_CHECKED
+    spot = (-0.2, 0.7, 0.15)
+
+    def earlier(stamp_ns, spheres=then, pixel=(20.0, 200.0)):
+        """What was there before, asked about a mark made at ``stamp_ns`` in a room of ``spheres``."""
+        view = type(room)(spheres=spheres).view(A, camera, view_id="mark", stamp_ns=stamp_ns, color=grey)
+        mark = PointMark(view, pixel, Place(room.point(view, pixel), np.eye(3) * 1e-6, view.world_frame))
+        return EarlierViews(searched, mark, buffer, registering, LocateConfig()).at(middle)
+
+    assert earlier(2 * SECOND) is change
+    assert earlier(0) is change, "the marked thing is still in its place there"
+    pixel = tuple(camera.project(transform(inverse(A), np.array([spot])))[0])
+    # Of a view that shows the marked thing gone, only that there was nothing tells something.
+    assert earlier(0, [*then, (spot, 0.15)], pixel) is (change if change is Change.GONE else Change.HIDDEN)
     model = Batching("now")
     region = MarkedPoint((150.0, 110.0), "then")
     answer(Query("it", regions=(region,)), buffer, model)

@@ -26,7 +26,7 @@ def room_with(room, *spheres):
     """A grey room with balls of one colour: ((x, y, z), radius, colour)."""
     made = type(room)([(centre, radius) for centre, radius, _ in spheres])
 
-    def view(T, view_id="view"):
+    def view(T, view_id="view", **changes):
         depth = made.depth(CAMERA, T)
         points = transform(T, CAMERA.unproject(grid(), depth.ravel()))
         color = np.full((len(points), 3), 170, np.uint8)
@@ -35,7 +35,8 @@ def room_with(room, *spheres):
             shade = 0.75 + 0.25 * (points[on, 2:] - centre[2]) / radius
             color[on] = (shade * own).clip(0, 255)
         shape = (CAMERA.height, CAMERA.width)
-        return made.view(T, CAMERA, view_id=view_id, color=color.reshape(*shape, 3), depth=depth.astype(np.float32))
+        fields = {"color": color.reshape(*shape, 3), "depth": depth.astype(np.float32)}
+        return made.view(T, CAMERA, view_id=view_id, **(fields | changes))
 
     return view
 
@@ -98,6 +99,23 @@ def test_a_textured_thing_is_found_with_its_motion(room):
     assert np.hypot(*np.subtract(found.pixel, truth)) < 4
 
 
+def test_what_lies_beyond_the_border_is_not_found_in_the_picture(room):
+    """The textured thing is recognised, its marked part is not in sight."""
+    T = look_at((-2.1, 0.05, 1.35), (0.0, 0.6, 0.3))
+    reference, searched = room.textured(A, view_id="a").with_pose(None), room.textured(T, view_id="b").with_pose(None)
+    box = (60.0, 40.0, 260.0, 200.0)
+    found = []
+    for u in np.arange(70.0, 260.0, 12.0):
+        mark = (u, 120.0)
+        truth = np.array(pixel_of(T, room.point(room.textured(A), mark)))
+        if np.abs(truth[0] - CAMERA.width) < 8 or np.abs(truth[0]) < 8:
+            continue
+        sighting = find_by_appearance(reference, mark, searched, FeatureCache(), box=box)
+        found.append(sighting.pixel is not None)
+        assert found[-1] == CAMERA.contains(truth[None])[0], (truth, sighting)
+    assert any(found) and not all(found)
+
+
 def test_a_wall_is_no_thing(room):
     before = room_with(room, (OLD, 0.25, GREEN))
     thing = thing_at(before(A), (10.0, 10.0))
@@ -135,6 +153,8 @@ def test_the_geometric_backend_answers_with_the_new_place_of_what_is_gone(room):
     np.testing.assert_allclose(found.points[0], pixel_of(B, NEW), atol=15)
     off = found.points[0] - pixel_of(B, NEW)
     assert off @ np.linalg.solve(found.point_covariance[0], off) < 9.2
+    # Any point of the ball may be the marked one.
+    assert 0.05 < found.extent[0] < 0.25
 
 
 def test_the_geometric_backend_does_not_search_for_what_stands_where_it_stood(room):
@@ -149,3 +169,17 @@ def test_the_geometric_backend_says_that_what_was_taken_away_is_not_there(room):
     request = PointingRequest("", after(B, "b"), (marked(before),))
     found = ReprojectionModel().predict(request)
     assert found.outcome is Outcome.NOT_VISIBLE and found.visibility is Visibility.CONFLICT
+
+
+def test_what_is_found_where_it_was_marked_did_not_move(room):
+    """A hole in depth at the mark, and noise around it: the thing looks gone, and its colours are where they were."""
+    before = room_with(room, (OLD, 0.25, GREEN))
+    mark, searched = marked(before), before(B, "b")
+    u, v = (round(x) for x in pixel_of(B, mark.place.position))
+    depth = searched.depth.copy()
+    depth[v - 9 : v + 10, u - 9 : u + 10] += 0.3
+    depth[v - 2 : v + 3, u - 2 : u + 3] = 0.0
+    damaged = before(B, "b", depth=depth)
+    found = ReprojectionModel().predict(PointingRequest("", damaged, (mark,)))
+    assert found.visibility is Visibility.UNKNOWN and found.extent is None
+    np.testing.assert_allclose(found.points[0], pixel_of(B, mark.place.position), atol=1e-6)

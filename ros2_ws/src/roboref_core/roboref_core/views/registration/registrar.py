@@ -20,6 +20,9 @@ _ONE_PAIR = 1.35
 """One pair of views shows one relative pose, of six degrees of freedom: with so few the 95 % bound of three
 coordinates is that of 3 F(3, 6) = 14.3, not that of the chi-squared 7.8 of a known sigma; the root of their ratio."""
 
+_EXPLAINED = 0.3
+"""Share of the disagreement of undeclared poses that a registration must remove; else moved things explain it."""
+
 
 class RegistrationMode(Enum):
     """When views are registered to one another."""
@@ -79,7 +82,9 @@ class Registrar:
             trusted = config.mode is RegistrationMode.AUTO and not config.poses_disagree
             if trusted and self._agree(reference, query):
                 return None
-            translation_sigma, rotation_sigma = config.translation_sigma, config.rotation_sigma
+            sigmas = config.translation_sigma, config.rotation_sigma
+            found = register(reference, query, self.cache, *sigmas, config.criteria)
+            return None if trusted and not self._explains(found) else found
         return register(reference, query, self.cache, translation_sigma, rotation_sigma, config.criteria)
 
     def through(
@@ -135,6 +140,13 @@ class Registrar:
         if surface is None or len(surface.points) == 0:
             return float("nan")
         return _SENSOR_NOISE[0] + _SENSOR_NOISE[1] * float(np.median(surface.points[:, 2])) ** 2
+
+    def _explains(self, found: Registration) -> bool:
+        """Whether a registration makes surfaces agree that did not. Things that were moved disagree in any pose."""
+        if found.verdict is not Verdict.REGISTERED:
+            return True
+        seen = found.inliers >= self.config.criteria.min_inliers
+        return seen and found.agreement - found.stated_agreement >= _EXPLAINED * (1.0 - found.stated_agreement)
 
     def _agree(self, reference: View, query: View) -> bool:
         a, b = self.cache.surface(reference), self.cache.surface(query)

@@ -81,7 +81,10 @@ def what_changed(
     seen = transform(inverse(searched.T_world_camera) @ reference.T_world_camera, points)
     on_searched = searched.camera.project(seen)
     measured = _depth(searched, on_searched)
-    if searched.camera.contains(on_searched).mean() < 0.3:
+    inside = searched.camera.contains(on_searched)
+    marked = np.argmin(((pixels - np.array(pixel)) ** 2).sum(axis=1))
+    # What surrounds a marked point says nothing of it where the picture ends before it.
+    if inside.mean() < 0.3 or (box is None and not inside[marked]):
         return ChangeEvidence(Change.HIDDEN)
     known = np.isfinite(measured)
     count = int(known.sum())

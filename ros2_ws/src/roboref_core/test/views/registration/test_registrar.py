@@ -29,6 +29,16 @@ def test_undeclared_poses_that_disagree_are_registered(room):
     assert off(found, inverse(B) @ A) < 0.01
 
 
+def test_moved_things_do_not_move_exact_poses(room):
+    """Surfaces disagree as much as those of bad poses do, and no pose explains it."""
+    balls = [((0.3 * np.cos(a), 1.2 * np.sin(a), 0.6), 0.4) for a in np.arange(4) * np.pi / 2]
+    before, after = type(room)(spheres=balls), type(room)(spheres=[((x + 0.2, y, z), r) for (x, y, z), r in balls])
+    reference, query = before.textured(A), after.textured(B)
+    always = Registrar(RegistrarConfig(RegistrationMode.ALWAYS)).register(reference, query)
+    assert always.stated_agreement < RegistrarConfig().agreed_share
+    assert Registrar().register(reference, query) is None
+
+
 def test_off_is_off(room):
     registrar = Registrar(RegistrarConfig(RegistrationMode.OFF))
     assert registrar.register(room.textured(A), room.textured(B), 0.02, 0.02) is None

@@ -55,3 +55,20 @@ def test_without_depth_or_pose_nothing_is_claimed(room):
 def test_outside_the_picture_it_is_hidden(room):
     away = room.view(look_at((-2.0, -1.5, 1.4), (-3.0, -2.0, 1.0)), CAMERA)
     assert what_changed(room.view(A, CAMERA), away, (160, 120)).change is Change.HIDDEN
+
+
+@pytest.mark.parametrize("beyond", [2.0, -2.0])
+def test_a_mark_beyond_the_border_is_hidden_whatever_stands_beside_it(room, beyond):
+    """The picture ends just before or after the mark; what it shows of the surroundings is unchanged, or gone."""
+    reference = room.view(A, CAMERA)
+    mark = (160.0, 120.0)
+    point = room.point(reference, mark)
+    for angle in np.linspace(0.2, 0.7, 400):
+        T = look_at((-2.2, 0.2, 1.3), (-2.2 + 2.2 * np.cos(angle), 0.2 + 2.2 * np.sin(angle), 0.5))
+        u = CAMERA.project(transform(inverse(T), point[None]))[0, 0]
+        if u > CAMERA.width - 0.5 + beyond:
+            break
+    shown = room.view(T, CAMERA)
+    for searched in (shown, room.view(T, CAMERA, depth=shown.depth + 0.5)):
+        hidden = what_changed(reference, searched, mark).change is Change.HIDDEN
+        assert hidden == (u > CAMERA.width - 0.5), u
