@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
+from roboref_core.errors import ErrorCode
 from roboref_core.geometry.camera import Camera
 from roboref_core.geometry.pose import from_quaternion, to_quaternion
-from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Target
+from roboref_core.referring.answer import Agreement, Answer, GeometricCheck, LastKnown, Status, Target
 from roboref_core.referring.query import MarkedBox, MarkedPoint, MarkedPosition, MarkedRegion, Query
+from roboref_core.views.locate import DepthSource
 from roboref_core.views.registration import ChangeEvidence, Verdict
 from roboref_core.views.view import View, valid_depth
 from roboref_core.views.view_buffer import SECOND
@@ -170,6 +172,38 @@ def answer_to_message(answer: Answer, pinned: bool = False) -> msg.ReferAnswer:
         inference_time=to_duration(answer.inference_time),
         model=clean_text(answer.model),
         raw_answer=clean_text(answer.raw_answer),
+    )
+
+
+def answer_from_message(message: msg.ReferAnswer) -> Answer:
+    """What a client decides by: status, error, places and times; without the view and the checks."""
+    return Answer(
+        Status(message.status),
+        ErrorCode(message.error_code),
+        message.error_msg,
+        tuple(_target_from_message(target) for target in message.targets),
+        tuple(LastKnown(known.view_id, _target_from_message(known.target)) for known in message.last_known),
+        view_age=stamp_ns(message.view_age) / SECOND,
+        queue_time=stamp_ns(message.queue_time) / SECOND,
+        inference_time=stamp_ns(message.inference_time) / SECOND,
+        model=message.model,
+        raw_answer=message.raw_answer,
+    )
+
+
+def _target_from_message(message: msg.ReferredTarget) -> Target:
+    position = np.array([message.position.x, message.position.y, message.position.z])
+    full = message.covariance_type == msg.ReferredTarget.COVARIANCE_FULL
+    return Target(
+        (message.pixel.u, message.pixel.v),
+        message.header.frame_id,
+        stamp_ns(message.header.stamp),
+        position if np.isfinite(position).all() else None,
+        np.array(message.position_covariance).reshape(3, 3) if full else None,
+        DepthSource(message.depth_source),
+        message.depth,
+        message.depth_spread,
+        message.score,
     )
 
 

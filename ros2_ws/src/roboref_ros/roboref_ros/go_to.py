@@ -20,13 +20,13 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from roboref_core.approach import OccupancyMap, facing
 from roboref_core.geometry.pose import from_quaternion
+from roboref_core.pursuit import Decision, End, GoToConfig, Pursuit, Step
 from roboref_core.referring.query import Query
 from roboref_msgs.msg import ReferenceView
 
 from roboref_ros.clients import ReferClient
-from roboref_ros.conversions import pose_from_message
+from roboref_ros.conversions import answer_from_message, pose_from_message
 from roboref_ros.goals import goals_for
-from roboref_ros.pursuit import Decision, GoToConfig, Pursuit, Step
 
 # Longest wait for one answer on the way, and for a goal to be taken back at the end [s].
 _ANSWER_SECONDS, _STOP_SECONDS = 10.0, 1.0
@@ -61,7 +61,7 @@ class GoTo(Node):
 
     def run(self, text: str) -> Decision:
         """Until the robot is there, the target is lost, or time is up; unless it is there, our goal is taken back."""
-        decision = Decision(Step.FAILED, text="interrupted")
+        decision = Decision.failed(End.INTERRUPTED, "interrupted")
         try:
             decision = self._drive(text)
         finally:
@@ -85,28 +85,28 @@ class GoTo(Node):
         while (left := end - time.monotonic()) > 0:
             self._spin(min(self._config.ask_every, left))
             if self._cancelled.is_set():
-                return Decision(Step.FAILED, text="interrupted")
+                return Decision.failed(End.INTERRUPTED, "interrupted")
             if self._refused:
-                return Decision(Step.FAILED, text=self._refused)
+                return Decision.failed(End.NOT_DRIVEN, self._refused)
             if self._base is None:
                 continue
             try:
                 query = Query(text, target_frame=self._frame, search_memory=True)
                 answer = self._client.refer(query, min(_ANSWER_SECONDS, left))
             except TimeoutError as error:
-                return Decision(Step.FAILED, text=str(error))
+                return Decision.failed(End.NO_ANSWER, str(error))
             if self._cancelled.is_set():
-                return Decision(Step.FAILED, text="interrupted")
+                return Decision.failed(End.INTERRUPTED, "interrupted")
             self._spin(0.0)  # where the robot is now, not before the answer
-            decision = pursuit.on_answer(answer, self._base[:2, 3], self._grid)
+            decision = pursuit.on_answer(answer_from_message(answer), self._base, self._grid)
             self.get_logger().info(f"{decision.step.value}: {decision.text}")
             if decision.step in (Step.ARRIVED, Step.FAILED):
                 return decision
             if decision.T_map_goal is not None:
                 self._goals.send(decision.T_map_goal, self._frame)
             if problem := self._goals.problem():
-                return Decision(Step.FAILED, text=problem)
-        return Decision(Step.FAILED, text=f"not there after {self._config.timeout:g} s; last: {decision.text}")
+                return Decision.failed(End.NOT_DRIVEN, problem)
+        return Decision.failed(End.TIMEOUT, f"not there after {self._config.timeout:g} s; last: {decision.text}")
 
     def _take_back(self) -> None:
         self._goals.take_back(self._base, self._frame)
@@ -191,6 +191,6 @@ def main() -> int:
         thread.join(_STOP_SECONDS + _ANSWER_SECONDS)
     node.close()
     rclpy.try_shutdown()
-    decision = decisions[0] if decisions else Decision(Step.FAILED, text="interrupted")
+    decision = decisions[0] if decisions else Decision.failed(End.INTERRUPTED, "interrupted")
     print(f"{decision.step.value}: {decision.text}")
     return 0 if decision.step is Step.ARRIVED else 1

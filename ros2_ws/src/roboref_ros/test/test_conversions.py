@@ -23,6 +23,7 @@ from roboref_core.views.visibility import Visibility
 from roboref_msgs.msg import GeometricCheck as CheckMessage
 from roboref_msgs.msg import ReferAnswer, ReferQuery
 from roboref_ros.conversions import (
+    answer_from_message,
     answer_to_message,
     camera_from_info,
     camera_to_info,
@@ -272,3 +273,21 @@ def test_any_text_of_a_model_can_be_sent(text):
 
 def test_long_texts_are_bounded():
     assert len(answer_to_message(Answer(Status.NOT_VISIBLE, raw_answer="x" * 8_000_000)).raw_answer) == 20_000
+
+
+def test_a_client_decides_by_what_the_node_answered():
+    target = Target(
+        (3.0, 4.0), "map", 7, np.array((1.0, 2.0, 3.0)), np.eye(3) * 1e-4, DepthSource.SENSOR, 2.0, 0.01, 0.9
+    )
+    bare = Target((3.0, 4.0), "map", 7)
+    answer = Answer(
+        Status.NOT_VISIBLE, ErrorCode.NONE, "why", (target, bare), (LastKnown("v", target),), view_age=0.5, model="m"
+    )
+    heard = answer_from_message(answer_to_message(answer))
+    assert (heard.status, heard.error_msg, heard.view_age, heard.model) == (answer.status, "why", 0.5, "m")
+    for was, got in zip((target, bare, target), (*heard.targets, heard.last_known[0].target), strict=True):
+        assert (was.pixel, was.frame_id, was.stamp_ns, was.depth_source) == (
+            got.pixel, got.frame_id, got.stamp_ns, got.depth_source
+        )  # fmt: skip
+    assert np.allclose(heard.targets[0].position, target.position) and heard.targets[1].position is None
+    assert np.allclose(heard.targets[0].covariance, target.covariance) and heard.targets[1].covariance is None

@@ -1,0 +1,177 @@
+"""From answers to goals: when to drive, when a better look corrects the goal, when it is there, when it is lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from roboref_core.approach import OccupancyMap, approach
+from roboref_core.geometry.pose import pose
+from roboref_core.referring.answer import Answer, Status, Target
+from roboref_core.views.locate import DepthSource
+
+
+@dataclass(frozen=True)
+class GoToConfig:
+    """How a target is approached.
+
+    Attributes:
+        distance: to stop before the target [m].
+        radius: of the robot [m].
+        arrived: this near to the standing place is there [m].
+        correction: a target that moves further than this gets a new goal [m].
+        lost_after: questions in a row without the target, after which it is lost.
+        look_around: turns on the spot, evenly spread over the circle, before it is given up; 0: none.
+        ask_every: time between questions on the way [s].
+        timeout: longest way [s].
+    """
+
+    distance: float = 0.8
+    radius: float = 0.25
+    arrived: float = 0.25
+    correction: float = 0.15
+    lost_after: int = 5
+    look_around: int = 6
+    ask_every: float = 1.0
+    timeout: float = 120.0
+
+
+class Step(Enum):
+    """What to do after an answer."""
+
+    GO = "go"
+    WAIT = "wait"
+    ARRIVED = "arrived"
+    FAILED = "failed"
+
+
+class End(Enum):
+    """How a pursuit ended."""
+
+    ARRIVED = "arrived"
+    LOST = "lost"
+    """It was not found, and nobody knows a place where it was seen before."""
+    GONE = "gone"
+    """It is not there any more: the place where it was seen last is in sight, and it is not."""
+    NO_PLACE_TO_STAND = "no place to stand"
+    """Its place is known, and there is no free and reachable place before it."""
+    NO_ANSWER = "no answer"
+    """Nobody answered the questions."""
+    NOT_DRIVEN = "not driven"
+    """The navigation refused or gave up the goal, or the frames of poses and goals differ."""
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """Attributes:
+    step: what to do.
+    T_map_goal: 4x4 of the base, with GO.
+    text: why, for a person.
+    end: why it is over, with ARRIVED and FAILED.
+    """
+
+    step: Step
+    T_map_goal: np.ndarray | None = None
+    text: str = ""
+    end: End | None = None
+
+    @classmethod
+    def failed(cls, end: End, text: str) -> Decision:
+        return cls(Step.FAILED, text=text, end=end)
+
+
+class Pursuit:
+    """Decides from answer to answer; a function of the answers, the robot's poses and the map alone.
+
+    Attributes:
+        corrections: how often a better look gave a new goal.
+    """
+
+    def __init__(self, config: GoToConfig):
+        self._config = config
+        self._target: np.ndarray | None = None
+        self._goal: np.ndarray | None = None
+        self._missed = 0
+        self._turns = 0
+        self.corrections = 0
+
+    def on_answer(self, answer: Answer, T_map_base: np.ndarray, grid: OccupancyMap | None) -> Decision:
+        """Args:
+        answer: with targets in the map's frame.
+        T_map_base: 4x4 of the robot now.
+        grid: of the floor in the map's frame; None: everything is free.
+        """
+        place = T_map_base[:2, 3]
+        seen = _seen(answer)
+        position, covariance = seen or _where_to_look(answer) or (None, None)
+        if position is None:
+            reason = answer.error_msg or "it is not visible, and was not seen before"
+            return self._without_it(T_map_base, End.LOST, reason)
+        if seen is not None:
+            self._missed = self._turns = 0
+        elif self._goal is not None and self._progress(place).step is Step.ARRIVED:
+            # There, but the thing is not: a place from memory is where to look, never where it is.
+            return self._without_it(T_map_base, End.GONE, "it is not seen where it was seen last")
+        moved = self._target is None or np.linalg.norm(position[:2] - self._target[:2]) > self._config.correction
+        if self._goal is not None and not moved:
+            return self._progress(place)
+        found = approach(position, covariance, place, self._config.distance, self._config.radius, grid)
+        if found.T_map_base is None:
+            assert found.failure is not None
+            return Decision.failed(End.NO_PLACE_TO_STAND, found.failure.value)
+        self.corrections += self._goal is not None
+        self._target, self._goal = position, found.T_map_base
+        if seen is not None and np.linalg.norm(place - self._goal[:2, 3]) <= self._config.arrived:
+            return self._progress(place)
+        what = "corrected" if self.corrections else "seen" if seen else "seen before"
+        return Decision(Step.GO, self._goal, f"{what} at ({position[0]:.2f}, {position[1]:.2f})")
+
+    def _without_it(self, T_map_base: np.ndarray, end: End, reason: str) -> Decision:
+        """It may come into sight again on the way; then it may be to the side or behind; then it is given up."""
+        self._missed += 1
+        under_way = self._goal is not None and self._progress(T_map_base[:2, 3]).step is not Step.ARRIVED
+        patient = self._missed < self._config.lost_after
+        if self._turns < self._config.look_around and not (under_way and patient):
+            if under_way:
+                self._goal = self._target = None
+            self._turns += 1
+            # One turn more would end where the first began.
+            T_map_goal = T_map_base @ _turn(2 * np.pi / (self._config.look_around + 1))
+            return Decision(Step.GO, T_map_goal, f"not found; looking around, turn {self._turns}")
+        if patient:
+            return Decision(Step.WAIT, text="not found")
+        return Decision.failed(end, f"{end.value} after {self._missed} questions: {reason}")
+
+    def _progress(self, place: np.ndarray) -> Decision:
+        assert self._goal is not None
+        left = float(np.linalg.norm(place - self._goal[:2, 3]))
+        if left <= self._config.arrived:
+            return Decision(Step.ARRIVED, text=f"{left:.2f} m from the standing place", end=End.ARRIVED)
+        return Decision(Step.WAIT, text=f"{left:.2f} m to go")
+
+
+def _seen(answer: Answer) -> tuple[np.ndarray, np.ndarray | None] | None:
+    return _located(answer.targets[0]) if answer.status is Status.FOUND and answer.targets else None
+
+
+def _where_to_look(answer: Answer) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """The better one of two rival places, or where it was seen last."""
+    if answer.status is Status.AMBIGUOUS and answer.targets:
+        return _located(answer.targets[0])
+    return _located(answer.last_known[0].target) if answer.last_known else None
+
+
+def _located(target: Target) -> tuple[np.ndarray, np.ndarray | None] | None:
+    position = target.position
+    if position is None or target.depth_source is DepthSource.NONE or not np.isfinite(position).all():
+        return None
+    return position, target.covariance
+
+
+def _turn(angle: float) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    return pose(np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]), (0.0, 0.0, 0.0))

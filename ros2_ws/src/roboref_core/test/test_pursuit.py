@@ -1,0 +1,140 @@
+"""Going there: from answers to goals, corrections, arrival, and giving up with a reason."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from roboref_core.approach import OccupancyMap
+from roboref_core.geometry.pose import pose
+from roboref_core.pursuit import End, GoToConfig, Pursuit, Step
+from roboref_core.referring.answer import Answer, LastKnown, Status, Target
+from roboref_core.views.locate import DepthSource
+
+
+def target(x: float, y: float, sigma: float = 0.02) -> Target:
+    return Target((0.0, 0.0), "map", 0, np.array((x, y, 0.7)), np.eye(3) * sigma**2, DepthSource.SENSOR)
+
+
+def at(x: float, y: float) -> np.ndarray:
+    return pose(np.eye(3), (x, y, 0.0))
+
+
+def remembered(x: float, y: float) -> Answer:
+    return Answer(Status.NOT_VISIBLE, last_known=(LastKnown("a", target(x, y)),))
+
+
+def found(x: float, y: float, **options) -> Answer:
+    return Answer(Status.FOUND, targets=(target(x, y, **options),))
+
+
+NOTHING = Answer(Status.NOT_VISIBLE)
+
+
+def drive(pursuit: Pursuit, answers, start=(0.0, 0.0), grid=None):
+    """Steps of a robot that is at its goal before each next question."""
+    T_map_base, steps = at(*start), []
+    for answer in answers:
+        decision = pursuit.on_answer(answer, T_map_base, grid)
+        steps.append(decision.step)
+        if decision.T_map_goal is not None:
+            T_map_base = decision.T_map_goal
+        if decision.step in (Step.ARRIVED, Step.FAILED):
+            break
+    return steps, T_map_base[:2, 3], decision
+
+
+def test_it_goes_and_arrives_at_the_stated_distance():
+    steps, place, _ = drive(Pursuit(GoToConfig(distance=0.8)), [found(4, 0)] * 3)
+    assert steps == [Step.GO, Step.ARRIVED]
+    assert np.linalg.norm(place - (4, 0)) == pytest.approx(0.8)
+
+
+def test_a_better_look_on_the_way_corrects_the_goal():
+    pursuit = Pursuit(GoToConfig(distance=0.8, correction=0.15))
+    steps, place, _ = drive(pursuit, [found(4, 0), found(4.5, 0.5), found(4.52, 0.5)])
+    assert steps == [Step.GO, Step.GO, Step.ARRIVED] and pursuit.corrections == 1
+    assert np.linalg.norm(place - (4.5, 0.5)) == pytest.approx(0.8)
+
+
+def test_noise_below_the_correction_is_no_new_goal():
+    pursuit = Pursuit(GoToConfig(correction=0.15))
+    pursuit.on_answer(found(4, 0), np.eye(4), None)
+    assert pursuit.on_answer(found(4.1, 0), at(1.0, 0.0), None).step is Step.WAIT
+
+
+def test_it_goes_to_where_the_thing_was_seen_last():
+    decision = Pursuit(GoToConfig()).on_answer(remembered(2, 1), np.eye(4), None)
+    assert decision.step is Step.GO and "seen before" in decision.text
+
+
+def test_lost_after_so_many_questions_and_says_so():
+    steps, _, decision = drive(Pursuit(GoToConfig(lost_after=3, look_around=0)), [NOTHING] * 9)
+    assert steps == [Step.WAIT, Step.WAIT, Step.FAILED]
+    assert decision.end is End.LOST and decision.text.startswith("lost after 3 questions")
+
+
+def test_one_answer_in_between_begins_the_count_again():
+    answers = [found(4, 0), NOTHING, NOTHING, found(4, 0), NOTHING, NOTHING]
+    pursuit = Pursuit(GoToConfig(lost_after=3, look_around=0))
+    assert [pursuit.on_answer(answer, np.eye(4), None).step for answer in answers][-1] is Step.WAIT
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_a_place_that_is_no_number_is_not_driven_to(broken):
+    assert Pursuit(GoToConfig(look_around=0)).on_answer(found(broken, 0), np.eye(4), None).step is Step.WAIT
+
+
+def test_no_room_before_the_target_is_a_reason():
+    grid = np.full((80, 80), 100, np.int8)
+    grid[:20, :20] = 0
+    occupied = OccupancyMap(grid, 0.05, (0.0, 0.0))
+    decision = Pursuit(GoToConfig()).on_answer(found(3, 3), at(0.5, 0.5), occupied)
+    assert decision.end is End.NO_PLACE_TO_STAND and "free" in decision.text
+
+
+def test_a_memory_alone_is_no_arrival():
+    steps, _, decision = drive(Pursuit(GoToConfig(lost_after=3, look_around=0)), [remembered(2, 1)] * 9)
+    assert steps == [Step.GO, Step.WAIT, Step.WAIT, Step.FAILED]
+    assert decision.end is End.GONE and "not seen where it was seen last" in decision.text
+
+
+def test_near_it_already_a_memory_is_no_arrival_either():
+    decision = Pursuit(GoToConfig(distance=0.8)).on_answer(remembered(0.8, 0.0), at(0.0, 0.0), None)
+    assert decision.step is Step.GO
+
+
+def test_it_looks_all_around_before_it_gives_up():
+    pursuit, headings = Pursuit(GoToConfig(lost_after=3, look_around=5)), []
+    T_map_base = at(1.0, 2.0)
+    for _ in range(20):
+        decision = pursuit.on_answer(NOTHING, T_map_base, None)
+        if decision.T_map_goal is None:
+            break
+        T_map_base = decision.T_map_goal
+        assert np.allclose(T_map_base[:2, 3], (1.0, 2.0))
+        headings.append(np.degrees(np.arctan2(T_map_base[1, 0], T_map_base[0, 0])) % 360)
+    assert np.allclose(headings, [60, 120, 180, 240, 300]) and decision.end is End.LOST
+
+
+def test_what_is_gone_from_its_place_is_looked_for_around_it():
+    pursuit = Pursuit(GoToConfig(lost_after=2, look_around=3))
+    steps, place, decision = drive(pursuit, [remembered(2, 0), remembered(2, 0), remembered(2, 0), found(3, 2)] * 2)
+    assert steps[:4] == [Step.GO] * 4 and np.linalg.norm(place - (3, 2)) == pytest.approx(0.8)
+    steps, _, decision = drive(Pursuit(GoToConfig(lost_after=2, look_around=3)), [remembered(2, 0)] * 9)
+    assert steps == [Step.GO] * 4 + [Step.FAILED] and decision.end is End.GONE
+
+
+def test_lost_on_the_way_it_stops_and_looks_around():
+    pursuit = Pursuit(GoToConfig(lost_after=3, look_around=2))
+    decisions = [pursuit.on_answer(answer, at(1.0, 0.0), None) for answer in (found(4, 0), *[NOTHING] * 6)]
+    assert [each.step for each in decisions] == [
+        Step.GO, Step.WAIT, Step.WAIT, Step.GO, Step.GO, Step.FAILED, Step.FAILED
+    ]  # fmt: skip
+    assert np.allclose(decisions[3].T_map_goal[:2, 3], (1.0, 0.0))
+
+
+def test_rival_places_are_where_to_look():
+    rivals = Answer(Status.AMBIGUOUS, targets=(target(2, 1), target(5, 5)))
+    steps, place, decision = drive(Pursuit(GoToConfig(lost_after=2, look_around=0)), [rivals] * 9)
+    assert steps == [Step.GO, Step.WAIT, Step.FAILED] and decision.end is End.GONE
+    assert np.linalg.norm(place - (2, 1)) == pytest.approx(0.8)
