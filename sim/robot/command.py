@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import rclpy
@@ -14,6 +15,7 @@ from roboref_core.command_line import ExitStatus
 
 from sim.bags.view_waiter import ViewWaiter
 from sim.robot.node import RobotNode
+from sim.robot.schedule import Schedule
 from sim.robot.simulation import RobotConfig, Simulation
 from sim.rooms.rooms import make_scene
 
@@ -22,9 +24,10 @@ from sim.rooms.rooms import make_scene
 class RobotCommand:
     """Drive a robot with an RGB-D camera through a simulated room, over ROS 2.
 
-    /cmd_vel and /goal_pose steer it; Nav2 may, on the same topics. /room/change takes JSON:
-    {"remove": 7}, {"move": 7, "x": 1, "y": 2}, {"bring": "chair", "x": 1, "y": 2}, {"exposure": 0.5}.
-    A person is brought by {"bring": "person", "x": 1, "y": 2}, and walks by being moved.
+    /cmd_vel and /goal_pose steer it; Nav2 may, on the same topics. With --drive.mode flying it is a camera in a hand,
+    steered by velocities alone. /room/change takes JSON: {"remove": 7}, {"move": 7, "x": 1, "y": 2},
+    {"bring": "chair", "x": 1, "y": 2}, {"walk": 3} (a person walks through), {"light": 0.2}, {"exposure": 0.5},
+    {"depth_noise": 3}, {"odometry_noise": 5}; /room/answer says what was refused.
     """
 
     room: int = 7
@@ -37,6 +40,10 @@ class RobotCommand:
     """/camera_pose: exact in map, or what odometry says, in odom."""
     color: Literal["raw", "compressed"] = "raw"
     """Colour images raw or as JPEG."""
+    velocity: Literal["twist", "stamped"] = "twist"
+    """Type of /cmd_vel: Twist or TwistStamped; /cmd_vel_stamped is always TwistStamped."""
+    changes: Path | None = None
+    """A file of changes, one JSON object a line, with "at", when [s]: {"at": 12.5, "remove": 7}."""
     frames: int | None = None
     """Stop after so many frames."""
     view_topic: str = "/roboref/view"
@@ -46,6 +53,7 @@ class RobotCommand:
     robot: Annotated[RobotConfig, tyro.conf.arg(name="")] = field(default_factory=RobotConfig)
 
     def __call__(self) -> int:
+        schedule = Schedule(self.changes) if self.changes is not None else None
         simulation = Simulation(make_scene(self.room, triangles=self.triangles), self.robot)
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -57,7 +65,9 @@ class RobotCommand:
         spinning = threading.Thread(target=executor.spin, daemon=True)
         spinning.start()
         try:
-            robot = RobotNode(node, simulation, pose=self.pose, color=self.color)
+            robot = RobotNode(
+                node, simulation, pose=self.pose, color=self.color, velocity=self.velocity, schedule=schedule
+            )
             waiter = ViewWaiter(node, self.view_topic, self.view_timeout) if self.time == "stepped" else None
             rate = None if self.time == "fast" else 1.0
             frames = robot.run(stop.is_set, rate, waiter, self.frames)

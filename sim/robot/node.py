@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +16,10 @@ from nav_msgs.msg import OccupancyGrid, Odometry
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from roboref_core.geometry.pose import from_quaternion, inverse
+from roboref_core.geometry.pose import from_quaternion
 from roboref_core.scene import EncodedImage
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan
 from std_msgs.msg import String, UInt32
 
 from sim.bags.recorder_messages import T_LINK_OPTICAL, Frames, Messages
@@ -26,25 +27,32 @@ from sim.robot.drive import Velocity
 from sim.robot.navigator import Goal, NoWay
 from sim.robot.obstacles import CELL
 from sim.robot.room_changes import parse_change
-from sim.robot.simulation import Observation, Simulation
+from sim.robot.schedule import Schedule
+from sim.robot.simulation import FIRST_STAMP_NS, SCAN_HEIGHT, Observation, Simulation
 
 try:
     from tf2_msgs.msg import TFMessage
 except ImportError:  # not among the wheels
     TFMessage = None
 
-_MAP, _ODOM, _BASE, _OPTICAL = "map", "odom", "base_link", "camera_color_optical_frame"
+_MAP, _ODOM, _BASE, _SCAN, _OPTICAL = "map", "odom", "base_link", "base_scan", "camera_color_optical_frame"
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+# Two static transforms, one a message.
+_STATIC = QoSProfile(depth=2, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+# Of the laser scanner: rays, and its nearest and farthest measurement [m].
+_RAYS, _SCAN_RANGE = 360, (0.05, 12.0)
 _JPEG_QUALITY = 90
 
 
 class RobotNode:
     """Publishes a simulation and takes commands for it.
 
-    In: /cmd_vel (Twist), /cmd_vel_stamped (TwistStamped), /goal_pose (PoseStamped in map), /room/change (String, the
-    JSON of ``parse_change``). Out: /camera/{color,depth}/{image_raw,camera_info}, /camera_pose (PoseStamped of the
-    optical frame, in map or odom), /odom, /map (OccupancyGrid of the true room, latched), /room/objects (String,
-    JSON, latched), /collisions (UInt32, how many so far), /tf and /tf_static where tf2_msgs is, and /clock.
+    In: /cmd_vel and /cmd_vel_stamped, /goal_pose (PoseStamped in map or odom), /room/change (String, the JSON of
+    ``parse_change``). Out: /camera/{color,depth}/{image_raw,camera_info}, /camera_pose (PoseStamped of the optical
+    frame, in map or odom), /odom, /ground_truth/pose (PoseStamped of the base in map, always exact), /scan (LaserScan,
+    exact), /map (OccupancyGrid of the true room, latched), /room/objects (String, JSON, latched), /room/answer (String,
+    JSON: a change that came and why it was refused, "" if it was not), /collisions (UInt32, how many so far), /tf and
+    /tf_static where tf2_msgs is, and /clock.
 
     The frame "map" is the room's: its corner is the origin, its walls are along the axes. Commands take effect between
     frames, in the order in which they came.
@@ -53,6 +61,8 @@ class RobotNode:
         node: a node that spins in another thread.
         pose: /camera_pose is exact in map, or what odometry says, in odom.
         color: raw images, or JPEG on color/image_raw/compressed.
+        velocity: type of /cmd_vel, Twist or TwistStamped; /cmd_vel_stamped is TwistStamped always.
+        schedule: changes of the room by the clock.
     """
 
     def __init__(
@@ -62,9 +72,12 @@ class RobotNode:
         *,
         pose: Literal["exact", "odometry"] = "exact",
         color: Literal["raw", "compressed"] = "raw",
+        velocity: Literal["twist", "stamped"] = "twist",
+        schedule: Schedule | None = None,
     ):
         self.simulation = simulation
         self._node, self._pose, self._color = node, pose, color
+        self._schedule = schedule
         self._lock = threading.Lock()
         self._commands: list[Callable[[], None]] = []
         self._T_map_odom = simulation.state.T_room_base
@@ -73,19 +86,26 @@ class RobotNode:
         self._publishers: dict[str, Publisher] = {}
         for topic, kind, qos in self._topics():
             self._publishers[topic] = node.create_publisher(kind, topic, qos)
-        node.create_subscription(Twist, "/cmd_vel", self._on_velocity, 10)
+        stamped = velocity == "stamped"
+        on_velocity = self._on_stamped_velocity if stamped else self._on_velocity
+        node.create_subscription(TwistStamped if stamped else Twist, "/cmd_vel", on_velocity, 10)
         node.create_subscription(TwistStamped, "/cmd_vel_stamped", self._on_stamped_velocity, 10)
         node.create_subscription(PoseStamped, "/goal_pose", self._on_goal, 10)
         node.create_subscription(String, "/room/change", self._on_change, 10)
         if "/tf_static" in self._publishers:
             T = simulation.T_base_camera
             self._send("/tf_static", self._in_map.transform(simulation.stamp_ns, _BASE, _OPTICAL, T))
+            T_base_scan = from_quaternion((0, 0, 0, 1), (0, 0, SCAN_HEIGHT))
+            self._send("/tf_static", self._in_map.transform(simulation.stamp_ns, _BASE, _SCAN, T_base_scan))
         self._publish_room()
 
     def step(self) -> Observation:
         """Take the commands that came, go on by one frame and publish it."""
         with self._lock:
             commands, self._commands = self._commands, []
+        if self._schedule is not None:
+            changes = self._schedule.due((self.simulation.stamp_ns - FIRST_STAMP_NS) / 1e9)
+            commands = [*(partial(self._change, change) for change in changes), *commands]
         for command in commands:
             try:
                 command()
@@ -134,13 +154,14 @@ class RobotNode:
         self._send("/odom", odom.odometry(stamp, seen.T_odom_base @ T_LINK_OPTICAL, 0.05, 0.05))
         if "/tf" in self._publishers:
             self._send("/tf", odom.transform(stamp, _ODOM, _BASE, seen.T_odom_base))
-            T_map_odom = seen.T_room_base @ inverse(seen.T_odom_base) if self._pose == "exact" else self._T_map_odom
+            T_map_odom = self.simulation.T_room_odom if self._pose == "exact" else self._T_map_odom
             self._send("/tf", odom.transform(stamp, _MAP, _ODOM, T_map_odom))
         exact = self._pose == "exact"
         self._send(
             "/camera_pose",
             map_.camera_pose(stamp, seen.T_room_camera) if exact else odom.camera_pose(stamp, T_odom_camera),
         )
+        self._send("/ground_truth/pose", map_.camera_pose(stamp, seen.T_room_base))
         info = map_.camera_info(stamp, self.simulation.camera)
         self._send("/camera/color/camera_info", info)
         self._send("/camera/depth/camera_info", info)
@@ -150,7 +171,16 @@ class RobotNode:
             jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(seen.color), quality=_JPEG_QUALITY, colorspace="RGB")
             self._send("/camera/color/image_raw/compressed", map_.compressed(stamp, EncodedImage(jpeg, "jpeg")))
         self._send("/camera/depth/image_raw", map_.image(stamp, seen.depth_mm))
+        self._publishers["/scan"].publish(self._scan(clock))
         self._publishers["/collisions"].publish(UInt32(data=self.simulation.collisions))
+
+    def _scan(self, clock: Clock) -> LaserScan:
+        scan = LaserScan(angle_min=-np.pi, angle_max=np.pi - 2 * np.pi / _RAYS, angle_increment=2 * np.pi / _RAYS)
+        scan.header.stamp, scan.header.frame_id = clock.clock, _SCAN
+        scan.range_min, scan.range_max = _SCAN_RANGE
+        scan.scan_time = 1.0 / self.simulation.config.rate
+        scan.ranges = self.simulation.scan(scan.angle_min + scan.angle_increment * np.arange(_RAYS)).tolist()
+        return scan
 
     def _publish_room(self) -> None:
         self._send("/map", self._in_map.occupancy_grid(self.simulation.stamp_ns, self.simulation.occupied(), CELL))
@@ -167,16 +197,19 @@ class RobotNode:
             ("/clock", Clock, normal),
             ("/odom", Odometry, normal),
             ("/camera_pose", PoseStamped, normal),
+            ("/ground_truth/pose", PoseStamped, normal),
             ("/camera/color/camera_info", CameraInfo, normal),
             ("/camera/depth/camera_info", CameraInfo, normal),
             (color, CompressedImage if compressed else Image, normal),
             ("/camera/depth/image_raw", Image, normal),
+            ("/scan", LaserScan, normal),
             ("/map", OccupancyGrid, _LATCHED),
             ("/room/objects", String, _LATCHED),
+            ("/room/answer", String, normal),
             ("/collisions", UInt32, normal),
         ]
         if TFMessage is not None:
-            topics += [("/tf", TFMessage, normal), ("/tf_static", TFMessage, _LATCHED)]
+            topics += [("/tf", TFMessage, normal), ("/tf_static", TFMessage, _STATIC)]
         return topics
 
     def _later(self, command: Callable[[], None]) -> None:
@@ -189,15 +222,21 @@ class RobotNode:
         self._later(lambda: self.simulation.command(velocity))
 
     def _on_goal(self, goal: PoseStamped) -> None:
-        if goal.header.frame_id not in (_MAP, ""):
-            self._node.get_logger().error(f"/goal_pose: expected a pose in {_MAP!r}, found {goal.header.frame_id!r}")
+        frame = goal.header.frame_id or _MAP
+        if frame not in (_MAP, _ODOM):
+            self._node.get_logger().error(f"/goal_pose: expected a pose in {_MAP!r} or {_ODOM!r}, found {frame!r}")
             return
         q, p = goal.pose.orientation, goal.pose.position
-        yaw = None
-        if any((q.x, q.y, q.z, q.w)):
-            T = from_quaternion((q.x, q.y, q.z, q.w))
-            yaw = float(np.arctan2(T[1, 0], T[0, 0]))
-        self._later(lambda: self.simulation.go_to(Goal(p.x, p.y, yaw)))
+        self._later(lambda: self._go_to(frame, (p.x, p.y), (q.x, q.y, q.z, q.w)))
+
+    def _go_to(self, frame: str, place: tuple[float, float], xyzw: tuple[float, float, float, float]) -> None:
+        turned = any(xyzw)
+        T = from_quaternion(xyzw if turned else (0, 0, 0, 1), (*place, 0.0))
+        if frame == _ODOM:
+            # It is where the robot believes it to be, from where it stands now.
+            T = self.simulation.T_room_odom @ T
+        x, y = T[:2, 3].tolist()
+        self.simulation.go_to(Goal(x, y, float(np.arctan2(T[1, 0], T[0, 0])) if turned else None))
 
     def _on_stamped_velocity(self, stamped: TwistStamped) -> None:
         self._on_velocity(stamped.twist)
@@ -205,6 +244,14 @@ class RobotNode:
     def _on_change(self, change: String) -> None:
         self._later(lambda: self._change(change.data))
 
-    def _change(self, text: str) -> None:
-        self.simulation.change(parse_change(text))
-        self._publish_room()
+    def _change(self, change: str | dict[str, Any]) -> None:
+        refused = ""
+        try:
+            self.simulation.change(parse_change(change) if isinstance(change, str) else change)
+            self._publish_room()
+        except ValueError as error:
+            refused = str(error)
+            raise
+        finally:
+            answer = json.dumps({"change": change, "refused": refused})
+            self._publishers["/room/answer"].publish(String(data=answer))

@@ -34,6 +34,7 @@ class Odometry:
 
     Attributes:
         T_odom_base: 4x4, the identity at the start.
+        factor: on all errors from now on, 1 at first.
 
     Args:
         rng: decides everything random.
@@ -43,20 +44,21 @@ class Odometry:
         self._error, self._rng = error, rng
         self._last = T_room_base
         self.T_odom_base = np.eye(4)
+        self.factor = 1.0
 
     def update(self, T_room_base: np.ndarray) -> np.ndarray:
         """Go on to the robot's true pose (4x4) -> T_odom_base."""
-        error = self._error
+        error, factor = self._error, self.factor
         step = inverse(self._last) @ T_room_base
         self._last = T_room_base
         way = float(np.linalg.norm(step[:3, 3]))
         turn = float(np.arctan2(step[1, 0], step[0, 0]))
         noise = self._rng.standard_normal(3)
-        shift = step[:3, 3] * (1 + error.scale)
+        shift = step[:3, 3] * (1 + factor * error.scale)
         if way > 0:
-            shift = shift + step[:3, 3] / way * error.slip * np.sqrt(way) * noise[0]
+            shift = shift + step[:3, 3] / way * factor * error.slip * np.sqrt(way) * noise[0]
         wrong = turn * error.turn_scale + error.drift * np.sqrt(way) * noise[1]
         wrong += error.turn_drift * np.sqrt(abs(turn)) * noise[2]
-        rotation = about("z", np.degrees(wrong)) @ step[:3, :3]
+        rotation = about("z", np.degrees(factor * wrong)) @ step[:3, :3]
         self.T_odom_base = self.T_odom_base @ pose(rotation, shift.tolist())
         return self.T_odom_base

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from sim.robot.drive import Drive, RobotState, Velocity
 from sim.robot.navigator import Goal, Navigator, NoWay
 from sim.robot.obstacles import CELL, Obstacles
 from sim.robot.odometry import Odometry, OdometryError
-from sim.robot.room_changes import changed_scene
+from sim.robot.room_changes import changed_scene, free_id
+from sim.robot.walker import Walker
 from sim.rooms.design import seeded
 from sim.rooms.noise import DepthNoise
 from sim.rooms.renderer import Renderer
@@ -21,6 +22,10 @@ from sim.rooms.scene import SimScene
 
 # 0 is "no time" in ROS.
 FIRST_STAMP_NS = 10**9
+# A robot that follows a goal waits for a person who is nearer than this before it [m].
+_PERSON_AHEAD = 0.75
+# Height of the laser scanner above the floor [m].
+SCAN_HEIGHT = 0.2
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,8 @@ class Simulation:
     """Advances frame by frame; a pure function of room, configuration and the commands between frames.
 
     Attributes:
-        scene: the room as it is now.
+        scene: the room as it is now, without the person who walks through.
+        walker: the person who walks through, None without one.
         state, velocity: of the robot.
         stamp_ns: simulated time.
         collisions: how often an obstacle stopped the robot.
@@ -93,6 +99,7 @@ class Simulation:
     def __init__(self, scene: SimScene, config: RobotConfig | None = None):
         self.config = config or RobotConfig()
         drive, flying = self.config.drive, self.config.drive.mode == "flying"
+        self.walker: Walker | None = None
         self._set_scene(scene)
         self.camera = _camera(self.config.width)
         tilt = self.config.camera_tilt
@@ -132,9 +139,16 @@ class Simulation:
         """Change the room, see ``parse_change``; the path to the goal is replanned. Raises ValueError if refused."""
         scene = changed_scene(self.scene, change)
         self._exposure = float(change.get("exposure", self._exposure))
+        self._odometry.factor = float(change.get("odometry_noise", self._odometry.factor))
+        if "depth_noise" in change:
+            self._noise = _depth_noise(float(change["depth_noise"]))
+        if "walk" in change:
+            self._let_walk(int(change["walk"]))
         if scene is not self.scene:
             self._set_scene(scene)
             self.navigator.replan(self.state, self.obstacles)
+            if self.walker is not None:
+                self.walker.replan(self._place, self.obstacles)
 
     def advance(self) -> None:
         """Go on by one frame's time."""
@@ -143,12 +157,13 @@ class Simulation:
         pieces = max(1, round(step / 5e7))
         touching = False
         for _ in range(pieces):
+            self._walk(step / pieces / 1e9)
             if self.navigator.busy:
-                wanted = self.navigator.velocity(self.state)
+                wanted = Velocity() if self._person_ahead() else self.navigator.velocity(self.state)
             else:
                 wanted = self._wanted if self.stamp_ns < self._wanted_until else Velocity()
             self.state, self.velocity, collided = drive.move(
-                self.state, self.velocity, wanted, step / pieces / 1e9, self.obstacles
+                self.state, self.velocity, wanted, step / pieces / 1e9, self._around
             )
             self._odometry.update(self.state.T_room_base)
             touching |= collided
@@ -162,12 +177,9 @@ class Simulation:
         """What the camera sees now."""
         T_room_base = self.state.T_room_base
         T_room_camera = T_room_base @ self.T_base_camera
-        rendering = self._renderer.render(self.camera, self.scene.T_world_room @ T_room_camera)
-        assert rendering.color is not None, "rendered with colour"
-        color = rendering.color
+        color, depth = self._render(self.scene.T_world_room @ T_room_camera)
         if self._exposure != 1.0:
             color = np.clip(color * self._exposure, 0, 255).astype(np.uint8)
-        depth = rendering.depth
         if self._noise is not None:
             depth = self._noise(depth, self.camera, seeded("depth", self.scene.scene_id, self.config.seed, self._frame))
         return Observation(
@@ -180,12 +192,28 @@ class Simulation:
             self._touching,
         )
 
+    @property
+    def T_room_odom(self) -> np.ndarray:
+        """4x4: where odometry's origin would have to be for it to be right now."""
+        return self.state.T_room_base @ inverse(self._odometry.T_odom_base)
+
+    def scan(self, bearings: np.ndarray) -> np.ndarray:
+        """Ranges of a level laser scanner in the middle of the robot -> (N,) [m], exact.
+
+        Args:
+            bearings: (N,) in the robot's frame [rad].
+        """
+        return self._around.ranges(self._place, self.state.yaw + bearings, SCAN_HEIGHT)
+
     def occupied(self) -> np.ndarray:
         """(X, Y) bool cells of ``CELL`` that something lower than a person stands in."""
         return ~self.obstacles.free(CELL / 2)
 
     def objects(self) -> list[dict[str, Any]]:
-        """What stands in the room: id, label, colour, and place of its foot in the room's frame [m]."""
+        """What stands in the room: id, label, colour, and place of its foot in the room's frame [m].
+
+        A person who walks through is not among them.
+        """
         T_room_world = inverse(self.scene.T_world_room)
         return [
             {
@@ -197,10 +225,57 @@ class Simulation:
             for o in self.scene.furniture
         ]
 
+    @property
+    def _place(self) -> np.ndarray:
+        return np.array((self.state.x, self.state.y))
+
+    def _let_walk(self, seed: int) -> None:
+        if self.walker is not None:
+            raise ValueError(f"{self.scene.scene_id}: somebody walks through already")
+        self._walker_id = free_id(self.scene)
+        self.walker = Walker(self.scene, self.obstacles, seed, self._place, self.config.drive.radius)
+        self._walk(0.0)
+
+    def _walk(self, seconds: float) -> None:
+        walker = self.walker
+        if walker is None:
+            return
+        walker.advance(seconds, self._place, self.obstacles)
+        if walker.gone:
+            self.walker, self._around = None, self.obstacles
+        else:
+            self._around = self.obstacles.with_thing(walker.thing(self.scene, self._walker_id))
+
+    def _person_ahead(self) -> bool:
+        if self.walker is None:
+            return False
+        away = np.array((self.walker.x, self.walker.y)) - self._place
+        ahead = away @ (np.cos(self.state.yaw), np.sin(self.state.yaw))
+        return bool(np.linalg.norm(away) < _PERSON_AHEAD and ahead > 0)
+
+    def _render(self, T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Colour and exact depth [m]. A person who walks casts no shadow; the room need not be drawn anew for them."""
+        rendering = self._renderer.render(self.camera, T_world_camera)
+        assert rendering.color is not None, "rendered with colour"
+        if self.walker is None:
+            return rendering.color, rendering.depth
+        alone = replace(self.scene, objects=(self.walker.thing(self.scene, self._walker_id),))
+        person = Renderer(alone, shadows=False).render(self.camera, T_world_camera)
+        assert person.color is not None, "rendered with colour"
+        nearer = (person.depth > 0) & ((rendering.depth == 0) | (person.depth < rendering.depth))
+        color = np.where(nearer[..., None], person.color, rendering.color)
+        return color, np.where(nearer, person.depth, rendering.depth)
+
     def _set_scene(self, scene: SimScene) -> None:
         self.scene = scene
-        self.obstacles = Obstacles(scene)
+        obstacles = Obstacles(scene)
+        self.obstacles, self._around = obstacles, obstacles
         self._renderer = Renderer(scene)
+
+
+def _depth_noise(factor: float) -> DepthNoise | None:
+    """A Kinect's noise times a factor; None for 0: exact."""
+    return replace(DepthNoise(), axial=factor, lateral=0.5 * factor) if factor > 0 else None
 
 
 def _camera(width: int) -> Camera:

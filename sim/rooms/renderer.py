@@ -128,6 +128,7 @@ class Renderer:
             g.vertex_material,
             g.materials,
             light,
+            self.scene.lamp,
             shadow,
             T_map_world,
             map_lens,

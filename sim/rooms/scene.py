@@ -85,6 +85,7 @@ class SimScene:
         T_world_room: 4x4; the world is turned and shifted against the room as a scan's is, z stays up.
         light: (3,) position of the lamp, room frame [m].
         edge: triangle edge length [m].
+        lamp: how bright the lamp is, 0 = off, 1 = as generated; the light of the day stays.
     """
 
     scene_id: str
@@ -94,6 +95,7 @@ class SimScene:
     T_world_room: np.ndarray
     light: np.ndarray
     edge: float
+    lamp: float = 1.0
 
     def object(self, object_id: int) -> SimObject:
         """The object with this instance id. Raises ValueError if there is none."""

@@ -78,6 +78,7 @@ def shade_pixels(
     vertex_material,
     materials,
     light,
+    power,
     shadow,
     T_map_world,
     map_lens,
@@ -91,6 +92,7 @@ def shade_pixels(
         eye, R: (3,) camera centre and (3, 3) rotation of T_world_camera.
         vertices, normals, local, faces, vertex_material, materials: of a Geometry.
         light: (3,) position of the lamp, world [m].
+        power: how bright it is, 1 = as rooms are made.
         shadow, T_map_world, map_lens: inverse depth seen from the lamp, its pose and intrinsics.
     """
     height, width = inverse_depth.shape
@@ -131,10 +133,10 @@ def shade_pixels(
             bright = 0.50 + 0.14 * nz
             if facing > 0.0:
                 far = math.sqrt(far2)
-                lamp = 0.992 * facing / (far * (0.6 + 0.16 * far2))
+                lamp = power * 0.992 * facing / (far * (0.6 + 0.16 * far2))
                 # Looked up beside the surface, by more than a texel of the map: else it would shadow itself.
                 off = 0.01 + 2.2 * far / map_lens[0]
-                bright += min(lamp, 0.55) * _lit(
+                bright += min(lamp, 0.55 * max(power, 1.0)) * _lit(
                     shadow, T_map_world, map_lens, px + off * nx, py + off * ny, pz + off * nz
                 )
             glow = materials[m, 2]

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,16 +16,18 @@ from sim.robot.simulation import RobotConfig, Simulation
 from sim.rooms.rooms import make_scene
 
 rclpy = pytest.importorskip("rclpy")
-from geometry_msgs.msg import PoseStamped  # noqa: E402
+from geometry_msgs.msg import PoseStamped, Twist, TwistStamped  # noqa: E402
 from nav_msgs.msg import OccupancyGrid, Odometry  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from rclpy.serialization import deserialize_message  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image, LaserScan  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
 from sim.robot.navigator import Goal, plan  # noqa: E402
 from sim.robot.node import RobotNode  # noqa: E402
 from sim.robot.obstacles import CELL  # noqa: E402
+from sim.robot.schedule import Schedule  # noqa: E402
 
 DOMAIN = 51 + os.getpid() % 50
 TOPICS = {
@@ -132,27 +135,101 @@ def test_it_drives_to_a_goal_and_the_room_changes(nodes):
     assert last[-1].header.frame_id == "camera_color_optical_frame"
 
 
+@pytest.mark.parametrize("velocity", ["twist", "stamped"])
+def test_velocities_of_both_types_and_the_scan(nodes, velocity):
+    robot_node, client = nodes
+    simulation = Simulation(make_scene(5, triangles=20_000), RobotConfig(width=32, rate=10.0, exact_depth=True))
+    robot = RobotNode(robot_node, simulation, velocity=velocity)
+    scans, truths, answers = [], [], []
+    client.create_subscription(LaserScan, "/scan", scans.append, 10)
+    client.create_subscription(PoseStamped, "/ground_truth/pose", truths.append, 10)
+    client.create_subscription(String, "/room/answer", lambda m: answers.append(json.loads(m.data)), 10)
+    turn = TwistStamped()
+    turn.twist.angular.z = 1.0
+    publishers = {
+        "/cmd_vel": client.create_publisher(TwistStamped if velocity == "stamped" else Twist, "/cmd_vel", 10),
+        "/cmd_vel_stamped": client.create_publisher(TwistStamped, "/cmd_vel_stamped", 10),
+        "/room/change": client.create_publisher(String, "/room/change", 10),
+    }
+    assert wait_until(lambda: all(p.get_subscription_count() for p in publishers.values()))
+    outs = [robot._publishers[topic] for topic in ("/scan", "/ground_truth/pose", "/room/answer")]
+    assert wait_until(lambda: all(p.get_subscription_count() for p in outs))
+    for topic in ("/cmd_vel", "/cmd_vel_stamped"):
+        before = simulation.state.yaw
+        stamped = topic == "/cmd_vel_stamped" or velocity == "stamped"
+        publishers[topic].publish(turn if stamped else turn.twist)
+        assert wait_until(lambda: bool(robot._commands))
+        robot.step()
+        assert simulation.state.yaw != before, topic
+    for change in ('{"remove": 999}', '{"exposure": 0.5}'):
+        publishers["/room/change"].publish(String(data=change))
+        assert wait_until(lambda: bool(robot._commands))
+        robot.step()
+    assert wait_until(lambda: len(answers) == 2)
+    assert "no object 999" in answers[0]["refused"] and answers[1] == {"change": '{"exposure": 0.5}', "refused": ""}
+    assert wait_until(lambda: scans and truths and stamp_ns(scans[-1]) == stamp_ns(truths[-1]) == simulation.stamp_ns)
+    scan, place = scans[-1], truths[-1].pose.position
+    assert (place.x, place.y) == (simulation.state.x, simulation.state.y) and scan.header.frame_id == "base_scan"
+    bearings = scan.angle_min + scan.angle_increment * np.arange(len(scan.ranges))
+    assert bearings[-1] == pytest.approx(scan.angle_max, abs=1e-5)
+    assert scan.ranges == pytest.approx(simulation.scan(bearings), abs=1e-5)
+
+
 @pytest.mark.slow
-def test_stepped_runs_with_one_seed_are_the_same(nodes):
-    """The next frame comes when the last was taken, whatever the timing of the one that takes it."""
+def test_stepped_runs_with_one_seed_are_the_same(nodes, tmp_path):
+    """The next frame comes when the last was taken, whatever the timing of the one that takes it.
 
-    def digest() -> str:
-        simulation = Simulation(make_scene(5, triangles=20_000), RobotConfig(width=64, rate=10.0, seed=3))
-        robot = RobotNode(nodes[0], simulation, pose="odometry", color="compressed")
-        sums, step = hashlib.sha256(), robot.step
+    What is the same is what a client receives over DDS.
+    """
+    robot_node, client = nodes
+    (tmp_path / "changes").write_text('# who comes\n{"at": 0.3, "walk": 2}\n{"at": 0.6, "light": 0.3}\n')
 
-        def noted():
-            seen = step()
-            sums.update(seen.color.tobytes() + seen.depth_mm.tobytes() + seen.T_odom_base.tobytes())
-            return seen
+    def note(messages, kind, raw):
+        messages[stamp_ns(deserialize_message(raw, kind))] = raw
 
-        robot.step = noted
+    def digest(seed: int) -> str:
+        simulation = Simulation(make_scene(5, triangles=20_000), RobotConfig(width=64, rate=10.0, seed=seed))
+        robot = RobotNode(robot_node, simulation, pose="odometry", schedule=Schedule(tmp_path / "changes"))
+        topics = {**TOPICS, "/scan": LaserScan}
+        heard = {topic: {} for topic in topics}
+        subscriptions = [
+            client.create_subscription(kind, topic, partial(note, heard[topic], kind), 50, raw=True)
+            for topic, kind in topics.items()
+        ]
+        assert wait_until(lambda: all(robot._publishers[topic].get_subscription_count() for topic in topics))
         free = np.argwhere(simulation.obstacles.free(0.4))
         x, y = ((free[len(free) // 3] + 0.5) * CELL).tolist()
         robot._later(lambda: simulation.go_to(Goal(x, y)))
-        taken = []
-        assert robot.run(lambda: False, wait_for_taken=lambda stamp: taken.append(stamp) or True, frames=12) == 12
-        assert len(taken) == 12 == len(set(taken))
+
+        def taken(stamp: int) -> bool:
+            return wait_until(lambda: all(stamp in messages for messages in heard.values()))
+
+        assert robot.run(lambda: False, wait_for_taken=taken, frames=12) == 12
+        for subscription in subscriptions:
+            client.destroy_subscription(subscription)
+        for publisher in robot._publishers.values():
+            robot_node.destroy_publisher(publisher)
+        assert simulation.walker is not None and simulation.scene.lamp == 0.3
+        sums = hashlib.sha256()
+        for topic in sorted(topics):
+            assert len(heard[topic]) == 12
+            for stamp in sorted(heard[topic]):
+                sums.update(heard[topic][stamp])
         return sums.hexdigest()
 
-    assert digest() == digest()
+    assert digest(3) == digest(3) != digest(4)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "line 2"),
+        ('{"remove": 3}', 'object with "at"'),
+        ('{"at": -1, "remove": 3}', "at least 0"),
+        ('{"at": 1, "fly": 3}', "line 2: a change must be"),
+    ],
+)
+def test_a_schedule_that_is_wrong_says_where(tmp_path, line, reason):
+    (tmp_path / "changes").write_text("\n" + line)
+    with pytest.raises(ValueError, match=reason):
+        Schedule(tmp_path / "changes")

@@ -11,10 +11,10 @@ from roboref_core.geometry.pose import inverse
 
 from sim.robot.drive import Drive, RobotState, Velocity
 from sim.robot.navigator import Goal, NoWay
-from sim.robot.obstacles import CELL
+from sim.robot.obstacles import CELL, Obstacles
 from sim.robot.odometry import Odometry, OdometryError
 from sim.robot.room_changes import parse_change
-from sim.robot.simulation import RobotConfig, Simulation
+from sim.robot.simulation import SCAN_HEIGHT, Observation, RobotConfig, Simulation
 from sim.rooms.rooms import make_scene
 
 SMALL = {"width": 64, "rate": 10.0}
@@ -197,6 +197,90 @@ def test_a_person_comes_in_walks_and_leaves(scene):
     assert {o["id"] for o in simulation.objects()} == before
 
 
+def test_somebody_walks_through_and_the_robot_lets_them_pass(scene):
+    def walk(seed: int, goal: bool) -> tuple[np.ndarray, Simulation]:
+        simulation = Simulation(scene, RobotConfig(exact_depth=True, **SMALL))
+        if goal:
+            cells = np.argwhere(simulation.obstacles.free(0.4))
+            x, y = ((cells[len(cells) // 3] + 0.5) * CELL).tolist()
+            simulation.go_to(Goal(x, y))
+        simulation.change(parse_change(json.dumps({"walk": seed})))
+        with pytest.raises(ValueError, match="walks through already"):
+            simulation.change({"walk": 5})
+        places = []
+        while (walker := simulation.walker) is not None and len(places) < 600:
+            places.append((walker.x, walker.y))
+            assert simulation.obstacles.distance(np.array(places[-1])) > 0.1
+            gap = np.hypot(walker.x - simulation.state.x, walker.y - simulation.state.y)
+            assert gap > simulation.config.drive.radius + 0.2
+            simulation.advance()
+        return np.array(places), simulation
+
+    for seed in range(3):
+        places, simulation = walk(seed, goal=True)
+        assert simulation.walker is None and simulation.collisions == 0
+        assert np.linalg.norm(places[-1] - places[0]) > 0.5
+        assert np.linalg.norm(np.diff(places, axis=0), axis=1).max() < 0.81 / simulation.config.rate
+        assert (walk(seed, goal=True)[0] == places).all()
+    assert not np.array_equal(walk(0, goal=False)[0][:5], walk(1, goal=False)[0][:5])
+
+
+def test_a_walker_is_seen_and_scanned(scene):
+    simulation = Simulation(scene, RobotConfig(exact_depth=True, **SMALL))
+    simulation.change({"walk": 0})
+    walker = simulation.walker
+    towards = float(np.arctan2(walker.y - simulation.state.y, walker.x - simulation.state.x))
+    simulation.state = RobotState(simulation.state.x, simulation.state.y, 0.0, towards)
+    seen, ranges = simulation.observe(), simulation.scan(np.linspace(-np.pi, np.pi, 360))
+    simulation.walker = None
+    simulation._around = simulation.obstacles
+    without, empty = simulation.observe(), simulation.scan(np.linspace(-np.pi, np.pi, 360))
+    nearer = without.depth_mm.astype(int) - seen.depth_mm > 100
+    assert nearer.sum() > 30 and (seen.color != without.color).any(axis=-1)[nearer].mean() > 0.9
+    assert (ranges <= empty).all() and (ranges < empty - 0.1).any()
+
+
+def test_the_scan_ends_where_something_begins(scene):
+    simulation = Simulation(scene, RobotConfig(**SMALL))
+    here = np.array((simulation.state.x, simulation.state.y))
+    bearings = np.linspace(-np.pi, np.pi, 90)
+    low = Obstacles(scene, SCAN_HEIGHT, SCAN_HEIGHT + 1e-6)
+    for bearing, way in zip(bearings, simulation.scan(bearings), strict=True):
+        ray = np.array((np.cos(simulation.state.yaw + bearing), np.sin(simulation.state.yaw + bearing)))
+        assert abs(low.distance(here + way * ray)) < 1e-6
+        steps = here + np.arange(0.0, way - 0.01, 0.02)[:, None] * ray
+        assert min(low.distance(place) for place in steps) > 0
+
+
+def test_light_exposure_and_noise_change(scene):
+    simulation = Simulation(scene, RobotConfig(**SMALL))
+
+    def observed(change: dict) -> Observation:
+        simulation.change(parse_change(json.dumps(change)))
+        return simulation.observe()
+
+    bright = simulation.observe()
+    dark = observed({"light": 0})
+    assert (dark.color <= bright.color).all() and dark.color.mean() < 0.95 * bright.color.mean()
+    moved = observed({"light": 1, "x": 0.3, "y": 0.3})
+    assert (moved.color != bright.color).any() and (moved.depth_mm == bright.depth_mm).all()
+    with pytest.raises(ValueError, match="lamp is not inside the room"):
+        simulation.change({"light": 1, "x": -1})
+    exact = observed({"depth_noise": 0}).depth_mm.astype(int)
+    errors = []
+    for factor in (1, 4):
+        noisy = observed({"depth_noise": factor}).depth_mm.astype(int)
+        errors.append(np.abs(noisy - exact)[(noisy > 0) & (exact > 0)].mean())
+    assert errors[1] > 2 * errors[0] > 0
+    simulation.change({"odometry_noise": 0})
+    before = simulation.T_room_odom
+    run(simulation, 2.0, Velocity(forward=0.2, turn=0.5))
+    assert np.abs(simulation.T_room_odom - before).max() < 1e-9
+    simulation.change({"odometry_noise": 50})
+    run(simulation, 2.0, Velocity(forward=0.2, turn=0.5))
+    assert np.abs(simulation.T_room_odom - before).max() > 0.01
+
+
 def test_a_goal_survives_something_put_into_the_way(scene):
     simulation = Simulation(scene, RobotConfig(**SMALL))
     cells = np.argwhere(simulation.obstacles.free(0.4))
@@ -223,13 +307,15 @@ def test_a_goal_survives_something_put_into_the_way(scene):
     ("text", "reason"),
     [
         ("{", "must be JSON"),
-        ("[]", "one of move, remove, bring, exposure"),
+        ("[]", "one of move, remove, bring, walk, light, exposure"),
         ('{"move": 3}', r"\['x', 'y'\] are missing"),
         ('{"move": 3, "x": 1, "y": true}', "y must be a number"),
         ('{"move": 3, "x": 1, "y": NaN}', "y must be a number"),
         ('{"bring": "elephant", "x": 1, "y": 1}', "no kind 'elephant'; there are .*chair"),
         ('{"remove": 3, "x": 1}', r"\['x'\] are unknown"),
         ('{"exposure": 0}', "above 0"),
+        ('{"depth_noise": -1}', "at least 0 and at most 10, found -1"),
+        ('{"light": 1, "z": 1}', r"\['z'\] are unknown"),
     ],
 )
 def test_changes_that_are_wrong_say_what_is_expected(text, reason):
