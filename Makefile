@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # In the environment of setup/env.sh, from the root.
 IN_ENV := source setup/env.sh && exec
 
-.PHONY: help setup setup-full demo sim train-demo nano bench test test-slow lint clean
+.PHONY: help setup setup-full demo sim train-demo nano bench test test-slow lint docs clean
 
 help: ## This list.
 	@echo "RoboRef answers \"where is that?\" over ROS 2. On a fresh machine: Python 3.11 or 3.12 and a C/C++ compiler."
@@ -49,6 +49,10 @@ test-slow: setup-full ## The slow tests: minutes each.
 
 lint: setup-full ## Style, format and types of everything: ruff and mypy.
 	@source setup/env.sh && ruff check && ruff format --check && mypy ros2_ws/src/roboref_core/roboref_core ros2_ws/src/roboref_ros/roboref_ros offline sim page benchmarks
+
+docs: ## The manual as a site, out/site/index.html; broken links are errors.
+	@setup/setup.sh docs
+	@$(IN_ENV) python -m mkdocs build --quiet --strict $(ARGS)
 
 clean: ## Remove .venv and every build product. Outputs of yours stay.
 	rm -rf .venv ros2_ws/build ros2_ws/install ros2_ws/log

@@ -26,6 +26,7 @@ LOG = VENV / "roboref_setup.log"
 STAGES = {
     "base": ("setup/requirements-base.txt", 2.0, "ROS 2 Jazzy, OpenCV, Numba: a minute or two"),
     "full": ("setup/requirements-full.txt", 3.0, "PyTorch, Transformers, Open3D, pytest: a minute or two"),
+    "docs": ("setup/requirements-docs.txt", 0.1, "MkDocs"),
 }
 
 
@@ -165,7 +166,8 @@ def main(stage: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
     environment = Environment()
     environment.make()
-    for name in ("base", "full")[: 1 + (stage == "full")]:
+    # Each stage stands on those before it.
+    for name in list(STAGES)[: list(STAGES).index(stage) + 1]:
         environment.install(name)
     environment.install_project()
 

@@ -58,7 +58,7 @@ class _Figure:
 
 def table(runs: Sequence[Run]) -> list[Row]:
     """The figures, for a terminal or a page; by fate where something was changed."""
-    rows = [figure.row([run.scores for run in runs]) for figure in _FIGURES]
+    rows = [figure.row([run.scores for run in runs]) for figure in FIGURES]
     if any("live" in run.scores for run in runs):
         rows += [figure.row([run.scores.get("live") for run in runs]) for figure in _LIVE]
     for fate in sorted({fate for run in runs for fate in run.scores["fates"]}):
@@ -99,7 +99,7 @@ _HIT = "Share of visible things whose outline holds the pixel that the node poin
 _RIGHT_DECISION = "Share of questions in which the node points at what is visible, and refuses what is not."
 _REFUSED = "Share of hidden, moved away or removed points to which the node says NOT_VISIBLE."
 
-_FIGURES = (
+FIGURES = (
     _Figure(
         "questions (decidable)",
         lambda s: f"{s['questions']} ({s['decidable']})",
