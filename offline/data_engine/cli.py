@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import dataclass, field
@@ -85,16 +86,71 @@ class Check:
 
 @dataclass(frozen=True)
 class Stats:
-    """Counts of a built data set: by task, label, relation and reason, and what the filters removed."""
+    """Counts of a built data set: by task, label, relation and reason, what was left out and why, and its yield."""
 
     out: Path
     """Folder that ``build`` wrote."""
+    per_scene: bool = False
+    """Also say for each scene what it gave and what was lost."""
+    truth: Path | None = None
+    """Simulated scans with true poses: also say how many labels are wrong, before the filters and after."""
+    scans: Path | None = None
+    """With --truth: the scans that were built from, if they are others (with errors of poses, for example)."""
 
     def __call__(self) -> int:
         from offline.data_engine.checking.stats import describe
 
-        print(describe(self.out))
+        print(describe(self.out, self.per_scene))
+        if self.truth is not None:
+            from offline.data_engine.checking.label_noise import label_noise
+            from offline.files import read_json
+
+            scenes = read_json(self.out / "manifest.json")["scenes"]
+            print(f"\n{label_noise(self.out, scenes, self.truth, self.scans or self.truth)}")
         return 0
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Look at a random draw of samples and say which are wrong, by keys on a page that this machine alone can open.
+
+    Verdicts are kept one by one; the same command goes on where it was left, also with more --samples. Ctrl-C ends it,
+    and it prints the share of wrong samples by task with its 95 % interval (Wilson; too narrow
+    where scenes differ, since it counts samples).
+    """
+
+    out: Path
+    """Folder that ``build`` or ``tasks`` wrote."""
+    samples: int = 100
+    """Of each task."""
+    tasks: tuple[Literal["t1", "t2a", "t2b", "referring"], ...] = ("t1", "t2a", "t2b", "referring")
+    split: Literal["train", "val"] = "train"
+    verdicts: Path | None = None
+    """Where verdicts are kept; by default audit.json in --out."""
+    seed: int = 0
+    """Of the draw."""
+    port: int = 0
+    """Of the page; 0 takes a free one."""
+    report: bool = False
+    """Only print what was found so far."""
+
+    def __call__(self) -> int:
+        from roboref_core.atomic import sole_writer
+
+        from offline.data_engine.checking import audit as auditing
+        from offline.data_engine.checking.audit_page import audit_server
+
+        path = self.verdicts or self.out / "audit.json"
+        drawn = auditing.draw(self.out, self.tasks, self.split, self.samples, self.seed)
+        audit = auditing.Audit(drawn, path)
+        if not self.report:
+            with sole_writer(path.with_name(f".{path.name}.lock"), "roboref data audit"):
+                server = audit_server(audit, self.port)
+                print(f"http://127.0.0.1:{server.server_port}/  (Ctrl-C ends)", flush=True)
+                with contextlib.suppress(KeyboardInterrupt), server:
+                    server.serve_forever()
+        print(audit.report())
+        return ExitStatus.DONE
 
 
 @dataclass(frozen=True)
@@ -212,6 +268,10 @@ main = CommandTable(
         "tasks": (f"{_MODULE}:Tasks", "make samples from a five_frames or x3 tree, also of another program"),
         "check": (f"{_MODULE}:Check", "project a scan's mesh and objects into its frames, and score the fit"),
         "stats": (f"{_MODULE}:Stats", "counts of a built data set, and what was left out and why"),
+        "audit": (
+            f"{_MODULE}:Audit",
+            "say which samples of a random draw are wrong, and get the share with its interval",
+        ),
         "show": (f"{_MODULE}:Show", "make a page to browse samples"),
         "validate": (f"{_MODULE}:Validate", "check task files, ours or foreign"),
         "shrink": (f"{_MODULE}:Shrink", "make the x3 form of a five_frames tree"),

@@ -15,7 +15,7 @@ from offline.data_engine.five_frames import objects, read_object, read_views
 from offline.data_engine.sealed_folder import sealed_folder
 from offline.data_engine.splits import space_of
 from offline.data_engine.tasks.change import without_unseen_changes
-from offline.data_engine.tasks.pairs import SceneViews, pairs_of
+from offline.data_engine.tasks.pairs import SceneViews, pairs_not_made, pairs_of
 from offline.data_engine.tasks.samples import SampleMaker
 from offline.data_engine.tree_survey import Survey
 from offline.files import read_json, write_bytes, write_json
@@ -78,7 +78,10 @@ def build_tasks(
         maker = SampleMaker(scene, draft, pictures, config.samples, config.seed)
         if unseen:
             maker.dropped.add("change_not_visible", unseen)
-        samples = [s for pair in pairs_of(scene, donors, config.pairs, config.seed) for s in maker.pair_samples(pair)]
+        pairs = pairs_of(scene, donors, config.pairs, config.seed)
+        for reason, count in pairs_not_made(scene, pairs, config.pairs).items():
+            maker.dropped.add(reason, count)
+        samples = [s for pair in pairs for s in maker.pair_samples(pair)]
         samples += maker.difference_samples()
         samples += maker.referring_samples()
     lines = "".join(json.dumps(sample, sort_keys=True) + "\n" for sample in samples).encode()

@@ -23,7 +23,7 @@ from offline.data_engine.task_files import (
 from offline.files import read_mask, read_picture, write_bytes
 
 _HEIGHT = 300
-_STYLE = """
+STYLE = """
 body{font:14px system-ui,sans-serif;margin:16px;background:#f4f4f2;color:#222}
 article{background:#fff;border:1px solid #ddd;border-radius:6px;margin:12px 0;padding:10px}
 img{height:300px;margin-right:6px;border:1px solid #ccc}
@@ -38,11 +38,11 @@ def write_page(json_file: Path, page: Path, count: int, seed: int = 0, image_roo
     chosen = sorted(random.Random(seed).sample(range(len(samples)), min(count, len(samples))))
     parts = [
         "<!doctype html><meta charset='utf-8'>",
-        f"<title>{html.escape(json_file.name)}</title><style>{_STYLE}</style>",
+        f"<title>{html.escape(json_file.name)}</title><style>{STYLE}</style>",
         f"<h1>{html.escape(json_file.name)}: {len(chosen)} of {len(samples)} samples</h1>",
         "<p>Green outline: where a point counts as right. Cross: the answer.</p>",
     ]
-    parts += [_article(where, sample, image_root) for where, sample in (samples[k] for k in chosen)]
+    parts += [article(where, sample, image_root) for where, sample in (samples[k] for k in chosen)]
     write_bytes(page, "\n".join(parts).encode())
     return f"{len(chosen)} samples on {page}"
 
@@ -74,7 +74,8 @@ def annotated(sample: dict, image_root: Path = Path("/")) -> list[np.ndarray]:
     return [*images[:-1], query]
 
 
-def _article(where: str, sample: object, image_root: Path) -> str:
+def article(where: str, sample: object, image_root: Path = Path("/")) -> str:
+    """HTML of one sample: its pictures with mask and answer, its dialogue, its facts."""
     if not isinstance(sample, dict):
         return f"<article><h2>{html.escape(where)}</h2><p>not a sample: {html.escape(repr(sample)[:200])}</p></article>"
     title = html.escape(str(sample.get("id", where)))

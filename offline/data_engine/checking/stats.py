@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from offline.data_engine.assemble import SET_ASIDE
 from offline.data_engine.config import FORMAT
 from offline.files import read_json
 
+_SCENES, _FRAMES = 1006, 500_000
+"""What yields are extrapolated to: ScanNet++ has so many scenes, and its recordings so many frames in use."""
+_PAIRS = "t1_multi"
+"""A pair of views is counted once, in this form."""
 
-def describe(out: Path) -> str:
-    """The manifest of a run in words. Raises ValueError if there is none, or one of another version."""
+
+def describe(out: Path, per_scene: bool = False) -> str:
+    """The manifest of a run in words. Raises ValueError if there is none, or one of another version.
+
+    Args:
+        per_scene: also say for each scene what it gave and where its views were lost.
+    """
     manifest = read_json(out / "manifest.json")
     if manifest.get("format") != FORMAT:
         raise ValueError(
@@ -29,6 +41,10 @@ def describe(out: Path) -> str:
     filtering = manifest["filtering"]
     for kind in ("frames", "objects", "views"):
         lines += ["", *_filtered(kind, filtering[kind])]
+    scenes = list(_scenes(out, manifest))
+    lines += ["", *_yield(scenes)]
+    if per_scene:
+        lines += ["", *_by_scene(scenes)]
     inpainting = manifest["inpainting"]
     lines += [
         "",
@@ -38,6 +54,50 @@ def describe(out: Path) -> str:
         f"{len(manifest['failed'])} failed; unreadable frames: {manifest['bad_frames']}",
     ]
     return "\n".join(lines)
+
+
+def _scenes(out: Path, manifest: dict) -> Iterator[tuple[str, dict, dict]]:
+    """Name, summary of the samples, and counts by reason (none for trees of other programs) of each scene."""
+    for split, names in sorted(manifest["scenes"].items()):
+        for name in names:
+            summary = out / "tasks" / "records" / split / f"{name}.done.json"
+            facts = out / "five_frames" / split / name / "scene.json"
+            if summary.is_file():
+                yield name, read_json(summary), read_json(facts)["counts"] if facts.is_file() else {}
+
+
+def _yield(scenes: list[tuple[str, dict, dict]]) -> list[str]:
+    """Pairs per scene and per frame, and what as many as ScanNet++ has would give, if they were like these."""
+    pairs = [summary["counts"].get("task", {}).get(_PAIRS, 0) for _, summary, _ in scenes]
+    if not pairs:
+        return ["pairs of views: none"]
+    mean = sum(pairs) / len(pairs)
+    lines = [f"pairs of views ({_PAIRS}): {sum(pairs)} of {len(pairs)} scenes, {mean:.1f} a scene"]
+    text = f"  {_SCENES} scenes like these: {_SCENES * mean:,.0f} pairs"
+    if len(pairs) > 1:
+        spread = math.sqrt(sum((n - mean) ** 2 for n in pairs) / (len(pairs) - 1) / len(pairs))
+        low, high = (_SCENES * max(0.0, mean + sign * 1.96 * spread) for sign in (-1, 1))
+        text += f" ({low:,.0f} to {high:,.0f}: two standard errors of the {len(pairs)} scenes)"
+    lines.append(text)
+    frames = sum(counts.get("source_frames", 0) for _, _, counts in scenes)
+    if frames:
+        lines.append(f"  {_FRAMES:,} frames like these {frames}: {_FRAMES * sum(pairs) / frames:,.0f} pairs")
+    return lines
+
+
+def _by_scene(scenes: list[tuple[str, dict, dict]]) -> list[str]:
+    lines = ["scene            frames  objects  views  pairs  candidates lost"]
+    for name, summary, counts in scenes:
+        kept = [counts.get(kind, {}).get("kept", 0) for kind in ("frames", "objects", "views")]
+        lost = Counter(summary["dropped"])
+        for kind in ("objects", "views"):
+            for reason, count in counts.get(kind, {}).items():
+                if reason != "kept" and reason not in SET_ASIDE[kind]:
+                    lost[f"{kind}: {reason}"] += count
+        causes = ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items(), key=lambda x: (-x[1], x[0])))
+        pairs = summary["counts"].get("task", {}).get(_PAIRS, 0)
+        lines.append(f"{name:16s} {kept[0]:6d}  {kept[1]:7d}  {kept[2]:5d}  {pairs:5d}  {causes}")
+    return lines
 
 
 def _filtered(kind: str, facts: dict) -> list[str]:

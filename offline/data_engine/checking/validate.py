@@ -36,6 +36,10 @@ _POINTING = {task for task, _ in _PICTURES}
 NOT_CHECKED = "not_checked"
 """Kind of findings that are not faults: what could not be checked, and why."""
 _PAIR = re.compile(r"[\[(]\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*,\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)")
+_ATTRIBUTES = re.compile(r"\bx\d*\s*=\s*\"(-?\d+(?:\.\d+)?)\"\s+y\d*\s*=\s*\"(-?\d+(?:\.\d+)?)\"")
+"""Points as attributes of a tag, <point x="51.2" y="20.1">: they are in percent."""
+_NUMBERS = re.compile(r"\s*-?\d+(?:\.\d+)?(?:[\s,]+-?\d+(?:\.\d+)?)(?:(?:[\s,]+-?\d+(?:\.\d+)?){2})?\s*")
+"""An answer of two or four bare numbers: a point or a box."""
 _SLACK = 0.005
 """Foreign coordinates are rounded; beyond [0, 1] by more than this they are wrong, or pixels."""
 
@@ -112,6 +116,8 @@ def check_sample(sample: dict, where: str, image_root: Path = Path("/")) -> Iter
         yield from _check_answer(sample, where, image_root, sizes)
     elif not pointing and _PAIR.search(" ".join(turns(sample, "gpt"))):
         yield Finding(NOT_CHECKED, where, f"task {task!r}: the range of its coordinates is checked, not their place")
+    elif not pointing:
+        yield Finding(NOT_CHECKED, where, f"task {task!r}: its answer is text, and whether it is true is not checked")
 
 
 def task_of(sample: dict) -> str:
@@ -127,7 +133,9 @@ def task_of(sample: dict) -> str:
 def _outside(answers: list[str]) -> str:
     """The first pair of coordinates that cannot be of a picture's [0, 1], "" if there is none."""
     for text in answers:
-        for x, y in _PAIR.findall(text):
+        bare = _NUMBERS.fullmatch(text)
+        pairs = [tuple(text.replace(",", " ").split()[:2])] if bare else []
+        for x, y in pairs + _PAIR.findall(text) + _ATTRIBUTES.findall(text):
             if not all(-_SLACK <= float(value) <= 1 + _SLACK for value in (x, y)):
                 return f"({x}, {y})"
     return ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -82,6 +82,9 @@ MEASURED = ("near", "far")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 _ORDER_GAP = 0.03
 """Middles of ordered objects are at least this share of the picture's width apart."""
+_ORDER_OVERLAP = 0.5
+"""Objects that overlap by more than this share of the narrower one have no order from left to right: what is cut off or
+not reconstructed of one may turn it."""
 _DISTANCE_GAP = 0.15
 """Distances that are compared differ by at least this share, and by 10 cm."""
 
@@ -206,8 +209,7 @@ def _alone(label: str, members: list[SeenObject], frame: FrameObjects, rng) -> I
         return
     middles = [(o.box[0] + o.box[2]) / 2 for o in members]
     order = np.argsort(middles, kind="stable")
-    gaps = np.diff(np.array(middles)[order])
-    if (gaps >= _ORDER_GAP * frame.width).all() and len(members) <= len(_ORDINALS):
+    if _in_order([members[k] for k in order], frame.width) and len(members) <= len(_ORDINALS):
         first, last = members[order[0]], members[order[-1]]
         yield Expression("leftmost", phrase_text("leftmost", rng, a=label), (first.uid,))
         yield Expression("rightmost", phrase_text("rightmost", rng, a=label), (last.uid,))
@@ -221,6 +223,17 @@ def _alone(label: str, members: list[SeenObject], frame: FrameObjects, rng) -> I
         k = _most([sign * d for d in depths])
         if k is not None:
             yield Expression(relation, phrase_text(relation, rng, a=label), (members[k].uid,))
+
+
+def _in_order(members: list[SeenObject], width: int) -> bool:
+    """Is the order from left to right, by the middles, clear for each two neighbours?"""
+    for a, b in pairwise(members):
+        gap = (b.box[0] + b.box[2] - a.box[0] - a.box[2]) / 2
+        overlap = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0])
+        narrower = min(a.box[2] - a.box[0], b.box[2] - b.box[0])
+        if gap < _ORDER_GAP * width or overlap > _ORDER_OVERLAP * narrower:
+            return False
+    return True
 
 
 def _with_anchor(label: str, members: list[SeenObject], anchor: SeenObject, rng) -> Iterator[Expression]:

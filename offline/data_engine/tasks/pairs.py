@@ -118,6 +118,15 @@ def pairs_of(scene: SceneViews, donors: Sequence[SceneViews], config: PairConfig
     return found
 
 
+def pairs_not_made(scene: SceneViews, pairs: Sequence[Pair], config: PairConfig) -> dict[str, int]:
+    """How many pairs the views of a scene would have given beyond ``pairs``, by cause."""
+    positives = sum(not pair.reason for pair in pairs)
+    possible = sum(len(views) * (len(views) - 1) for views in scene.objects.values())
+    lacking = round(config.negatives * positives) - (len(pairs) - positives)
+    causes = {"positives_beyond_per_object": possible - positives, "negatives_without_a_case": lacking}
+    return {cause: count for cause, count in causes.items() if count > 0}
+
+
 def can_be_removed(scene: SceneViews, uid: int) -> bool:
     """Is a picture without the object plausible? Not if things that stood on it would be left in the air."""
     return scene.facts is None or not scene.facts["objects"][str(uid)]["carries"]

@@ -42,7 +42,7 @@ class ReferringConfig:
         min_fraction: and this share of its silhouette is visible.
         clearance: of a free-space point from edges and objects, as a share of the picture's width.
         margin_px: of every other point from its mask's rim (three times this, if it is not the box's middle), at 640
-            pixels width; more where colour and depth of the scene are farther apart.
+            pixels width; more where colour and depth of the scene are farther apart. 0: none, whatever was measured.
         hidden_share: of a thing's size, that something the mesh does not explain must have to be taken for another one.
     """
 
@@ -101,7 +101,7 @@ def referring_expressions(
     """
     rng = rng_of("referring", *seed)
     objects = _frame_objects(frame, views, masks, labels, axis_alignment, config)
-    margin = max(config.margin_px * frame.camera.width / 640, misalignment)
+    margin = max(config.margin_px * frame.camera.width / 640, misalignment) if config.margin_px > 0 else 0.0
     found = []
     for expression in ex.expressions(objects, rng):
         pixels = tuple(ground_truth_pixel(masks[uid], *seed, uid, margin=margin) for uid in expression.uids)
@@ -158,7 +158,9 @@ def _frame_objects(frame, views, masks, labels, axis_alignment, config) -> ex.Fr
             seen.append(SeenObject(uid, label, view.box, (float(near), float(middle), float(far)), world))
         else:
             undecided.append(label)
-    largest = _largest_unexplained(frame)
+    # A thing without a label may be one of any kind.
+    unlabelled = (view.area for uid, view in views.items() if uid in masks and not labels[uid].strip())
+    largest = max(_largest_unexplained(frame), *unlabelled, 0)
     areas: dict[str, list[int]] = {}
     for thing in seen:
         areas.setdefault(thing.label, []).append(views[thing.uid].area)

@@ -68,3 +68,24 @@ def test_a_manifest_of_another_version_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 1}))
     with pytest.raises(ValueError, match="format 1, expected"):
         describe(tmp_path)
+
+
+def test_the_yield_is_extrapolated_with_its_spread(tmp_path):
+    facts = manifest({kind: {"kept": 1} for kind in REASONS}) | {
+        "scenes": {"train": ["scene0000_00", "scene0001_00"], "validation": []}
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(facts))
+    for name, pairs in zip(facts["scenes"]["train"], (100, 300), strict=True):
+        summary = tmp_path / "tasks" / "records" / "train" / f"{name}.done.json"
+        counts = tmp_path / "five_frames" / "train" / name / "scene.json"
+        for path in (summary, counts):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        dropped = {"negatives_without_a_case": 7}
+        summary.write_text(json.dumps({"counts": {"task": {"t1_multi": pairs}}, "dropped": dropped}))
+        views = {"kept": 20, "cut_by_border": 9, "not_seen": 50}
+        counts.write_text(json.dumps({"counts": {"source_frames": 500, "views": views, "objects": {"kept": 4}}}))
+    text = describe(tmp_path, per_scene=True)
+    # The mean is 200, its standard error 100.
+    assert "1006 scenes like these: 201,200 pairs (4,024 to 398,376" in text
+    assert "500,000 frames like these 1000: 200,000 pairs" in text
+    assert re.search(r"scene0001_00 +0 +4 +20 +300  9 views: cut_by_border, 7 negatives_without_a_case\n", text)

@@ -145,3 +145,18 @@ def test_what_is_no_list_is_refused(tmp_path):
     write_json(tmp_path / "x.json", {"a": 1})
     with pytest.raises(ValueError, match="expected a list"):
         validate_files([tmp_path / "x.json"])
+
+
+@pytest.mark.parametrize("answer", ["412 220 530 400", "512.5, 300", '<point x="51.2" y="20.1" alt="cup">cup</point>'])
+def test_coordinates_without_brackets_are_found(sample, tmp_path, answer):
+    foreign = {
+        "image": sample["image"],
+        "conversations": [sample["conversations"][0], {"from": "gpt", "value": answer}],
+    }
+    assert [finding.kind for finding in check_sample(foreign, "x", tmp_path)] == ["coordinates"]
+
+
+def test_answers_in_words_are_said_not_to_be_checked(sample, tmp_path):
+    foreign = {"image": sample["image"], "conversations": [sample["conversations"][0], {"from": "gpt", "value": "two"}]}
+    found = list(check_sample(foreign, "x", tmp_path))
+    assert [finding.kind for finding in found] == ["not_checked"] and "is text" in found[0].detail

@@ -216,3 +216,12 @@ def test_nothing_is_said_of_kinds_that_may_not_all_be_known():
     assert list(expressions(frame, np.random.default_rng(0))) == []
     frame = FrameObjects((a,), (), (), 640)
     assert [e.relation for e in expressions(frame, np.random.default_rng(0))] == ["unique"]
+
+
+@pytest.mark.parametrize(("shift", "ordered"), [(20, False), (45, False), (55, True), (120, True)])
+def test_things_that_overlap_in_the_picture_have_no_order(shift, ordered):
+    """The one in front may be cut off or reconstructed in part: its middle is not known then."""
+    found = relations_of(
+        phrases(thing(1, "chair", (200, 0, 300, 90)), thing(2, "chair", (200 + shift, 0, 300 + shift, 90)))
+    )
+    assert ("leftmost" in found) == ("rightmost" in found) == ordered
