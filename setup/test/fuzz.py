@@ -15,6 +15,7 @@ import base64
 import json
 import logging
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -177,7 +178,10 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=np.inf, help="end after so long; SIGTERM ends it as well")
     options = parser.parse_args()
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     # What decoders say of each damaged picture takes longer than they do.
     warnings.simplefilter("ignore")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -194,16 +198,20 @@ def main() -> int:
             "images": lambda rng: image_input(rng, picture),
             "readers": lambda rng: reader_input(rng, folder),
         }
+        done = 0
         for i in range(options.start, options.start + options.count):
             begun = time.monotonic()
+            if stopped or begun - started > 60 * options.minutes:
+                break
             try:
                 ways[options.kind](random.Random(f"{options.seed} {i}"))
             except BaseException:
                 print(f"{options.kind}: input {i} of seed {options.seed}", file=sys.stderr)
                 raise
             slowest = max(slowest, (time.monotonic() - begun, i))
+            done += 1
     spent = time.monotonic() - started
-    print(f"{options.kind}: {options.count} inputs in {spent:.0f} s, slowest {slowest[0]:.3f} s (input {slowest[1]})")
+    print(f"{options.kind}: {done} inputs in {spent:.0f} s, slowest {slowest[0]:.3f} s (input {slowest[1]})")
     return 0
 
 

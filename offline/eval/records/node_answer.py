@@ -33,6 +33,11 @@ class Place:
         """Distance from the true point [m]."""
         return float(np.linalg.norm(self.position - true))
 
+    @property
+    def sigma(self) -> float:
+        """Largest standard deviation that is stated, along any axis [m]; 0 if none is."""
+        return 0.0 if self.covariance is None else float(np.sqrt(max(np.linalg.eigvalsh(self.covariance)[-1], 0.0)))
+
     def holds(self, true: tuple[float, float, float], chi2: float) -> bool:
         """Whether the true point lies in the ellipsoid whose squared Mahalanobis radius is ``chi2``."""
         if self.covariance is None:

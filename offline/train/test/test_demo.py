@@ -155,7 +155,7 @@ def replay_scores(decided: int) -> dict:
         "error_2d": {"median": 1.0, "p90": 2.0},
         "hit_at_mask": share,
         "not_visible": {"accuracy": share, "recall": share, "false_refusals": share},
-        "no_depth": {"count": 0, "wrong_position": 0},
+        "no_depth": {"count": 0, "far_position": 0, "wrong_position": 0},
         "error_codes": {},
         "pairs": {"dropped": 0, "played": 10},
         "latency": {"p50": 0.01, "p95": 0.02},

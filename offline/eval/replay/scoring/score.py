@@ -90,7 +90,8 @@ def score(records: Sequence[Record]) -> dict:
         "no_depth": {
             "count": len(blind),
             "without_position": sum(r.answer.status == Status.FOUND_WITHOUT_POSITION for r in blind),
-            "wrong_position": sum(_error_of_depth(r) > 0.1 for r in blind),
+            "far_position": sum(_is_far(r) for r in blind),
+            "wrong_position": sum(_is_far(r, 3.0) for r in blind),
         },
         "fates": {fate: figures(own) for fate, own in sorted(fates.items())} if len(fates) > 1 else {},
         "latency": {"p50": _percentile(latencies, 50), "p95": _percentile(latencies, 95)},
@@ -120,10 +121,14 @@ def figures(records: Sequence[Record]) -> dict:
     }
 
 
-def _error_of_depth(record: Record) -> float:
-    """Error of the first target [m] in the camera's frame, where the view's own pose has no part, if that is known."""
-    known = (error_3d(record, "camera"), error_3d(record))
-    return next((error for error in known if error is not None), 0.0)
+def _is_far(record: Record, sigmas: float = 0.0) -> bool:
+    """Whether the first target is over 10 cm off, and 1 cm more than so many of its stated standard deviations, in the
+    camera's frame, where the view's own pose has no part, if that is known."""
+    found = placed(record, "camera") or placed(record)
+    if found is None:
+        return False
+    place, true = found
+    return place.error(true) > max(0.1, sigmas * place.sigma + 0.01)
 
 
 def _errors(visible: Sequence[Record], frame: str) -> dict:

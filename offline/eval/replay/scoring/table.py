@@ -142,9 +142,13 @@ FIGURES = (
     ),
     _Figure(
         "points without sensor depth",
-        lambda s: f"{s['no_depth']['count']}, wrong position {s['no_depth']['wrong_position']}",
-        "Points in sight where the depth image has a hole. The right answer is a pixel without a position; wrong: a "
-        "position more than 10 cm off in the camera's frame.",
+        lambda s: (
+            f"{s['no_depth']['count']}, over 10 cm off {s['no_depth']['far_position']}, "
+            f"wrong position {s['no_depth']['wrong_position']}"
+        ),
+        "Points in sight where the depth image has a hole. The right answer is a pixel without a position, or one "
+        "whose covariance owns the doubt; wrong: in the camera's frame off by more than 10 cm and by more than 1 cm "
+        "beyond 3 stated standard deviations.",
     ),
     _Figure(
         "errors",

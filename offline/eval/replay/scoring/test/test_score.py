@@ -86,11 +86,13 @@ def test_undecidable_cases_and_holes_are_counted_apart(folder):
         record(folder, 0, decidable=False, off=9.0),
         record(folder, 1, "unknown", status=Status.FOUND_WITHOUT_POSITION),
         record(folder, 2, "unknown", off=0.5),
+        record(folder, 3, "unknown", off=0.3),
     ]
     s = score(records)
     assert s["error_3d"]["count"] == 0
     assert s["error_3d"]["median"] is None
-    assert s["no_depth"] == {"count": 2, "without_position": 1, "wrong_position": 1}
+    # Three of its stated standard deviations are 30 cm.
+    assert s["no_depth"] == {"count": 3, "without_position": 1, "far_position": 2, "wrong_position": 1}
     assert s["not_visible"]["accuracy"]["total"] == 0
 
 
