@@ -30,6 +30,7 @@ COMMANDS = {
         "the spatial tasks for lmms-eval, with the same scorer",
     ),
     "bench": ("offline.eval.benches.cli:Bench", "public benchmarks with their published scorers"),
+    "drive": ("offline.eval.drive.cli:DriveCommand", "a robot in simulated rooms that asks, drives and arrives"),
     "replay": ("offline.eval.replay.cli", "bags through the node, questions asked and scored"),
 }
 

@@ -12,6 +12,8 @@ from sim.rooms.path import shortest_way
 
 _LOOKAHEAD = 0.3
 _MARGINS = (0.12, 0.06, 0.02)
+# A way that ends this near to the goal leads to it [m].
+_AT_GOAL = 0.08
 
 
 class NoWay(ValueError):
@@ -59,12 +61,14 @@ class Navigator:
         self.cancel()
         if not np.isfinite((goal.x, goal.y)).all():
             raise NoWay(f"the goal ({goal.x}, {goal.y}) is not a place")
-        for margin in _MARGINS:
-            way = plan(obstacles.free(self._radius + margin), (state.x, state.y), (goal.x, goal.y), near)
-            if way is not None:
-                end = way[-1]
-                self._goal, self.way = replace(goal, x=float(end[0]), y=float(end[1])), way
-                return
+        # The goal itself close by an obstacle is better than a place beside it that is clear of it.
+        for gap in (min(near, _AT_GOAL), near):
+            for margin in _MARGINS:
+                way = plan(obstacles.free(self._radius + margin), (state.x, state.y), (goal.x, goal.y), gap)
+                if way is not None:
+                    end = way[-1]
+                    self._goal, self.way = replace(goal, x=float(end[0]), y=float(end[1])), way
+                    return
         raise NoWay(
             f"no way from ({state.x:.2f}, {state.y:.2f}) to within {near:g} m of ({goal.x:.2f}, {goal.y:.2f}) for a "
             f"robot of {self._radius:g} m radius"

@@ -17,7 +17,7 @@ from sim.robot.room_changes import changed_scene, free_id
 from sim.robot.walker import Walker
 from sim.rooms.design import seeded
 from sim.rooms.noise import DepthNoise
-from sim.rooms.renderer import Renderer
+from sim.rooms.renderer import Renderer, Rendering
 from sim.rooms.scene import SimScene
 
 # 0 is "no time" in ROS.
@@ -71,6 +71,7 @@ class Observation:
         depth_mm: (H, W) uint16 [mm], 0 = no measurement.
         T_room_camera, T_room_base, T_odom_base: 4x4, the first two exact.
         collided: whether something has stopped the robot since the last frame.
+        ids: (H, W) int32, which object each pixel shows, 0 = none: the truth, which no message carries.
     """
 
     stamp_ns: int
@@ -80,6 +81,7 @@ class Observation:
     T_room_base: np.ndarray
     T_odom_base: np.ndarray
     collided: bool
+    ids: np.ndarray
 
 
 class Simulation:
@@ -177,7 +179,9 @@ class Simulation:
         """What the camera sees now."""
         T_room_base = self.state.T_room_base
         T_room_camera = T_room_base @ self.T_base_camera
-        color, depth = self._render(self.scene.T_world_room @ T_room_camera)
+        rendering = self._render(self.scene.T_world_room @ T_room_camera)
+        assert rendering.color is not None, "rendered with colour"
+        color, depth = rendering.color, rendering.depth
         if self._exposure != 1.0:
             color = np.clip(color * self._exposure, 0, 255).astype(np.uint8)
         if self._noise is not None:
@@ -190,6 +194,7 @@ class Simulation:
             T_room_base,
             self._odometry.T_odom_base,
             self._touching,
+            rendering.ids,
         )
 
     @property
@@ -253,18 +258,20 @@ class Simulation:
         ahead = away @ (np.cos(self.state.yaw), np.sin(self.state.yaw))
         return bool(np.linalg.norm(away) < _PERSON_AHEAD and ahead > 0)
 
-    def _render(self, T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Colour and exact depth [m]. A person who walks casts no shadow; the room need not be drawn anew for them."""
-        rendering = self._renderer.render(self.camera, T_world_camera)
-        assert rendering.color is not None, "rendered with colour"
+    def _render(self, T_world_camera: np.ndarray) -> Rendering:
+        """A person who walks casts no shadow; the room need not be drawn anew for them."""
+        room = self._renderer.render(self.camera, T_world_camera)
         if self.walker is None:
-            return rendering.color, rendering.depth
+            return room
         alone = replace(self.scene, objects=(self.walker.thing(self.scene, self._walker_id),))
         person = Renderer(alone, shadows=False).render(self.camera, T_world_camera)
-        assert person.color is not None, "rendered with colour"
-        nearer = (person.depth > 0) & ((rendering.depth == 0) | (person.depth < rendering.depth))
-        color = np.where(nearer[..., None], person.color, rendering.color)
-        return color, np.where(nearer, person.depth, rendering.depth)
+        assert room.color is not None and person.color is not None, "rendered with colour"
+        nearer = (person.depth > 0) & ((room.depth == 0) | (person.depth < room.depth))
+        return Rendering(
+            np.where(nearer[..., None], person.color, room.color),
+            np.where(nearer, person.depth, room.depth),
+            np.where(nearer, person.ids, room.ids),
+        )
 
     def _set_scene(self, scene: SimScene) -> None:
         self.scene = scene

@@ -19,7 +19,6 @@ from offline.eval.records.replays import Question
 from offline.eval.replay.closed_loop.closed_loop import (
     Drive,
     LoopConfig,
-    ObjectSurface,
     drive,
     over_floor,
     pooled,
@@ -33,6 +32,7 @@ from offline.eval.replay.playing.progress import follow
 from offline.eval.replay.playing.session import NodeConfig, ReplaySession
 from offline.eval.replay.truth.annotated import AnnotatedScene
 from offline.eval.replay.truth.questions import QuestionConfig, make_questions
+from offline.eval.replay.truth.surface import ObjectSurface
 from offline.eval.replay.truth.truth import GroundTruthScene
 from sim.bags.recorder import RecordOptions, bag_stamps, on_time, record
 from sim.rooms.noise import DepthNoise

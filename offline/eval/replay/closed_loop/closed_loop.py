@@ -13,13 +13,11 @@ from typing import Literal
 
 import numpy as np
 from roboref_core.geometry.pose import look_at, pose
-from roboref_core.scene import Instances, Mesh
-from scipy.spatial import cKDTree
 
 from offline.eval.records.node_answer import NodeAnswer
+from offline.eval.replay.truth.surface import ObjectSurface
 
 End = Literal["arrived", "not covered", "steps used up"]
-_SURFACE_SAMPLES = 20_000
 _SLACK = 0.1
 _DETOURS = (0.0, 45.0, -45.0, 90.0, -90.0)
 
@@ -153,35 +151,6 @@ def _turned(T: np.ndarray, angle: float) -> np.ndarray:
     turned = pose(np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]), (0, 0, 0)) @ T
     turned[:3, 3] = T[:3, 3]
     return turned
-
-
-class ObjectSurface:
-    """Distances from the true surface of one object, by points spread over its triangles.
-
-    Raises ValueError naming the object if the mesh has no triangle of it.
-    """
-
-    def __init__(self, mesh: Mesh, instances: Instances, object_id: int):
-        faces = mesh.faces[(instances.vertex_ids[mesh.faces] == object_id).all(axis=1)]
-        if not len(faces):
-            raise ValueError(f"object {object_id} ({instances.labels.get(object_id)}) has no triangle in the mesh")
-        corners = mesh.vertices[faces].astype(np.float64)
-        edges = corners[:, 1:] - corners[:, :1]
-        areas = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
-        rng = np.random.default_rng(object_id)
-        chosen = rng.choice(len(faces), _SURFACE_SAMPLES, p=areas / areas.sum())
-        a, b = rng.random((2, _SURFACE_SAMPLES, 1))
-        a, b = np.where(a + b > 1, (1 - a, 1 - b), (a, b))
-        self.points = corners[chosen, 0] + a * edges[chosen, 0] + b * edges[chosen, 1]
-        self._points, self._on_floor = cKDTree(self.points), cKDTree(self.points[:, :2])
-
-    def distance(self, point: np.ndarray) -> float:
-        """From a point (3,) in the world [m]."""
-        return float(self._points.query(point)[0])
-
-    def distance_over_floor(self, point: np.ndarray) -> float:
-        """The same with heights left out [m]."""
-        return float(self._on_floor.query(point[:2])[0])
 
 
 def summary(way: Drive, surface: ObjectSurface, config: LoopConfig) -> dict:

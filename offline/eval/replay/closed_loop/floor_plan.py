@@ -55,7 +55,8 @@ class FloorPlan:
         way: Sequence[np.ndarray],
         views: Sequence[np.ndarray],
         answers: Sequence[np.ndarray | None],
-        uncovered: Sequence[np.ndarray],
+        uncovered: Sequence[np.ndarray] = (),
+        path: np.ndarray | None = None,
     ) -> np.ndarray:
         """(H, W, 3) uint8 RGB.
 
@@ -66,6 +67,7 @@ class FloorPlan:
             views: (4, 4) poses of the recorded views that it got.
             answers: answered place at each of them, None without.
             uncovered: (4, 4) poses that it wanted and did not get a view for.
+            path: (K, 2) where it went from stop to stop; None: straight.
         """
         picture = self._picture.copy()
         known = recorded[np.isfinite(recorded).all(axis=(1, 2))]
@@ -78,7 +80,8 @@ class FloorPlan:
             place, tip = (self._pixels(view[:3, 3] + ahead * view[:3, 2]).tolist() for ahead in (0.0, 0.25))
             cv2.line(picture, stop, place, VIEW, 1, cv2.LINE_AA)
             cv2.arrowedLine(picture, place, tip, VIEW, 2, cv2.LINE_AA, tipLength=0.35)
-        cv2.polylines(picture, [np.array(stops, dtype=np.int32).reshape(-1, 1, 2)], False, WAY, 2, cv2.LINE_AA)
+        line = np.array(stops, dtype=np.int32) if path is None else self._pixels(path)
+        cv2.polylines(picture, [line.reshape(-1, 1, 2)], False, WAY, 2, cv2.LINE_AA)
         for n, stop in enumerate(stops):
             cv2.circle(picture, stop, 5, WAY, -1, cv2.LINE_AA)
             cv2.putText(picture, str(n), (stop[0] + 7, stop[1] - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.5, WAY, 1, cv2.LINE_AA)

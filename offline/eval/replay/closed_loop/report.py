@@ -11,10 +11,11 @@ import numpy as np
 from roboref_core.scene import Mesh
 
 from offline.eval.records.replays import Question
-from offline.eval.replay.closed_loop.closed_loop import Drive, ObjectSurface
+from offline.eval.replay.closed_loop.closed_loop import Drive
 from offline.eval.replay.closed_loop.floor_plan import FloorPlan
 from offline.eval.replay.scoring.pictures import embedded, query_picture, reference_picture
 from offline.eval.replay.scoring.report import environment
+from offline.eval.replay.truth.surface import ObjectSurface
 from offline.eval.replay.truth.truth import GroundTruthScene
 from offline.eval.scoring.intervals import Share
 from offline.files import write_bytes, write_json

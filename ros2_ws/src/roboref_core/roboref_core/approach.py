@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,6 +14,8 @@ from roboref_core.geometry.pose import pose
 _BEARINGS, _DISTANCES = 72, (1.0, 1.15, 1.3, 1.5)
 # Occupied cells this near to the target are the thing itself, and do not hide it [m].
 _OWN_REACH = 0.35
+# A standing place this near to one from which the target was not seen is no other one [m].
+_ANOTHER = 0.4
 
 
 class Failure(Enum):
@@ -74,8 +77,12 @@ def approach(
     distance: float,
     radius: float,
     grid: OccupancyMap | None = None,
+    tried: Sequence[np.ndarray] = (),
 ) -> Approach:
     """A standing pose that faces ``target``.
+
+    A thing on a table has the table's cells around it. Where every line to it crosses such cells, the place is taken
+    from which the least of what it rests on lies between, and nothing else.
 
     Args:
         target, covariance: (3,) [m] and (3, 3) [m^2] in the map's frame; z is not used.
@@ -83,6 +90,7 @@ def approach(
         distance: from the robot's centre to the target over the floor [m]; up to half as much again is accepted.
         radius: of the robot [m].
         grid: None: everything is free.
+        tried: (2,) standing places from which it was not seen, which are not taken again [m].
     Returns:
         The place nearest to ``start``, or the reason why there is none.
     """
@@ -96,16 +104,14 @@ def approach(
         if not np.isfinite(spread) or 2 * spread > distance:
             return Approach(None, Failure.TARGET_UNCERTAIN)
     if grid is None:
-        away = start - target
-        length = float(np.linalg.norm(away))
-        away = away / length if length > 1e-6 else np.array([-1.0, 0.0])
-        return Approach(facing(target + distance * away, target))
+        return _in_the_open(target, start, distance, tried)
     if not grid.inside(grid.cell(target)):
         return Approach(None, Failure.TARGET_OUTSIDE)
     reachable = _reachable(grid, start, radius)
     if reachable is None:
         return Approach(None, Failure.START_BLOCKED)
     wide, connected = reachable
+    failure, over_its_support = Failure.NO_ROOM, []
     for factor in _DISTANCES:
         angles = 2 * np.pi * np.arange(_BEARINGS) / _BEARINGS
         places = target + factor * distance * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -116,15 +122,37 @@ def approach(
         places = places[inside]
         usable = connected[rows, columns]
         for place in places[usable]:
-            if _sees(grid, place, target):
+            if not _is_another(place, tried):
+                continue
+            between = _between(grid, place, target)
+            if between <= _OWN_REACH:
                 return Approach(facing(place, target))
+            if np.isfinite(between):
+                over_its_support.append((between, place))
         if usable.any():
             failure = Failure.HIDDEN
-        elif wide[rows, columns].any():
+        elif wide[rows, columns].any() and failure is not Failure.HIDDEN:
             failure = Failure.UNREACHABLE
-        else:
-            failure = Failure.NO_ROOM
+    if over_its_support:
+        return Approach(facing(min(over_its_support, key=lambda found: found[0])[1], target))
     return Approach(None, failure)
+
+
+def _in_the_open(target: np.ndarray, start: np.ndarray, distance: float, tried: Sequence[np.ndarray]) -> Approach:
+    """From where the robot stands, straight on; from another side where it was there in vain."""
+    away = start - target
+    bearing = np.arctan2(away[1], away[0]) if np.linalg.norm(away) > 1e-6 else np.pi
+    for step in range(_BEARINGS):
+        # To the one side and the other in turn, ever further round.
+        angle = bearing + 2 * np.pi / _BEARINGS * (-1) ** step * ((step + 1) // 2)
+        place = target + distance * np.array([np.cos(angle), np.sin(angle)])
+        if _is_another(place, tried):
+            return Approach(facing(place, target))
+    return Approach(None, Failure.HIDDEN)
+
+
+def _is_another(place: np.ndarray, tried: Sequence[np.ndarray]) -> bool:
+    return all(np.linalg.norm(place - other) >= _ANOTHER for other in tried)
 
 
 def facing(place: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -158,11 +186,20 @@ def _reachable(grid: OccupancyMap, start: np.ndarray, radius: float) -> tuple[np
     return wide, wide & (labels == labels[tuple(cell)])
 
 
-def _sees(grid: OccupancyMap, place: np.ndarray, target: np.ndarray) -> bool:
-    """Whether no obstacle lies between, the target's own surroundings apart."""
+def _between(grid: OccupancyMap, place: np.ndarray, target: np.ndarray) -> float:
+    """Length of the occupied stretch that ends at the target, which is the thing itself and what it stands on [m].
+
+    Infinite if there is anything free behind something occupied: then that is something else, which hides it.
+    """
     away = target - place
     length = float(np.linalg.norm(away))
-    end = length - min(_OWN_REACH, 0.5 * length)
-    steps = np.arange(0.0, max(end, 0.0), grid.resolution / 2)
+    steps = np.arange(0.0, length, grid.resolution / 2)
     rows, columns = grid.cell(place + steps[:, None] * away / max(length, 1e-9)).T
-    return bool(grid.free[rows, columns].all())
+    free = grid.free[rows, columns]
+    occupied = np.flatnonzero(~free)
+    if not len(occupied):
+        return 0.0
+    between = length - float(steps[occupied[0]])
+    # The target itself may lie a cell outside of what it is part of.
+    rest = free[occupied[0] :][steps[occupied[0] :] < length - 2 * grid.resolution]
+    return float("inf") if between > _OWN_REACH and rest.any() else between

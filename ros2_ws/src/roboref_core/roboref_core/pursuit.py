@@ -11,6 +11,13 @@ from roboref_core.approach import OccupancyMap, approach
 from roboref_core.geometry.pose import pose
 from roboref_core.referring.answer import Answer, Status, Target
 from roboref_core.views.locate import DepthSource
+from roboref_core.views.visibility import Visibility
+
+_UNSEEN = (Visibility.OCCLUDED, Visibility.OUT_OF_FRUSTUM)
+# A robot that is turned away from its goal's heading by less faces it [rad].
+_FACING = 0.2
+# Between two answers a robot that drives moves more than this [m], [rad].
+_STANDING = 0.01
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,7 @@ class GoToConfig:
         arrived: this near to the standing place is there [m].
         correction: a target that moves further than this gets a new goal [m].
         lost_after: questions in a row without the target, after which it is lost.
+        sides: how often a place that is hidden is looked at from another side.
         look_around: turns on the spot, evenly spread over the circle, before it is given up; 0: none.
         ask_every: time between questions on the way [s].
         timeout: longest way [s].
@@ -33,6 +41,7 @@ class GoToConfig:
     arrived: float = 0.25
     correction: float = 0.15
     lost_after: int = 5
+    sides: int = 3
     look_around: int = 6
     ask_every: float = 1.0
     timeout: float = 120.0
@@ -95,8 +104,11 @@ class Pursuit:
         self._config = config
         self._target: np.ndarray | None = None
         self._goal: np.ndarray | None = None
+        self._tried: list[np.ndarray] = []
         self._missed = 0
         self._turns = 0
+        self._before: np.ndarray | None = None
+        self._still = 0
         self.corrections = 0
 
     def on_answer(self, answer: Answer, T_map_base: np.ndarray, grid: OccupancyMap | None) -> Decision:
@@ -111,17 +123,30 @@ class Pursuit:
         if position is None:
             reason = answer.error_msg or "it is not visible, and was not seen before"
             return self._without_it(T_map_base, End.LOST, reason)
+        moved = self._target is None or np.linalg.norm(position[:2] - self._target[:2]) > self._config.correction
+        if moved:
+            self._tried = []
         if seen is not None:
             self._missed = self._turns = 0
-        elif self._goal is not None and self._progress(place).step is Step.ARRIVED:
+        elif self._goal is not None and not moved and self._progress(place).step is Step.ARRIVED:
             # There, but the thing is not: a place from memory is where to look, never where it is.
-            return self._without_it(T_map_base, End.GONE, "it is not seen where it was seen last")
-        moved = self._target is None or np.linalg.norm(position[:2] - self._target[:2]) > self._config.correction
+            if not _faces(T_map_base, self._goal) and self._missed + 1 < self._config.lost_after:
+                self._missed += 1
+                return Decision(Step.WAIT, text="turning to where it was seen last")
+            other = self._other_side(answer, position, covariance, place, grid)
+            return other or self._without_it(T_map_base, End.GONE, "it is not seen where it was seen last")
+        standing = self._stands(T_map_base)
         if self._goal is not None and not moved:
-            return self._progress(place)
-        found = approach(position, covariance, place, self._config.distance, self._config.radius, grid)
+            progress = self._progress(place)
+            if progress.step is Step.ARRIVED or standing < self._config.lost_after:
+                return progress
+            # Nothing moves: the way is blocked, or the navigation took another place for the goal.
+            self._tried.append(self._goal[:2, 3])
+        found = approach(position, covariance, place, self._config.distance, self._config.radius, grid, self._tried)
         if found.T_map_base is None:
             assert found.failure is not None
+            if self._tried:
+                return Decision.failed(End.NOT_DRIVEN, f"the robot does not get to {len(self._tried)} places before it")
             return Decision.failed(End.NO_PLACE_TO_STAND, found.failure.value)
         self.corrections += self._goal is not None
         self._target, self._goal = position, found.T_map_base
@@ -129,6 +154,33 @@ class Pursuit:
             return self._progress(place)
         what = "corrected" if self.corrections else "seen" if seen else "seen before"
         return Decision(Step.GO, self._goal, f"{what} at ({position[0]:.2f}, {position[1]:.2f})")
+
+    def _stands(self, T_map_base: np.ndarray) -> int:
+        """After how many answers in a row the robot has not moved since the answer before."""
+        before, self._before = self._before, T_map_base
+        still = before is not None and np.allclose(before, T_map_base, rtol=0.0, atol=_STANDING)
+        self._still = self._still + 1 if still else 0
+        return self._still
+
+    def _other_side(
+        self,
+        answer: Answer,
+        position: np.ndarray,
+        covariance: np.ndarray | None,
+        place: np.ndarray,
+        grid: OccupancyMap | None,
+    ) -> Decision | None:
+        """Where something hides its place, or the picture ends before it, it may be seen from another side."""
+        hidden = answer.last_known and answer.last_known[0].check.visibility in _UNSEEN
+        if not hidden or self._turns or len(self._tried) >= self._config.sides:
+            return None
+        self._tried.append(place)
+        config = self._config
+        found = approach(position, covariance, place, config.distance, config.radius, grid, self._tried)
+        if found.T_map_base is None:
+            return None
+        self._goal, self._missed = found.T_map_base, 0
+        return Decision(Step.GO, self._goal, f"hidden from here; looking from another side, {len(self._tried)}")
 
     def _without_it(self, T_map_base: np.ndarray, end: End, reason: str) -> Decision:
         """It may come into sight again on the way; then it may be to the side or behind; then it is given up."""
@@ -170,6 +222,10 @@ def _located(target: Target) -> tuple[np.ndarray, np.ndarray | None] | None:
     if position is None or target.depth_source is DepthSource.NONE or not np.isfinite(position).all():
         return None
     return position, target.covariance
+
+
+def _faces(T_map_base: np.ndarray, T_map_goal: np.ndarray) -> bool:
+    return float(T_map_base[:2, 0] @ T_map_goal[:2, 0]) >= np.cos(_FACING)
 
 
 def _turn(angle: float) -> np.ndarray:

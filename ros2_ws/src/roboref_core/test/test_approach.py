@@ -72,3 +72,23 @@ def test_why_there_is_no_place(target, covariance, start, boxes, failure):
 def test_what_is_no_number_is_no_place():
     assert approach(np.full(3, np.nan), None, np.zeros(2), 0.8, 0.2).failure is Failure.TARGET_UNCERTAIN
     assert approach(np.zeros(3), None, np.full(2, np.nan), 0.8, 0.2).failure is Failure.START_BLOCKED
+
+
+def test_a_thing_on_a_table_at_the_wall_is_approached_over_the_table():
+    table = (2.0, 5.0, 4.0, 6.0)
+    target = np.array((3.0, 5.7, 0.9))  # half a metre into the table, seen from the room
+    found = approach(target, None, np.array((1.0, 1.0)), 0.9, 0.2, room(table))
+    assert found.failure is None
+    place = found.T_map_base[:2, 3]
+    assert place[1] < 5.0 and abs(place[0] - 3.0) < 0.4, "from the room, where least of the table lies between"
+
+
+def test_another_side_is_another_place():
+    target, start = np.array((3.0, 3.0, 0.5)), np.array((1.0, 3.0))
+    for grid in (None, room()):
+        tried: list[np.ndarray] = []
+        for _ in range(4):
+            found = approach(target, None, start, 0.9, 0.2, grid, tried)
+            place = found.T_map_base[:2, 3]
+            assert all(np.linalg.norm(place - other) >= 0.4 for other in tried)
+            tried.append(place)

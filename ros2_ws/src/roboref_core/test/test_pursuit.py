@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from roboref_core.approach import OccupancyMap
 from roboref_core.geometry.pose import pose
 from roboref_core.pursuit import End, GoToConfig, Pursuit, Step
-from roboref_core.referring.answer import Answer, LastKnown, Status, Target
+from roboref_core.referring.answer import Answer, GeometricCheck, LastKnown, Status, Target
 from roboref_core.views.locate import DepthSource
+from roboref_core.views.visibility import Visibility
 
 
 def target(x: float, y: float, sigma: float = 0.02) -> Target:
@@ -131,6 +134,34 @@ def test_lost_on_the_way_it_stops_and_looks_around():
         Step.GO, Step.WAIT, Step.WAIT, Step.GO, Step.GO, Step.FAILED, Step.FAILED
     ]  # fmt: skip
     assert np.allclose(decisions[3].T_map_goal[:2, 3], (1.0, 0.0))
+
+
+def test_a_robot_that_does_not_get_there_tries_another_place_and_then_says_so():
+    pursuit = Pursuit(GoToConfig(lost_after=3))
+    goals = []
+    for _ in range(200):
+        decision = pursuit.on_answer(found(4, 0), at(1.0, 0.0), None)
+        if decision.T_map_goal is not None:
+            goals.append(decision.T_map_goal[:2, 3])
+        if decision.end is not None:
+            break
+    assert decision.end is End.NOT_DRIVEN and len(goals) > 3
+    gaps = [np.linalg.norm(a - b) for i, a in enumerate(goals) for b in goals[:i]]
+    assert min(gaps) >= 0.4
+
+
+def test_what_is_hidden_from_one_side_is_looked_at_from_another():
+    def hidden(x, y):
+        return replace(
+            remembered(x, y),
+            last_known=(LastKnown("a", target(x, y), GeometricCheck(visibility=Visibility.OCCLUDED)),),
+        )
+
+    pursuit = Pursuit(GoToConfig(lost_after=3, look_around=0, sides=2))
+    steps, _, decision = drive(pursuit, [hidden(2, 1)] * 3 + [found(2, 1)] * 2)
+    assert steps == [Step.GO, Step.GO, Step.GO, Step.ARRIVED]
+    steps, _, decision = drive(Pursuit(GoToConfig(lost_after=3, look_around=0, sides=2)), [hidden(2, 1)] * 9)
+    assert steps[:3] == [Step.GO] * 3 and decision.end is End.GONE
 
 
 def test_rival_places_are_where_to_look():

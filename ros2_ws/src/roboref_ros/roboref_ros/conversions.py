@@ -176,19 +176,25 @@ def answer_to_message(answer: Answer, pinned: bool = False) -> msg.ReferAnswer:
 
 
 def answer_from_message(message: msg.ReferAnswer) -> Answer:
-    """What a client decides by: status, error, places and times; without the view and the checks."""
+    """What a client decides by: status, error, places with their visibility, and times; without view and evidence."""
     return Answer(
         Status(message.status),
         ErrorCode(message.error_code),
         message.error_msg,
         tuple(_target_from_message(target) for target in message.targets),
-        tuple(LastKnown(known.view_id, _target_from_message(known.target)) for known in message.last_known),
+        tuple(_last_known_from_message(known) for known in message.last_known),
         view_age=stamp_ns(message.view_age) / SECOND,
         queue_time=stamp_ns(message.queue_time) / SECOND,
         inference_time=stamp_ns(message.inference_time) / SECOND,
         model=message.model,
         raw_answer=message.raw_answer,
     )
+
+
+def _last_known_from_message(message: msg.LastKnownTarget) -> LastKnown:
+    visibility = next(name for name, number in _VISIBILITY.items() if number == message.check.visibility)
+    check = GeometricCheck(Agreement(message.check.agreement), visibility)
+    return LastKnown(message.view_id, _target_from_message(message.target), check)
 
 
 def _target_from_message(message: msg.ReferredTarget) -> Target:

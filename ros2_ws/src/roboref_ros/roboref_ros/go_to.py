@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import FrameType
 from typing import Any
 
@@ -59,11 +59,16 @@ class GoTo(Node):
         self.create_subscription(OccupancyGrid, "map", self._on_map, latched)
         self._goals = goals_for(self, self._executor)
 
-    def run(self, text: str) -> Decision:
-        """Until the robot is there, the target is lost, or time is up; unless it is there, our goal is taken back."""
+    def run(self, question: str | Query) -> Decision:
+        """Until the robot is there, the target is lost, or time is up; unless it is there, our goal is taken back.
+
+        Args:
+            question: words, or a query with marks; its frame and memory are ours.
+        """
         decision = Decision.failed(End.INTERRUPTED, "interrupted")
+        query = question if isinstance(question, Query) else Query(question)
         try:
-            decision = self._drive(text)
+            decision = self._drive(replace(query, target_frame=self._frame, search_memory=True))
         finally:
             if decision.step is not Step.ARRIVED:
                 self._take_back()
@@ -79,7 +84,7 @@ class GoTo(Node):
         self._executor.shutdown()
         self.destroy_node()
 
-    def _drive(self, text: str) -> Decision:
+    def _drive(self, query: Query) -> Decision:
         pursuit, end = Pursuit(self._config), time.monotonic() + self._config.timeout
         decision = Decision(Step.WAIT, text="no view of the node with a camera pose")
         while (left := end - time.monotonic()) > 0:
@@ -91,7 +96,6 @@ class GoTo(Node):
             if self._base is None:
                 continue
             try:
-                query = Query(text, target_frame=self._frame, search_memory=True)
                 answer = self._client.refer(query, min(_ANSWER_SECONDS, left))
             except TimeoutError as error:
                 return Decision.failed(End.NO_ANSWER, str(error))

@@ -15,13 +15,13 @@ from offline.data_engine.test.synthetic import BOX_FACES
 from offline.eval.records.node_answer import NodeAnswer
 from offline.eval.replay.closed_loop.closed_loop import (
     LoopConfig,
-    ObjectSurface,
     drive,
     over_floor,
     pooled,
     pose_distances,
     summary,
 )
+from offline.eval.replay.truth.surface import ObjectSurface
 
 HEIGHT = 1.5
 TARGET = np.array([0.0, 0.0, 0.7])
