@@ -11,6 +11,7 @@ COMMANDS = {
     "data": ("offline.data_engine.cli", "turn posed RGB-D scenes into training examples"),
     "train": ("offline.train.cli", "fine-tune RoboRefer or LLaVA-OneVision on it, locally or on Slurm"),
     "eval": ("offline.eval.cli", "predict, score, compare and report; benchmarks; replay through the node"),
+    "record": ("sim.bags.topic_recorder_cli:RecordTopics", "the node's traffic, images and poses of a run, as MCAP"),
     "page": ("page.command:ServePage", "a page in the browser to look, mark and ask"),
     "serve": ("roboref_core.serve.cli:Serve", "put a model behind HTTP"),
 }

@@ -31,7 +31,7 @@ class ServePage:
     rate: float = 10.0
     """Most live pictures a second."""
     read_only: bool = False
-    """Show, but do not ask, capture or go."""
+    """Show, but do not ask, capture, go, stop or change a simulated room."""
 
     def __call__(self) -> int:
         # Only here: the help needs neither ROS nor a web framework.
@@ -43,7 +43,7 @@ class ServePage:
         token = os.environ.get("ROBOREF_PAGE_TOKEN", "")
         if not (is_loopback(self.host) or token):
             raise ValueError(f"--host {self.host} is reached by others: set ROBOREF_PAGE_TOKEN to a secret of your own")
-        robot = Robot(self.node, self.color, self.depth, self.rate)
+        robot = Robot(self.node, self.color, self.depth, self.rate, self.read_only)
         app.on_shutdown(robot.close)
 
         if token:
@@ -51,7 +51,7 @@ class ServePage:
 
         @ui.page("/")
         def index() -> None:
-            Page(robot, self.read_only, self.rate)
+            Page(robot, self.rate)
 
         print(f"http://{self.host}:{self.port}/", flush=True)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from collections.abc import Iterable
 
@@ -21,6 +22,11 @@ def jpeg(rgb: np.ndarray, width: int | None = None) -> bytes:
     if width is not None and rgb.shape[1] > width:
         rgb = cv2.resize(rgb, (width, round(rgb.shape[0] * width / rgb.shape[1])), interpolation=cv2.INTER_AREA)
     return cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+
+
+def data_url(image: bytes) -> str:
+    """A JPEG as the address of itself."""
+    return "data:image/jpeg;base64," + base64.b64encode(image).decode()
 
 
 def depth_colours(depth: np.ndarray, limit: float = 5.0) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from nicegui import ui
@@ -12,10 +13,12 @@ from roboref_core.geometry.pose import transform
 from page.pictures import FOUND, REMEMBERED
 from page.robot import ViewPictures, ViewSummary
 
-_POINTS_PER_VIEW = 6000
+_POINTS_PER_VIEW = 4000
 _FRUSTUM_DEPTH = 0.25
 # Standard deviations on each side that hold 95 % of a 3D normal distribution.
 _SIGMAS_95 = 2.8
+_WAY_HEIGHT = 0.02
+ROBOT = "#4ade80"
 # So that an exact point can be seen too [m].
 _MIN_RADIUS = 0.015
 
@@ -59,6 +62,9 @@ class Space:
         self._scene = scene
         self._views: dict[str, list] = {}
         self._targets: list = []
+        self._robot: Any = None
+        self._way: list[Any] = []
+        self._drawn_way = 0
 
     def add_view(self, view: ViewPictures) -> None:
         if view.summary.view_id in self._views or view.summary.T_world_camera is None:
@@ -72,7 +78,9 @@ class Space:
                 for a, b in frustum(view.summary.camera, view.summary.T_world_camera)
             ]
             if len(points):
-                drawn.append(self._scene.point_cloud(points.tolist(), colors.tolist(), point_size=0.02))
+                drawn.append(
+                    self._scene.point_cloud(points.round(3).tolist(), colors.round(2).tolist(), point_size=0.02)
+                )
         self._views[view.summary.view_id] = drawn
 
     def keep_only(self, views: Sequence[ViewSummary]) -> None:
@@ -98,6 +106,32 @@ class Space:
                 sphere.scale(*map(float, radii)).rotate_R(axes.tolist()).move(*map(float, position))
                 self._targets.append(sphere)
 
-    def look_at(self, point: np.ndarray, distance: float = 2.5) -> None:
+    def show_robot(self, T_world_base: np.ndarray, way: Sequence[np.ndarray]) -> None:
+        """The robot as a disc with a nose, and the way that it drove.
+
+        Args:
+            T_world_base: 4x4, x forward, z up.
+            way: (2,) places [m], to which later calls add.
+        """
+        with self._scene:
+            if self._robot is None:
+                with self._scene.group() as self._robot:
+                    self._scene.cylinder(0.18, 0.18, 0.1).rotate(np.pi / 2, 0, 0).move(z=0.05).material(ROBOT, 0.9)
+                    self._scene.box(0.18, 0.05, 0.05).move(x=0.18, z=0.08).material(ROBOT)
+            if len(way) < self._drawn_way:
+                for piece in self._way:
+                    piece.delete()
+                self._way, self._drawn_way = [], 0
+            for a, b in zip(way[max(0, self._drawn_way - 1) :], way[max(1, self._drawn_way) :], strict=False):
+                line = self._scene.line([*map(float, a), _WAY_HEIGHT], [*map(float, b), _WAY_HEIGHT])
+                self._way.append(line.material(ROBOT))
+            self._drawn_way = len(way)
+        x, y, _ = map(float, T_world_base[:3, 3])
+        self._robot.move(x, y, 0.0).rotate_R(T_world_base[:3, :3].tolist())
+
+    def look_at(self, point: np.ndarray, eye: np.ndarray | None = None) -> None:
+        """Turn to a point (3,) [m], from above ``eye`` (2,), or from aside."""
         x, y, z = map(float, point)
-        self._scene.move_camera(x=x - distance, y=y - distance, z=z + distance, look_at_x=x, look_at_y=y, look_at_z=z)
+        away = np.array((-1.5, -1.5)) if eye is None else np.asarray(eye, dtype=float) - point[:2]
+        ahead, left = away / max(float(np.linalg.norm(away)), 1e-6) * max(float(np.linalg.norm(away)), 1.2)
+        self._scene.move_camera(x=x + ahead, y=y + left, z=z + 1.5, look_at_x=x, look_at_y=y, look_at_z=z)

@@ -19,24 +19,34 @@ _STOP_SECONDS = 10.0
 class LiveRoom:
     """Start a robot in a simulated room, the node, and the page; open the printed address, mark, ask, go there.
 
-    Ctrl-C ends all three. Their output is in the folder of --logs.
+    Ctrl-C ends them all. Their output is in the folder of --logs.
     """
 
     room: int = 7
     """Seed of the room."""
+    triangles: int = 100_000
+    """About how many triangles the room is drawn with; fewer are drawn faster."""
     backend: str = "reprojection"
     """Model of the node: reprojection (marks alone), nano (words too), ..."""
     port: int = 8090
     """Of the page, on this machine alone."""
     rate: float = 8.0
     """Camera frames per second."""
+    speed: float = 1.0
+    """Simulated seconds per second."""
+    flying: bool = False
+    """A camera in a hand that velocities steer, instead of a robot with wheels."""
     odometry: bool = False
     """The node gets the robot's drifting odometry instead of its true pose."""
+    record: Path | None = None
+    """Record the run as an MCAP bag in this new folder: everything that is published, two images a second."""
     logs: Path = Path("out/live")
-    """Where the three write what they print."""
+    """Where they write what they print."""
 
     def __call__(self) -> int:
         """Raises ChildProcessError naming the log of the one that ended by itself."""
+        if self.record is not None and self.record.exists():
+            raise ValueError(f"{self.record} exists; choose another name")
         self.logs.mkdir(parents=True, exist_ok=True)
         node = Path(get_package_prefix("roboref_ros")) / "lib/roboref_ros/roboref_node"
         roboref = [sys.executable, "-m", "offline.cli"]
@@ -48,16 +58,28 @@ class LiveRoom:
         ]
         pose = "odometry" if self.odometry else "exact"
         topics = ["--color", "/camera/color/image_raw", "--depth", "/camera/depth/image_raw"]
+        motion = [
+            "--rate",
+            self.rate,
+            "--speed",
+            self.speed,
+            "--drive.mode",
+            "flying" if self.flying else "differential",
+        ]
+        room = ["--room", self.room, "--triangles", self.triangles]
         commands = {
-            "robot": [*roboref, "sim", "robot", "--room", self.room, "--rate", self.rate, "--pose", pose],
+            "robot": [*roboref, "sim", "robot", *room, *motion, "--pose", pose],
             "node": [
                 *(node, "--ros-args", "-p", "use_sim_time:=true", "-p", "pose.source:=pose"),
                 *("-p", f"model.backend:={self.backend}", "-r", "pose:=/camera_pose", *camera),
             ],
             "page": [*roboref, "page", "--port", self.port, *topics],
         }
+        if self.record is not None:
+            how = ["--use-sim-time", "--image-rate", 2, "--compression", "zstd"]
+            commands["recorder"] = [*roboref, "record", self.record, *how]
         running: dict[str, subprocess.Popen[bytes]] = {}
-        # However it is ended, the three end with it; a shell's background job ignores SIGINT until it is told not to.
+        # However it is ended, they end with it; a shell's background job ignores SIGINT until it is told not to.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler)
         try:

@@ -3,96 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver"),
-]
+from page.test.in_browser import free_port, is_served, needs_browser, wait_for
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def is_served(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.fixture
-def started(monkeypatch):
-    """Starts commands in a DDS domain of their own and interrupts them at the end."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(51 + os.getpid() % 50))
-    running: list[subprocess.Popen] = []
-    # NiceGUI takes a process that knows of pytest for a test of its own.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-
-    def start(*command: str | Path, log: Path) -> subprocess.Popen:
-        with open(log, "wb") as file:
-            running.append(
-                subprocess.Popen(
-                    list(map(str, command)),
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    env=environment,
-                )
-            )
-        return running[-1]
-
-    yield start
-    for process in reversed(running):
-        process.send_signal(signal.SIGINT)
-    for process in running:
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-@pytest.fixture
-def browser(tmp_path):
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--enable-unsafe-swiftshader", "--window-size=1500,1400"):
-        options.add_argument(argument)
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def wait_for(condition, what: str, seconds: float = 90.0):
-    """The first true value of ``condition``, which may meet elements that the page is replacing."""
-    from selenium.common.exceptions import WebDriverException
-
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if found := condition():
-                return found
-        except WebDriverException:
-            pass
-        time.sleep(0.25)
-    pytest.fail(f"waited {seconds:.0f} s for {what}")
+pytestmark = needs_browser
 
 
 def test_mark_ask_and_see_the_answer(tmp_path, started, browser):

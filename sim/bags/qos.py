@@ -25,7 +25,7 @@ _DURATIONS = ("deadline", "lifespan", "liveliness_lease_duration")
 
 def played_qos(topic: Topic) -> Qos:
     """Reliable, which serves best-effort subscribers too; latched topics keep all of their messages."""
-    return _profile(
+    return profile(
         depth=max(10, topic.count) if topic.latched else 10,
         durability=QosDurability.TRANSIENT_LOCAL if topic.latched else QosDurability.VOLATILE,
     )
@@ -75,10 +75,10 @@ def _read_profile(where: str, fields: Any) -> Qos:
         else:
             known_names = [*_ENUMS, "depth", *_DURATIONS, "avoid_ros_namespace_conventions"]
             raise ValueError(f"{where}: no field {name!r}; there are {', '.join(known_names)}")
-    return _profile(**values)
+    return profile(**values)
 
 
-def _profile(
+def profile(
     history: QosHistory = QosHistory.KEEP_LAST,
     depth: int = 10,
     reliability: QosReliability = QosReliability.RELIABLE,
@@ -89,6 +89,7 @@ def _profile(
     liveliness_lease_duration: QosTime = _UNLIMITED,
     avoid_ros_namespace_conventions: bool = False,
 ) -> Qos:
+    """A profile; what is left out is reliable, volatile, the last ten, without deadlines."""
     return Qos(
         history,
         depth,

@@ -15,11 +15,12 @@ import tyro
 from roboref_core.geometry.camera import Camera
 from roboref_core.progress import Progress
 from roboref_core.scene import BadFrame, EncodedImage, Scene
-from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.interfaces import Connection, Qos, QosDurability
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from sim.bags.new_bag import new_bag
 from sim.bags.perturb import Delivery, PoseDrift, PoseNoise
+from sim.bags.qos import profile
 from sim.bags.recorder_messages import Frames, Messages, typestore
 
 # Stamps of sequences without usable ones: 30 Hz from a fixed time, well away from 0, which ROS reads as "no time".
@@ -252,19 +253,9 @@ class _Topics:
 
 def _qos(topic: str) -> Qos:
     """Offered QoS: reliable, which serves best-effort subscribers too; static transforms stay for late joiners."""
-    forever = QosTime(9223372036, 854775807)  # RMW_DURATION_INFINITE
     static = topic == "/tf_static"
-    return Qos(
-        history=QosHistory.KEEP_LAST,
-        depth=1 if static else 10,
-        reliability=QosReliability.RELIABLE,
-        durability=QosDurability.TRANSIENT_LOCAL if static else QosDurability.VOLATILE,
-        deadline=forever,
-        lifespan=forever,
-        liveliness=QosLiveliness.AUTOMATIC,
-        liveliness_lease_duration=forever,
-        avoid_ros_namespace_conventions=False,
-    )
+    durability = QosDurability.TRANSIENT_LOCAL if static else QosDurability.VOLATILE
+    return profile(depth=1 if static else 10, durability=durability)
 
 
 def _as_jpeg(image: np.ndarray) -> EncodedImage:

@@ -36,6 +36,8 @@ class RobotCommand:
     """About how many triangles the room is drawn with."""
     time: Literal["real", "fast", "stepped"] = "real"
     """Real time, as fast as it can, or the next frame when the node has taken the last one."""
+    speed: float = 1.0
+    """Real time: simulated seconds per second."""
     pose: Literal["exact", "odometry"] = "exact"
     """/camera_pose: exact in map, or what odometry says, in odom."""
     color: Literal["raw", "compressed"] = "raw"
@@ -51,6 +53,10 @@ class RobotCommand:
     view_timeout: float = 5.0
     """Stepped: seconds to wait for that."""
     robot: Annotated[RobotConfig, tyro.conf.arg(name="")] = field(default_factory=RobotConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.speed <= 100:
+            raise ValueError(f"the speed must be above 0 and at most 100, found {self.speed:g}")
 
     def __call__(self) -> int:
         schedule = Schedule(self.changes) if self.changes is not None else None
@@ -69,7 +75,7 @@ class RobotCommand:
                 node, simulation, pose=self.pose, color=self.color, velocity=self.velocity, schedule=schedule
             )
             waiter = ViewWaiter(node, self.view_topic, self.view_timeout) if self.time == "stepped" else None
-            rate = None if self.time == "fast" else 1.0
+            rate = None if self.time == "fast" else self.speed
             frames = robot.run(stop.is_set, rate, waiter, self.frames)
         finally:
             executor.shutdown()

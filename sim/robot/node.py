@@ -26,7 +26,7 @@ from sim.bags.recorder_messages import T_LINK_OPTICAL, Frames, Messages
 from sim.robot.drive import Velocity
 from sim.robot.navigator import Goal, NoWay
 from sim.robot.obstacles import CELL
-from sim.robot.room_changes import parse_change
+from sim.robot.room_changes import KINDS, parse_change
 from sim.robot.schedule import Schedule
 from sim.robot.simulation import FIRST_STAMP_NS, SCAN_HEIGHT, Observation, Simulation
 
@@ -50,9 +50,9 @@ class RobotNode:
     In: /cmd_vel and /cmd_vel_stamped, /goal_pose (PoseStamped in map or odom), /room/change (String, the JSON of
     ``parse_change``). Out: /camera/{color,depth}/{image_raw,camera_info}, /camera_pose (PoseStamped of the optical
     frame, in map or odom), /odom, /ground_truth/pose (PoseStamped of the base in map, always exact), /scan (LaserScan,
-    exact), /map (OccupancyGrid of the true room, latched), /room/objects (String, JSON, latched), /room/answer (String,
-    JSON: a change that came and why it was refused, "" if it was not), /collisions (UInt32, how many so far), /tf and
-    /tf_static where tf2_msgs is, and /clock.
+    exact), /map (OccupancyGrid of the true room, latched), /room/objects and /room/kinds (what can be brought; String,
+    JSON, latched), /room/answer (String, JSON: a change that came and why it was refused, "" if it was not),
+    /collisions (UInt32, how many so far), /tf and /tf_static where tf2_msgs is, and /clock.
 
     The frame "map" is the room's: its corner is the origin, its walls are along the axes. Commands take effect between
     frames, in the order in which they came.
@@ -97,6 +97,7 @@ class RobotNode:
             self._send("/tf_static", self._in_map.transform(simulation.stamp_ns, _BASE, _OPTICAL, T))
             T_base_scan = from_quaternion((0, 0, 0, 1), (0, 0, SCAN_HEIGHT))
             self._send("/tf_static", self._in_map.transform(simulation.stamp_ns, _BASE, _SCAN, T_base_scan))
+        self._publishers["/room/kinds"].publish(String(data=json.dumps(sorted(KINDS))))
         self._publish_room()
 
     def step(self) -> Observation:
@@ -205,6 +206,7 @@ class RobotNode:
             ("/scan", LaserScan, normal),
             ("/map", OccupancyGrid, _LATCHED),
             ("/room/objects", String, _LATCHED),
+            ("/room/kinds", String, _LATCHED),
             ("/room/answer", String, normal),
             ("/collisions", UInt32, normal),
         ]

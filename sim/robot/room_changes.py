@@ -17,7 +17,7 @@ from sim.rooms.person import person
 from sim.rooms.scene import SimObject, SimScene
 
 _ITEMS = {make.__name__: make for make in (*items.TABLETOP, *items.SHELF, *items.FLOOR, *items.SOFT, *items.COUNTER)}
-_KINDS = {**_ITEMS, **FURNITURE, person.__name__: person}
+KINDS = {**_ITEMS, **FURNITURE, person.__name__: person}
 # Kind of change -> fields that it must have, and those that it may have besides.
 _FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "move": ({"x", "y"}, {"yaw"}),
@@ -71,8 +71,8 @@ def parse_change(text: str) -> dict[str, Any]:
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
             raise ValueError(f"{kind}: {name} must be a number, found {value!r}")
-    if kind == "bring" and change["bring"] not in _KINDS:
-        raise ValueError(f"bring: no kind {change['bring']!r}; there are {', '.join(sorted(_KINDS))}")
+    if kind == "bring" and change["bring"] not in KINDS:
+        raise ValueError(f"bring: no kind {change['bring']!r}; there are {', '.join(sorted(KINDS))}")
     if kind == "exposure" and not change["exposure"] > 0:
         raise ValueError(f"exposure must be above 0, found {change['exposure']}")
     if kind in _FACTORS and not 0 <= change[kind] <= _FACTORS[kind]:
@@ -116,7 +116,7 @@ def _lit(scene: SimScene, change: dict[str, Any]) -> SimScene:
 
 def _with_brought(scene: SimScene, change: dict[str, Any]) -> SimScene:
     kind = change["bring"]
-    design = _KINDS[kind](seeded("brought", kind, int(change.get("seed", 0))))
+    design = KINDS[kind](seeded("brought", kind, int(change.get("seed", 0))))
     new = SimObject(
         free_id(scene), design.kind, design.label, design.color, design.parts, _on_floor(scene, change), _floor(scene)
     )

@@ -57,7 +57,7 @@ class GoTo(Node):
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.create_subscription(ReferenceView, f"{asked}/view", self._on_view, latched)
         self.create_subscription(OccupancyGrid, "map", self._on_map, latched)
-        self._goals = goals_for(self, self._executor)
+        self._goals = goals_for(self, self._executor.spin_until_future_complete)
 
     def run(self, question: str | Query) -> Decision:
         """Until the robot is there, the target is lost, or time is up; unless it is there, our goal is taken back.

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import PoseStamped
-from rclpy.executors import Executor
 from rclpy.node import Node
 
 from roboref_ros.conversions import pose_to_message, to_time
@@ -102,8 +101,12 @@ class ActionGoals:
             handle.cancel_goal_async()
 
 
-def goals_for(node: Node, executor: Executor) -> Goals:
-    """Nav2's action where nav2_msgs is installed and somebody serves it within two seconds; else the topic."""
+def goals_for(node: Node, wait: Callable[[Any, float], None]) -> Goals:
+    """Nav2's action where nav2_msgs is installed and somebody serves it within two seconds; else the topic.
+
+    Args:
+        wait: waits until a future is done, or for so many seconds, while the node spins.
+    """
     try:
         from nav2_msgs.action import NavigateToPose
     except ImportError:
@@ -114,7 +117,7 @@ def goals_for(node: Node, executor: Executor) -> Goals:
     if not client.wait_for_server(_SERVER_SECONDS):
         client.destroy()
         return TopicGoals(node)
-    return ActionGoals(node, client, lambda pose: NavigateToPose.Goal(pose=pose), executor.spin_until_future_complete)
+    return ActionGoals(node, client, lambda pose: NavigateToPose.Goal(pose=pose), wait)
 
 
 def stamped(node: Node, T_frame_base: np.ndarray, frame: str) -> PoseStamped:
