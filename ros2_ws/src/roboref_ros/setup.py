@@ -13,6 +13,7 @@ setup(
         ("share/roboref_ros", ["package.xml"]),
         ("share/roboref_ros/config", glob("config/*")),
         ("share/roboref_ros/launch", glob("launch/*.launch.py")),
+        ("share/roboref_ros/security", glob("security/*.xml")),
         ("share/roboref_ros/rviz", glob("rviz/*.rviz")),
     ],
     entry_points={"console_scripts": ["roboref_node = roboref_ros.main:main", "go_to = roboref_ros.go_to:main"]},

@@ -79,6 +79,7 @@ def generate_launch_description() -> LaunchDescription:
             "Profile of Fast DDS with room for images; the camera's driver needs it too. Empty: none. "
             f"A profile that the site has set in {' or '.join(PROFILE_VARIABLES)} stays.",
         ),
+        "enclave": ("", "Enclave of the node in a domain that SROS2 secures. Empty: none of its own."),
         "rviz": ("false", "Also start RViz, where it is installed."),
     }
     for name, topic in TOPICS.items():
@@ -112,6 +113,7 @@ def start(context: LaunchContext, share: Path) -> list:
     set_already = [name for name in PROFILE_VARIABLES if os.environ.get(name)]
     if given["fastdds_profile"] and not set_already:
         actions.append(SetEnvironmentVariable(PROFILE_VARIABLES[0], given["fastdds_profile"]))
+    enclave = ["--enclave", given["enclave"]] if given["enclave"] else []
     actions.append(
         Node(
             package="roboref_ros",
@@ -121,7 +123,7 @@ def start(context: LaunchContext, share: Path) -> list:
             output="screen",
             parameters=parameters,
             remappings=remappings,
-            arguments=["--ros-args", "--log-level", given["log_level"] or "info"],
+            arguments=["--ros-args", "--log-level", given["log_level"] or "info", *enclave],
         )
     )
     if flag(given, "rviz", "false"):

@@ -140,9 +140,6 @@ class RoborefNode(LifecycleNode):
     def _deactivate(self) -> None:
         self.stop_answering()
         self._health.watch(None, None)
-        bond, self._bond = self._bond, None
-        if bond is not None:
-            bond.shutdown()
         session, self._session = self._session, None
         if session is not None:
             session.close()
@@ -153,7 +150,13 @@ class RoborefNode(LifecycleNode):
         self._buffer = None
 
     def stop_answering(self) -> None:
-        """From now on NOT_ACTIVE; who waits is answered CANCELED, which the executor sends as long as it runs."""
+        """From now on NOT_ACTIVE; who waits is answered CANCELED, which the executor sends as long as it runs.
+
+        A lifecycle manager is told, which takes a valid context.
+        """
+        bond, self._bond = self._bond, None
+        if bond is not None:
+            bond.shutdown()
         self._questions.answering = None
         self._view_services.deactivate()
         if self._session is not None:

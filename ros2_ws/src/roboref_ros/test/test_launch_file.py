@@ -80,6 +80,13 @@ def test_the_sites_own_profile_stays(launch_file, monkeypatch, variable):
     assert not sets_a_profile()
 
 
+@pytest.mark.parametrize("enclave", ["", "/roboref"])
+def test_the_node_is_put_in_the_enclave_that_is_given(launch_file, enclave):
+    node = next(action for action in started(launch_file, enclave=enclave) if isinstance(action, Node))
+    given = [perform_substitutions(LaunchContext(), argument) for argument in node.cmd[4:6]]
+    assert given == (["--enclave", enclave] if enclave else ["--ros-args", "-r"])
+
+
 def test_missing_rviz_is_said_and_the_node_starts(launch_file, monkeypatch):
     def missing(package: str) -> str:
         raise launch_file.PackageNotFoundError(package)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ from in_process import KINDS, TOPICS, PatientModel, raising, result_of, spinning
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from roboref_core.errors import ErrorCode
@@ -247,13 +249,16 @@ def test_a_bond_that_fails_leaves_nothing_active(spun, monkeypatch):
     assert manager.refer().error_code == ErrorCode.NOT_ACTIVE
 
 
-def test_a_bond_is_formed_where_bondpy_is_installed(spun, monkeypatch):
+def test_a_bond_has_the_topic_and_name_that_nav2_looks_for(spun, monkeypatch):
     node, manager = spun
     bonds = []
 
     class Bond:
-        def __init__(self, topic, bond_id, bonded):
-            self.made, self.events = (topic, bond_id, bonded), []
+        """Of bondpy: its arguments, in its order."""
+
+        def __init__(self, node, topic, bond_id, on_broken=None, on_formed=None):
+            self.made, self.events = (node, topic, bond_id), []
+            self.sub, self.pub = None, None
             bonds.append(self)
 
         def start(self):
@@ -266,10 +271,52 @@ def test_a_bond_is_formed_where_bondpy_is_installed(spun, monkeypatch):
     monkeypatch.setitem(sys.modules, "bondpy.bondpy", types.SimpleNamespace(Bond=Bond))
     assert manager.change(CONFIGURE) and not bonds
     assert manager.change(ACTIVATE)
-    assert bonds[0].made == ("bond", "roboref", node) and bonds[0].events == ["start"]
+    assert bonds[0].made == (node, "bond", "roboref") and bonds[0].events == ["start"]
     assert (bonds[0].heartbeat_period, bonds[0].heartbeat_timeout) == (0.1, 4.0), "as Nav2's nodes"
     assert manager.change(DEACTIVATE)
     assert bonds[0].events == ["start", "shutdown"]
+
+
+def sister(node):
+    """The lifecycle manager's end of a bond with the node."""
+    bondpy = pytest.importorskip("bondpy.bondpy", reason="ROS's bondpy is not installed here")
+    bond = bondpy.Bond(node=node, topic="bond", bond_id="roboref")
+    bond.heartbeat_timeout = 4.0
+    bond.start()
+    return bond
+
+
+def test_bondpy_forms_the_bond_and_breaks_it_with_deactivation(spun):
+    node, manager = spun
+    bond = sister(manager.node)
+    entities = len(list(node.subscriptions)), len(list(node.publishers))
+    try:
+        assert manager.change(CONFIGURE) and manager.change(ACTIVATE)
+        assert bond.wait_until_formed(Duration(seconds=20))
+        assert manager.change(DEACTIVATE)
+        assert bond.wait_until_broken(Duration(seconds=20))
+    finally:
+        bond.shutdown()
+    assert (len(list(node.subscriptions)), len(list(node.publishers))) == entities
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_the_manager_learns_that_the_process_ended(domain, tmp_path, how):
+    pytest.importorskip("bondpy.bondpy", reason="ROS's bondpy is not installed here")
+    node = NodeProcess(domain, ["-p", "pose.source:=pose"], tmp_path / "log")
+    manager = Manager(domain, TOPICS, "/roboref", KINDS)
+    bond = sister(manager.node)
+    try:
+        assert bond.wait_until_formed(Duration(seconds=30))
+        # bondpy watches for missing heartbeats from the second one on.
+        manager.eventually(lambda: bond.heartbeat_timer.timer.is_alive(), bool)
+        assert node.stop(how) == (0 if how == signal.SIGINT else -how)
+        assert bond.wait_until_broken(Duration(seconds=20))
+        assert "Traceback" not in node.log.read_text()
+    finally:
+        node.process.kill()
+        bond.shutdown()
+        manager.close()
 
 
 def resident() -> int:
