@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # In the environment of setup/env.sh, from the root.
 IN_ENV := source setup/env.sh && exec
 
-.PHONY: help setup setup-full demo sim train-demo nano bench test test-slow lint docs clean
+.PHONY: help setup setup-demo setup-full demo sim train-demo nano bench test test-slow lint docs clean
 
 help: ## This list.
 	@echo "RoboRef answers \"where is that?\" over ROS 2. On a fresh machine: Python 3.11 or 3.12 and a C/C++ compiler."
@@ -19,16 +19,19 @@ help: ## This list.
 	@echo "            PYTHON=/path/to/python3.12 makes the environment with that Python."
 	@echo "  By hand:  source setup/env.sh && roboref"
 
-setup: ## The environment of the demo: .venv with ROS 2 Jazzy from wheels, ros2_ws built. Seconds once done.
+setup: ## The node without a model: .venv with ROS 2 Jazzy from wheels, ros2_ws built. Seconds once done.
 	@setup/setup.sh base
 
-setup-full: ## The same with PyTorch, serving and test tools.
+setup-demo: ## The same with PyTorch and the page, for `make demo` and `make sim`.
+	@setup/setup.sh demo
+
+setup-full: ## The same with training, serving and test tools.
 	@setup/setup.sh full
 
-demo: setup-full ## Scene -> bag -> node on DDS -> questions -> report.html, in under five minutes after set-up.
+demo: setup-demo ## Scene -> bag -> node on DDS -> questions -> report.html, in under five minutes after set-up.
 	@$(IN_ENV) python -m offline.eval.demo $(ARGS)
 
-sim: setup-full ## A robot in a simulated room, the node, and a page in the browser to mark, ask and go there.
+sim: setup-demo ## A robot in a simulated room, the node, and a page in the browser to mark, ask and go there.
 	@$(IN_ENV) python -m offline.cli sim live $(ARGS)
 
 train-demo: setup-full ## Rooms -> data -> fine-tuning of the bundled model -> scores in new rooms -> the node with it.
@@ -47,8 +50,8 @@ test: setup-full ## All tests but the slow ones.
 test-slow: setup-full ## The slow tests: minutes each.
 	@$(IN_ENV) python -m pytest -m slow -n 2 --dist loadfile $(ARGS)
 
-lint: setup-full ## Style, format and types of everything: ruff and mypy.
-	@source setup/env.sh && ruff check && ruff format --check && mypy ros2_ws/src/roboref_core/roboref_core ros2_ws/src/roboref_ros/roboref_ros offline sim page benchmarks
+lint: setup-full ## Style, format and types of everything: ruff, mypy, and hadolint for the images.
+	@source setup/env.sh && ruff check && ruff format --check && hadolint docker/*.Dockerfile && mypy ros2_ws/src/roboref_core/roboref_core ros2_ws/src/roboref_ros/roboref_ros offline sim page benchmarks
 
 docs: ## The manual as a site, out/site/index.html; broken links are errors.
 	@setup/setup.sh docs

@@ -16,7 +16,7 @@ COMMANDS = {
     "serve": ("roboref_core.serve.cli:Serve", "put a model behind HTTP"),
 }
 
-main = CommandTable("roboref", COMMANDS, f"roboref {roboref_core.__version__}")
+main = CommandTable("roboref", COMMANDS, f"roboref {roboref_core.__version__}", "roboref sim live")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -29,6 +29,11 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     write_bytes(path, json_bytes(value, indent))
 
 
+def as_json(value: Any) -> str:
+    """JSON to print for scripts, as ``write_json`` writes it."""
+    return json_bytes(value).decode().rstrip("\n")
+
+
 def read_json(path: Path) -> Any:
     """Read JSON of at most 2 GiB. Raises ValueError naming the file if it is missing, too large or not JSON."""
     try:

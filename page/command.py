@@ -17,6 +17,8 @@ class ServePage:
 
     It is an ordinary client: what it does, any planner can do. On an address other than this machine's own it wants a
     token, from the environment variable ROBOREF_PAGE_TOKEN: http://HOST:PORT/?token=...
+
+      roboref page --node /roboref --color /camera/color/image_raw
     """
 
     node: str = "/roboref"

@@ -25,7 +25,8 @@ LOG = VENV / "roboref_setup.log"
 # Stage -> (requirements, disk needed [GB], what to expect).
 STAGES = {
     "base": ("setup/requirements-base.txt", 2.0, "ROS 2 Jazzy, OpenCV, Numba: a minute or two"),
-    "full": ("setup/requirements-full.txt", 3.0, "PyTorch, Transformers, Open3D, pytest: a minute or two"),
+    "demo": ("setup/requirements-demo.txt", 1.5, "PyTorch, Transformers, NiceGUI: a minute or two"),
+    "full": ("setup/requirements-full.txt", 2.0, "Open3D, DeepSpeed, pytest: a minute or two"),
     "docs": ("setup/requirements-docs.txt", 0.1, "MkDocs"),
 }
 

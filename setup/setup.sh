@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Finds a Python that can carry the environment; setup/environment.py makes the rest: setup/setup.sh base|full|docs
+# Finds a Python that can carry the environment; setup/environment.py makes the rest: setup/setup.sh base|demo|full|docs
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

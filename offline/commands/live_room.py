@@ -20,6 +20,8 @@ class LiveRoom:
     """Start a robot in a simulated room, the node, and the page; open the printed address, mark, ask, go there.
 
     Ctrl-C ends them all. Their output is in the folder of --logs.
+
+      roboref sim live --room 7 --backend nano
     """
 
     room: int = 7

@@ -14,4 +14,4 @@ COMMANDS = {
     "convert": ("sim.bags.convert:Convert", "make a rosbag2 of a ROS 1 bag, such as TUM RGB-D's or a RealSense's"),
 }
 
-main = CommandTable("roboref sim", COMMANDS)
+main = CommandTable("roboref sim", COMMANDS, example="roboref sim scene --out rooms")

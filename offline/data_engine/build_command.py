@@ -48,6 +48,8 @@ class Build:
     t1_train_multi.json and the others, with manifest.json. "all" does the three. Killed anywhere, the same command
     goes on; the result does not depend on --workers or --shard. What a killed run left broken is found and built
     again. Exit status: 0; 1 if scans failed (see failed/); 75 if it was stopped or the disk is full.
+
+      roboref data build --scans scans --out out/data --workers 4
     """
 
     scans: Path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,8 @@ class Tasks:
 
     Without the facts that ``build`` keeps beside its views, negatives are limited to painted-out objects and pictures
     of other places, and there are no referring expressions. Exit status as of ``build``.
+
+      roboref data tasks --tree five_frames --out out/tasks
     """
 
     tree: Path
@@ -53,6 +54,8 @@ class Check:
 
     Writes a report as JSON and contact sheets as PNG. Scans without a mesh are checked frame against frame.
     Exit status: 0 if the share of agreeing frames reaches the threshold, else 1.
+
+      roboref data check --scene scans/scene0000_00 --frames 10
     """
 
     scene: Path
@@ -71,22 +74,30 @@ class Check:
     """fx fy cx cy [pixel] of colour, for folders without intrinsics."""
     depth_intrinsics: tuple[float, float, float, float] | None = None
     """fx fy cx cy [pixel] of depth, for folders without intrinsics."""
+    json: bool = False
+    """Print the figures as JSON instead of lines, for scripts."""
 
     def __call__(self) -> int:
         from offline.data_engine.building.rectify import rectified
         from offline.data_engine.checking.check import check_scene
         from offline.data_engine.sources import open_scene
+        from offline.files import as_json
 
         path = self.scene if self.scene.exists() else self.scans / self.scene
         scene = open_scene(path, color_intrinsics=self.color_intrinsics, depth_intrinsics=self.depth_intrinsics)
         report = check_scene(rectified(scene), self.out, self.frames, self.min_good, self.annotations)
-        print(json.dumps({key: value for key, value in report.items() if key != "frames"}, indent=1))
+        figures = {key: value for key, value in report.items() if key != "frames"}
+        lines = [f"{key.replace('_', ' ')}: {value}" for key, value in figures.items()]
+        print(as_json(figures) if self.json else "\n".join(lines))
         return 0 if report["passed"] else 1
 
 
 @dataclass(frozen=True)
 class Stats:
-    """Counts of a built data set: by task, label, relation and reason, what was left out and why, and its yield."""
+    """Counts of a built data set: by task, label, relation and reason, what was left out and why, and its yield.
+
+    roboref data stats --out out/data --per-scene
+    """
 
     out: Path
     """Folder that ``build`` wrote."""
@@ -96,17 +107,22 @@ class Stats:
     """Simulated scans with true poses: also say how many labels are wrong, before the filters and after."""
     scans: Path | None = None
     """With --truth: the scans that were built from, if they are others (with errors of poses, for example)."""
+    json: bool = False
+    """Print the manifest as JSON instead of text, for scripts."""
 
     def __call__(self) -> int:
-        from offline.data_engine.checking.stats import describe
+        from offline.data_engine.checking.stats import describe, read_manifest
+        from offline.files import as_json
 
-        print(describe(self.out, self.per_scene))
+        manifest = read_manifest(self.out)
+        if self.json:
+            print(as_json(manifest))
+            return ExitStatus.DONE
+        print(describe(self.out, manifest, self.per_scene))
         if self.truth is not None:
             from offline.data_engine.checking.label_noise import label_noise
-            from offline.files import read_json
 
-            scenes = read_json(self.out / "manifest.json")["scenes"]
-            print(f"\n{label_noise(self.out, scenes, self.truth, self.scans or self.truth)}")
+            print(f"\n{label_noise(self.out, manifest['scenes'], self.truth, self.scans or self.truth)}")
         return 0
 
 
@@ -155,7 +171,10 @@ class Audit:
 
 @dataclass(frozen=True)
 class Show:
-    """Make a page to browse samples: their pictures, marks, mask, prompt and answer."""
+    """Make a page to browse samples: their pictures, marks, mask, prompt and answer.
+
+    roboref data show --json-file out/data/tasks/t1_val_multi.json --html show.html
+    """
 
     json_file: Path
     """A task file, ours or any in LLaVA's form."""
@@ -181,6 +200,8 @@ class Validate:
 
     Files without a "task" field are judged by the form of their answers; what cannot be checked is said. Exit status: 0
     if nothing is wrong, else 1.
+
+      roboref data validate out/data/tasks/t1_train_multi.json out/data/tasks/t1_val_multi.json
     """
 
     json_files: tyro.conf.Positional[tuple[Path, ...]]
@@ -208,6 +229,8 @@ class Shrink:
     """Make the x3 form of a five_frames tree: pictures by area, masks by nearest neighbour, facts and frames with them.
 
     What is there and whole is kept. Exit status: 0, or 1 if views could not be read; they are named.
+
+      roboref data shrink --source five_frames --target x3 --factor 3
     """
 
     source: Path
@@ -234,6 +257,8 @@ class Convert:
     records that cannot be used are left out, counted and named, and the exit status is 1. "to-grounding":
     views of a five_frames tree to such records. "from-refspatial": a RefSpatial tree to training JSON.
     "to-refspatial": one of our task files to a RefSpatial tree.
+
+      roboref data convert from-refspatial --source RefSpatial --target refspatial.json
     """
 
     how: tyro.conf.Positional[Literal["from-grounding", "to-grounding", "from-refspatial", "to-refspatial"]]
@@ -278,6 +303,7 @@ main = CommandTable(
         "convert": (f"{_MODULE}:Convert", "read or write the data of other programs"),
         "slurm": ("offline.data_engine.slurm:Slurm", "build on a cluster"),
     },
+    example="roboref data build --scans scans --out out/data",
 )
 
 if __name__ == "__main__":

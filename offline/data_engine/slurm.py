@@ -26,6 +26,8 @@ class Slurm:
     """Build on a cluster: one job array per phase, failed shards again, then the files are joined.
 
     Waits until all is done. Exit status as of ``build``.
+
+      roboref data slurm --build.scans scans --build.out out/data --partition cpu
     """
 
     build: Build

@@ -34,4 +34,4 @@ COMMANDS = {
     "replay": ("offline.eval.replay.cli", "bags through the node, questions asked and scored"),
 }
 
-main = CommandTable("roboref eval", COMMANDS)
+main = CommandTable("roboref eval", COMMANDS, example="roboref eval score answers.jsonl --data t1_val_multi.json")

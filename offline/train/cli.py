@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,8 @@ class RunPlan:
     Several processes: torchrun --nproc-per-node 8 -m offline.train.cli run plan.yaml. SIGUSR2, SIGTERM or SIGINT
     (Ctrl-C) on any of them saves one checkpoint after the step and stops. Exit status: 0 if done, 75 (EX_TEMPFAIL) if
     asked to stop; below torchrun 0, and the run's folder holds a file "preempted".
+
+      roboref train run plan.yaml
     """
 
     plan: tyro.conf.Positional[Path]
@@ -34,6 +36,8 @@ class Reinforce:
     """Reinforcement fine-tuning (GRPO) by a plan: as `run`, with rewards in place of the answers of the data.
 
     The plan's "rft" keys say how; without them the defaults hold. "model" is the fine-tuned checkpoint to begin with.
+
+      roboref train rft plan.yaml
     """
 
     plan: tyro.conf.Positional[Path]
@@ -62,6 +66,8 @@ class CheckPlan:
 
     Decodes what is supervised; checks picture counts, shapes, coordinates, lengths, gradients, dtypes of layer norms,
     and one save and load. Exit status 1 if anything is wrong.
+
+      roboref train check plan.yaml --samples 4
     """
 
     plan: tyro.conf.Positional[Path]
@@ -70,18 +76,24 @@ class CheckPlan:
     """Per data set of each stage."""
     model: bool = True
     """Load the model too: gradients, dtypes, memory, save and load. Without it, only the data are looked at."""
+    json: bool = False
+    """Print {"lines": ..., "errors": ...} as JSON instead of text, for scripts."""
 
     def __call__(self) -> int:
+        from offline.files import as_json
         from offline.train.check import check
 
         report = check(load_plan(self.plan), self.samples, self.model)
-        print(report.text())
+        print(as_json(asdict(report)) if self.json else report.text())
         return ExitStatus.BAD if report.errors else ExitStatus.DONE
 
 
 @dataclass(frozen=True)
 class EstimateRun:
-    """Print memory per GPU and time per step: full and LoRA, ZeRO-2 and ZeRO-3, for several numbers of GPUs."""
+    """Print memory per GPU and time per step: full and LoRA, ZeRO-2 and ZeRO-3, for several numbers of GPUs.
+
+    roboref train estimate --plan plan.yaml --gpus 1 8 64
+    """
 
     plan: Path | None = None
     """YAML of a run, whose checkpoint's size, batch and parts count."""
@@ -124,7 +136,10 @@ class EstimateRun:
 
 @dataclass(frozen=True)
 class InspectRun:
-    """Look at what a run left: curve (loss.png), checkpoints, what changed. Exit status 1 if anything is wrong."""
+    """Look at what a run left: curve (loss.png), checkpoints, what changed. Exit status 1 if anything is wrong.
+
+    roboref train inspect out/run
+    """
 
     run: tyro.conf.Positional[Path]
     """The run's folder ("output" of its plan)."""
@@ -139,7 +154,10 @@ class InspectRun:
 
 @dataclass(frozen=True)
 class ShowPreset:
-    """Print a preset, to look at or to start a plan from; without a name, list them."""
+    """Print a preset, to look at or to start a plan from; without a name, list them.
+
+    roboref train preset sft
+    """
 
     name: tyro.conf.Positional[str | None] = None
     """A preset."""
@@ -156,7 +174,10 @@ class ShowPreset:
 
 @dataclass(frozen=True)
 class RegisterRefSpatial:
-    """Print the registry of a RefSpatial tree, every list with and without depth, and a mixture of all of them."""
+    """Print the registry of a RefSpatial tree, every list with and without depth, and a mixture of all of them.
+
+    roboref train refspatial RefSpatial
+    """
 
     root: tyro.conf.Positional[Path]
     """Its folder, with 2D/, 3D/ or Simulator/."""
@@ -173,7 +194,10 @@ class RegisterRefSpatial:
 
 @dataclass(frozen=True)
 class WriteJob:
-    """Write, and submit, the batch script of a run on one or more nodes."""
+    """Write, and submit, the batch script of a run on one or more nodes.
+
+    roboref train slurm plan.yaml --nodes 2 --gpus-per-node 8 --submit
+    """
 
     plan: tyro.conf.Positional[Path]
     """YAML of the run."""
@@ -224,7 +248,10 @@ class WriteJob:
 
 @dataclass(frozen=True)
 class ShowStatus:
-    """Where a run stands, from its folder and from Slurm."""
+    """Where a run stands, from its folder and from Slurm.
+
+    roboref train status out/run
+    """
 
     run: tyro.conf.Positional[Path]
     """The run's folder."""
@@ -238,7 +265,10 @@ class ShowStatus:
 
 @dataclass(frozen=True)
 class CancelJob:
-    """Cancel a run's Slurm job. What it saved stays."""
+    """Cancel a run's Slurm job. What it saved stays.
+
+    roboref train cancel out/run
+    """
 
     run: tyro.conf.Positional[Path]
     """The run's folder."""
@@ -264,6 +294,7 @@ main = CommandTable(
         "status": ("offline.train.cli:ShowStatus", "where a run stands"),
         "cancel": ("offline.train.cli:CancelJob", "cancel a run's Slurm job"),
     },
+    example="roboref train check plan.yaml",
 )
 
 if __name__ == "__main__":

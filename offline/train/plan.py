@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from roboref_core.command_line import did_you_mean
 
 Part = Literal["llm", "vision_tower", "mm_projector", "depth_tower", "depth_projector"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -222,6 +223,9 @@ class Plan(_Strict):
         return self
 
 
+_KEYS = {key for each in (Plan, Stage, Lora, Evaluation, Reinforcement, Rewards) for key in each.model_fields}
+
+
 @dataclass(frozen=True)
 class Segment:
     """Consecutive stages that train the same parts: one optimizer, one warm-up and decay.
@@ -318,7 +322,8 @@ def plan_of(raw: Mapping[str, Any], origin: Path, folder: Path) -> Plan:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "plan"
-        raise ValueError(f"{origin}: {where}: {first['msg']}") from error
+        hint = did_you_mean(str(first["loc"][-1]), _KEYS) if first["type"] == "extra_forbidden" else ""
+        raise ValueError(f"{origin}: {where}: {first['msg']}{hint}") from error
     paths = {
         name: folder / value
         for name in ("model", "output", "registry", "data_path", "image_folder", "depth_folder")

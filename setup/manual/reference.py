@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -88,23 +87,22 @@ def every_command() -> tuple[Command, ...]:
 
 
 def _of_table(table: Any) -> Iterator[Command]:
-    from roboref_core.command_line import CommandTable
+    from roboref_core.command_line import CommandTable, load
 
     for name, (where, summary) in table.commands.items():
-        module, _, attribute = where.partition(":")
-        command = getattr(import_module(module), attribute or "main")
-        program = f"{table.program} {name}"
-        if isinstance(command, CommandTable):
+        command = load(where)
+        table_of_its_own = isinstance(command, CommandTable)
+        if not table_of_its_own or command.default:
+            yield Command(f"{table.program} {name}", summary, help_text(table, name))
+        if table_of_its_own:
             yield from _of_table(command)
-        else:
-            yield Command(program, summary, help_text(table, name))
 
 
-def help_text(table: Any, name: str) -> str:
-    """What ``--help`` of a command prints, at 100 columns and without colours."""
+def help_text(table: Any, *names: str) -> str:
+    """What ``--help`` of a command, or of a table, prints at 100 columns and without colours."""
     shown = io.StringIO()
     with _terminal(COLUMNS="100", NO_COLOR="1"), contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-        table([name, "--help"])
+        table([*names, "--help"])
     return re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).strip()
 
 

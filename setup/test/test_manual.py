@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -118,3 +119,44 @@ def test_commands_of_every_page_exist():
             if not any(" ".join(words[:n]) in known | groups for n in range(len(words), 1, -1)) and len(words) > 1:
                 wrong.append(f"{page.name}: {' '.join(words)}")
     assert not wrong
+
+
+def test_every_help_has_an_example_that_parses():
+    """A line that begins with the command's name, and whose options exist."""
+    import tyro
+    from roboref_core.command_line import CommandTable, load
+
+    from offline.cli import main
+
+    def command_of(words):
+        found = main
+        for word in words:
+            found = load(found.commands[word][0])
+        return load(found.default) if isinstance(found, CommandTable) else found
+
+    without = []
+    for each in every_command():
+        line = re.search(rf"^ *({re.escape(each.program)} .*)$", each.help.partition("\n")[2], re.MULTILINE)
+        if line is None:
+            without.append(each.program)
+            continue
+        words = each.program.split()[1:]
+        given = shlex.split(line[1].removesuffix(" ..."))[len(words) + 1 :]
+        tyro.cli(command_of(words), args=given, prog=each.program)
+    assert not without
+
+
+def test_no_help_shows_a_path_as_the_program():
+    for each in every_command():
+        assert each.help.startswith(f"usage: {each.program} ")
+        assert not re.search(r"usage: \S*/|__main__|cli\.py", each.help)
+
+
+def test_every_table_has_an_example():
+    from roboref_core.command_line import CommandTable, load
+
+    from offline.cli import main
+
+    tables = [main, *(each for where, _ in main.commands.values() if isinstance(each := load(where), CommandTable))]
+    assert len(tables) == 5
+    assert all(table.example.startswith(f"{table.program} ") and table.example in table.usage() for table in tables)

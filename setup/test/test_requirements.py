@@ -47,7 +47,7 @@ def imported_modules() -> dict[str, Path]:
     return modules
 
 
-@pytest.mark.parametrize("name, version", pins("base", "full").items())
+@pytest.mark.parametrize("name, version", pins("base", "demo", "full").items())
 def test_pin_is_installed(name, version):
     assert metadata.version(name).partition("+")[0] == version
 
@@ -57,7 +57,7 @@ def test_every_import_is_pinned():
     ours = {path.stem for folder in SOURCES for path in (ROOT / folder).rglob("test/**/*.py")}
     ours |= {path.stem for path in (ROOT / "setup" / "manual").glob("*.py")}
     ours |= {"roboref_core", "roboref_msgs", "roboref_ros", "offline", "sim", "page", "benchmarks"}
-    pinned = pins("base", "full", "docs")
+    pinned = pins("base", "demo", "full", "docs")
     loose = {}
     for module, path in imported_modules().items():
         if module in sys.stdlib_module_names or module in ours or module in ROS_ONLY | OPTIONAL:

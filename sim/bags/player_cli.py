@@ -28,6 +28,8 @@ class Play:
     """Play a rosbag2 with /clock, in real time or, with --stepped, view by view as the node takes them.
 
     In a terminal: space pauses, the arrow keys go 5 s back and on, q ends.
+
+      roboref sim play bags/scene0000_00 --rate 2 --loop
     """
 
     bag: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BAG")]

@@ -24,6 +24,8 @@ class Reindex:
     """Write the metadata.yaml of a rosbag2 folder that has none, from its .mcap or .db3 files.
 
     As `ros2 bag reindex`, for machines without it. The files themselves stay as they are.
+
+      roboref sim reindex bags/cut_off
     """
 
     bag: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BAG")]

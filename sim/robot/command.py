@@ -28,6 +28,8 @@ class RobotCommand:
     steered by velocities alone. /room/change takes JSON: {"remove": 7}, {"move": 7, "x": 1, "y": 2},
     {"bring": "chair", "x": 1, "y": 2}, {"walk": 3} (a person walks through), {"light": 0.2}, {"exposure": 0.5},
     {"depth_noise": 3}, {"odometry_noise": 5}; /room/answer says what was refused.
+
+      roboref sim robot --room 7 --pose odometry
     """
 
     room: int = 7

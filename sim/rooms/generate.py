@@ -24,6 +24,8 @@ class GenerateConfig:
 
     Each scan becomes a folder as in ScanNet: <scan>.sens, _vh_clean_2.ply, segs, aggregation, <scan>.txt.
     A scan whose .sens exists is skipped, so an interrupted run resumes.
+
+      roboref sim scene --out rooms --scenes 3 --seed 7
     """
 
     out: Path

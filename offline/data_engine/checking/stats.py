@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from offline.data_engine.assemble import SET_ASIDE
 from offline.data_engine.config import FORMAT
@@ -17,18 +18,23 @@ _PAIRS = "t1_multi"
 """A pair of views is counted once, in this form."""
 
 
-def describe(out: Path, per_scene: bool = False) -> str:
-    """The manifest of a run in words. Raises ValueError if there is none, or one of another version.
-
-    Args:
-        per_scene: also say for each scene what it gave and where its views were lost.
-    """
+def read_manifest(out: Path) -> dict[str, Any]:
+    """The manifest of a run. Raises ValueError if there is none, or one of another version."""
     manifest = read_json(out / "manifest.json")
     if manifest.get("format") != FORMAT:
         raise ValueError(
             f"{out / 'manifest.json'}: format {manifest.get('format')}, expected {FORMAT}: build it again, into a new "
             "folder"
         )
+    return manifest
+
+
+def describe(out: Path, manifest: dict[str, Any], per_scene: bool = False) -> str:
+    """The manifest of the run in ``out`` in words.
+
+    Args:
+        per_scene: also say for each scene what it gave and where its views were lost.
+    """
     lines = ["samples"]
     lines += [f"  {facts['samples']:9d}  {name}" for name, facts in sorted(manifest["files"].items())]
     for kind, title in (("reason", "answers by reason"), ("relation", "relations"), ("label", "labels")):

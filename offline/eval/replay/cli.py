@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from roboref_core.command_line import CommandTable, run
+from roboref_core.command_line import CommandTable
 from roboref_core.models.options import ModelOptions
 from roboref_core.progress import Progress
 
@@ -29,6 +29,7 @@ from offline.eval.replay.truth.questions import QuestionConfig, make_questions
 from offline.eval.replay.truth.recorded import RecordedScene
 from offline.eval.replay.truth.truth import GroundTruthScene
 from offline.eval.replay.truth.words import make_word_questions
+from offline.files import as_json
 from sim.bags.recorder import RecordOptions, on_time, record
 from sim.rooms.changes import make_change
 from sim.rooms.noise import DepthNoise
@@ -50,6 +51,8 @@ class Replay:
     Further commands: `roboref eval replay compare RUN_A RUN_B`: two models on one bag, answer against answer;
     `roboref eval replay closed-loop`: a virtual robot that goes where the answers say;
     `roboref eval replay verdicts`: how far geometry may be believed where things move.
+
+      roboref eval replay --out out/replay --seeds 7 8 --frames 60 --questions 12
     """
 
     out: Path = Path("out/replay")
@@ -81,6 +84,8 @@ class Replay:
     """Of --live, relative to the recording."""
     askers: int = 3
     """Who besides ask all the time while --live."""
+    json: bool = False
+    """Print the figures as JSON instead of a table, for scripts."""
     model: Annotated[ModelOptions, tyro.conf.arg(name="")] = field(default_factory=ModelOptions)
 
     def __post_init__(self):
@@ -98,14 +103,16 @@ class Replay:
 
     def __call__(self) -> None:
         whole = run_replay(self)
+        if self.json:
+            print(as_json(whole.scores | {"digest": digest(whole.records)}))
+            return
         print_table([whole])
         print(f"\nreport   {self.out / 'report.html'}\nfigures  {self.out / 'report.json'}")
         if not self.live:
             print(f"digest   {digest(whole.records)} (equal for equal answers)")
 
 
-# Further commands: `roboref eval replay NAME ...`.
-_OTHERS = CommandTable(
+main = CommandTable(
     "roboref eval replay",
     {
         "compare": ("offline.eval.replay.scoring.compare:Compare", "two replays of one bag, answer against answer"),
@@ -115,15 +122,8 @@ _OTHERS = CommandTable(
         ),
         "verdicts": ("offline.eval.replay.verdicts:Verdicts", "likelihoods of what geometry says of moved things"),
     },
+    default="offline.eval.replay.cli:Replay",
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """A further command if its name comes first, else a replay. Returns the exit status."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in _OTHERS.commands:
-        return _OTHERS(argv)
-    return run(Replay, "roboref eval replay", argv)
 
 
 def run_replay(config: Replay) -> Run:

@@ -47,6 +47,8 @@ class Verdicts:
     not in sight (VERDICTS). And what earlier views say of the points that a model gives, by mark and in words, where
     the surface is not unchanged: of those on the thing, and of those on others (EARLIER). Half the rooms have exact
     poses and depth, half have sensor noise and poses off by 2 cm and 1 degree.
+
+      roboref eval replay verdicts --seeds 61 62
     """
 
     out: Path = Path("out/verdicts.json")

@@ -20,7 +20,7 @@ from offline.eval.scoring import paired
 from offline.eval.scoring.intervals import ClusterBootstrap
 from offline.eval.scoring.judge import Judged, judge_all
 from offline.eval.scoring.metrics import FIGURES, columns
-from offline.files import write_json
+from offline.files import as_json, write_json
 
 
 def compare(a: Judged, b: Judged, seed: int = 0, common: bool = False) -> dict:
@@ -124,6 +124,8 @@ class Compare:
     """Leave out samples that either has no answer to, instead of counting them as wrong."""
     seed: int = 0
     """Of the bootstrap."""
+    json: bool = False
+    """Print the figures as JSON instead of a table, for scripts."""
 
     def __call__(self) -> None:
         data = read_samples(self.data)
@@ -131,6 +133,7 @@ class Compare:
         one, other = judge_all(data.samples, predictions)
         found = compare(one, other, self.seed, self.common)
         names = [f"{read.name} ({path})" for read, path in zip(predictions, (self.a, self.b), strict=True)]
+        named = {"a": names[0], "b": names[1], "data": data.name, **found}
         if self.out is not None:
-            write_json(self.out, {"a": names[0], "b": names[1], "data": data.name, **found})
-        print(render(found, *names))
+            write_json(self.out, named)
+        print(as_json(named) if self.json else render(found, *names))

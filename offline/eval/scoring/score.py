@@ -20,7 +20,7 @@ from offline.eval.scoring.intervals import ClusterBootstrap
 from offline.eval.scoring.judge import Judged, judge_all
 from offline.eval.scoring.manipulation import render_records, score_records
 from offline.eval.scoring.metrics import columns, figures, probability_figures
-from offline.files import write_json
+from offline.files import as_json, write_json
 
 # Share of the picture that the object covers; distance between the viewpoints [m]. Upper ends.
 AREA_BINS = (0.0025, 0.01, 0.04, 1.0)
@@ -138,6 +138,8 @@ class Score:
     """Also write all figures here, as JSON."""
     seed: int = 0
     """Of the bootstrap."""
+    json: bool = False
+    """Print the figures as JSON instead of a table, for scripts."""
 
     def __call__(self) -> None:
         # Everything read lives until the end; looking for garbage in it costs a third of the time.
@@ -149,7 +151,7 @@ class Score:
             gc.enable()
         if self.out is not None:
             write_json(self.out, found)
-        print(text)
+        print(as_json(found) if self.json else text)
 
     def _score(self, predictions: Predictions, data: SampleFile) -> tuple[dict, str]:
         """Figures and their text: pointing tasks by masks, manipulation records by their own metrics."""

@@ -39,6 +39,12 @@ def three_stages(**changes) -> Schedule:
 
 
 class TestPlan:
+    @pytest.mark.parametrize(("key", "meant"), [("micro_bacth", "micro_batch"), ("stags", "stages"), ("xyz", "")])
+    def test_a_mistyped_key_gets_a_suggestion(self, key, meant, tmp_path):
+        raw = {**yaml.safe_load(dump_plan(plan())), key: 1}
+        with pytest.raises(ValueError, match=rf"{key}: Extra inputs.*{f'did you mean .{meant}' if meant else ''}"):
+            plan_of(raw, tmp_path, tmp_path)
+
     def test_round_trip(self, tmp_path):
         first = plan_of({**yaml.safe_load(dump_plan(plan()))}, tmp_path, tmp_path)
         file = tmp_path / "plan.yaml"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline.data_engine.assemble import SET_ASIDE, filtering
-from offline.data_engine.checking.stats import describe
+from offline.data_engine.checking.stats import describe, read_manifest
 from offline.data_engine.config import FORMAT
 
 REASONS = {
@@ -55,7 +55,7 @@ def test_shares_add_up_and_say_what_was_never_a_candidate(tmp_path):
         "views": {"kept": 30, "cut_by_border": 10, "not_seen": 60},
     }
     (tmp_path / "manifest.json").write_text(json.dumps(manifest(counts)))
-    text = describe(tmp_path)
+    text = describe(tmp_path, read_manifest(tmp_path))
     assert "objects: 20, 10 set aside (never candidates); of the other 10, 40.0% removed" in text
     for line in ("50.0%  set aside: structural", "15.0%  removed: immobile", "30.0%  kept", "5.0%  removed: blurred"):
         assert line in text
@@ -67,7 +67,7 @@ def test_shares_add_up_and_say_what_was_never_a_candidate(tmp_path):
 def test_a_manifest_of_another_version_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 1}))
     with pytest.raises(ValueError, match="format 1, expected"):
-        describe(tmp_path)
+        read_manifest(tmp_path)
 
 
 def test_the_yield_is_extrapolated_with_its_spread(tmp_path):
@@ -84,7 +84,7 @@ def test_the_yield_is_extrapolated_with_its_spread(tmp_path):
         summary.write_text(json.dumps({"counts": {"task": {"t1_multi": pairs}}, "dropped": dropped}))
         views = {"kept": 20, "cut_by_border": 9, "not_seen": 50}
         counts.write_text(json.dumps({"counts": {"source_frames": 500, "views": views, "objects": {"kept": 4}}}))
-    text = describe(tmp_path, per_scene=True)
+    text = describe(tmp_path, read_manifest(tmp_path), per_scene=True)
     # The mean is 200, its standard error 100.
     assert "1006 scenes like these: 201,200 pairs (4,024 to 398,376" in text
     assert "500,000 frames like these 1000: 200,000 pairs" in text

@@ -18,6 +18,7 @@ from offline.eval.replay.playing.perturbation import Perturbation
 from offline.eval.replay.playing.session import NodeConfig, ReplaySession
 from offline.eval.replay.playing.stepped import ask_stepped
 from offline.eval.replay.scoring.score import score
+from offline.eval.replay.scoring.space import Cloud
 from offline.eval.replay.scoring.table import Run
 from offline.eval.replay.truth.recorded import MARKED_POINT
 from offline.eval.replay.truth.truth import GroundTruthScene
@@ -85,11 +86,22 @@ def _pictures(scene: GroundTruthScene, question: Question, folder: Path) -> dict
         if position is not None:
             files[key] = f"frames/{scene.frame_ids[position]:06d}.jpg"
             _write(folder / files[key], partial(_bgr, scene, position))
+            points = f"frames/{scene.frame_ids[position]:06d}.npz"
+            if (folder / points).exists() or _write_points(scene, position, folder / points):
+                files[f"{key}_points"] = points
     if question.label not in ("", MARKED_POINT) and question.fate != "removed":
         files["mask"] = f"masks/{scene.frame_ids[question.query]:06d}_{question.object_id}.png"
         mask = scene.ids(question.query) == question.object_id
         _write(folder / files["mask"], lambda: mask.astype(np.uint8) * 255)
     return files
+
+
+def _write_points(scene: GroundTruthScene, position: int, path: Path) -> bool:
+    """Write what a frame measured; False where it has no pose."""
+    cloud = Cloud.of(scene, position)
+    if cloud is not None:
+        cloud.write(path)
+    return cloud is not None
 
 
 def _bgr(scene: GroundTruthScene, position: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from offline.eval.records.outcomes import Outcome
 from offline.eval.records.replays import Record
 from offline.eval.replay.scoring.pictures import embedded
 from offline.eval.replay.scoring.score import CHI2_95, error_3d, outcomes, placed
+from offline.eval.replay.scoring.space import Cloud, space_of
 from offline.eval.replay.scoring.table import FAR, OUTSIDE, Run
 from offline.files import read_mask, read_picture
 
@@ -25,10 +26,12 @@ class Pictures:
 
     Attributes:
         sources: name -> the picture as the source of an HTML image.
+        clouds: name -> points of a view.
     """
 
     def __init__(self) -> None:
         self.sources: dict[str, str] = {}
+        self.clouds: dict[str, Cloud] = {}
 
     def add(self, picture: np.ndarray) -> dict:
         """Name and size of an (H, W, 3) uint8 RGB picture, for the template."""
@@ -90,6 +93,7 @@ def _card(run: Run, number: int, record: Record, outcome: Outcome, pictures: Pic
         "outlines": [] if mask is None else _outlines(mask),
         "raw": answer.raw_answer,
         "latency": f"{1000 * record.latency:.1f} ms",
+        "space": space_of(record, pictures.clouds),
     }
 
 

@@ -15,7 +15,7 @@ from offline.eval.records.replays import Question, Record, read_records
 from offline.eval.replay.scoring.score import decisions, error_2d, error_3d
 from offline.eval.reporting.table import markdown
 from offline.eval.scoring.paired import Clusters, better_in, difference, note
-from offline.files import read_json, write_json
+from offline.files import as_json, read_json, write_json
 
 _NEAR = 0.10
 
@@ -39,14 +39,17 @@ class Compare:
     """Also write the comparison here, as JSON."""
     seed: int = 0
     """Of the bootstrap."""
+    json: bool = False
+    """Print the figures as JSON instead of a table, for scripts."""
 
     def __call__(self) -> None:
         replays = [read_replay(folder) for folder in (self.a, self.b)]
         found = compare(replays[0], replays[1], self.seed)
         names = [f"{replay.model} ({folder})" for replay, folder in zip(replays, (self.a, self.b), strict=True)]
+        named = {"a": names[0], "b": names[1], **found}
         if self.out is not None:
-            write_json(self.out, {"a": names[0], "b": names[1], **found})
-        print(render(found, *names))
+            write_json(self.out, named)
+        print(as_json(named) if self.json else render(found, *names))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from roboref_core.atomic import write_text
 
 from offline.eval.records.outcomes import Outcome
 from offline.eval.replay.scoring.cards import Pictures, cards, worst
+from offline.eval.replay.scoring.space import module
 from offline.eval.replay.scoring.table import FAR, OUTSIDE, Run, table
 from offline.files import write_json
 
@@ -32,16 +33,21 @@ _GLOSSARY = (
 
 
 def write_report(title: str, runs: Sequence[Run], facts: dict[str, str], path: Path) -> None:
-    """Write ``path`` (HTML) and beside it the same figures as JSON (suffix .json)."""
-    page = _page(title, runs, facts, everything=True)
-    if len(page) > MOST_BYTES:
-        page = _page(title, runs, facts, everything=False)
+    """Write ``path`` (HTML) and beside it the same figures as JSON (suffix .json).
+
+    Of what makes a page too large, right answers go first, then the 3D views.
+    """
+    for everything, spaces in ((True, True), (False, True), (False, False)):
+        page = _page(title, runs, facts, everything, spaces)
+        if len(page) <= MOST_BYTES:
+            break
     write_text(path, page)
     write_json(path.with_suffix(".json"), {"title": title, "facts": facts, "runs": {r.name: r.scores for r in runs}})
 
 
-def _page(title: str, runs: Sequence[Run], facts: dict[str, str], everything: bool) -> str:
+def _page(title: str, runs: Sequence[Run], facts: dict[str, str], everything: bool, spaces: bool) -> str:
     pictures = Pictures()
+    drawn_by = module() if spaces else ""
     right = (Outcome.HIT, Outcome.RIGHT_REFUSAL)
     chosen = [[c for c in cards(run, pictures) if everything or c["outcome"] not in right] for run in runs]
     if not everything:
@@ -64,8 +70,19 @@ def _page(title: str, runs: Sequence[Run], facts: dict[str, str], everything: bo
             glossary=_GLOSSARY,
             pictures=pictures.sources,
             everything=everything,
+            three=drawn_by,
+            clouds=_clouds(chosen, pictures) if drawn_by else {},
         )
     )
+
+
+def _clouds(chosen: Sequence[Sequence[dict]], pictures: Pictures) -> dict[str, dict]:
+    """The points that the chosen cards show, under short names, which the cards get."""
+    names: dict[str, str] = {}
+    for card in (card for own in chosen for card in own if card["space"]):
+        views = card["space"]["views"]
+        card["space"]["views"] = {k: names.setdefault(path, f"c{len(names)}") for k, path in views.items()}
+    return {name: pictures.clouds[path].as_json() for path, name in names.items()}
 
 
 def environment() -> jinja2.Environment:

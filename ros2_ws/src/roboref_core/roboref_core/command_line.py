@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -42,11 +43,15 @@ class CommandTable:
             dataclass whose fields are the options (see ``run``), or a function of the remaining arguments, such as
             another table. Without a name, the module's ``main``.
         version: what ``--version`` prints, of the program itself, which also has ``--completion``; None: neither.
+        example: a whole line that works, for the help.
+        default: "module:name" of a dataclass that runs where options come first; "": the table is printed then.
     """
 
     program: str
     commands: Mapping[str, tuple[str, str]]
     version: str | None = None
+    example: str = ""
+    default: str = ""
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
         """Run one command. Returns its exit status; without a name, or for help, prints the table."""
@@ -55,6 +60,8 @@ class CommandTable:
         return ExitStatus.DONE
 
     def _call(self, argv: Sequence[str]) -> int:
+        if self.default and (not argv or argv[0].startswith("-")):
+            return run(load(self.default), self.program, argv)
         if not argv or argv[0] in ("-h", "--help", "help"):
             print(self.usage())
             return ExitStatus.DONE
@@ -68,14 +75,12 @@ class CommandTable:
             return ExitStatus.DONE
         name, *rest = argv
         if name not in self.commands:
-            near = difflib.get_close_matches(name, self.commands, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            print(f"{self.program}: no command {name!r}{hint}\n\n{self.usage()}", file=sys.stderr)
+            print(f"{self.program}: no command {name!r}{did_you_mean(name, self.commands)}", file=sys.stderr)
+            print(f"\n{self.usage()}", file=sys.stderr)
             return ExitStatus.USAGE
         program = f"{self.program} {name}"
-        module, _, attribute = self.commands[name][0].partition(":")
         try:
-            command = getattr(importlib.import_module(module), attribute or "main")
+            command = load(self.commands[name][0])
         except ModuleNotFoundError as error:
             print(f"{program}: {_remedy(error)}", file=sys.stderr)
             return ExitStatus.USAGE
@@ -84,8 +89,15 @@ class CommandTable:
     def usage(self) -> str:
         width = max(map(len, self.commands))
         lines = [f"  {name:{width}}  {text}" for name, (_, text) in self.commands.items()]
-        more = f"{self.program} COMMAND --help says more."
-        return "\n".join([f"usage: {self.program} COMMAND ...", "", *lines, "", more])
+        more = [f"{self.program} COMMAND --help says more." + (" For example:" if self.example else "")]
+        more += [f"\n  {self.example}"] if self.example else []
+        return "\n".join([f"usage: {self.program} COMMAND ...", "", *lines, "", *more])
+
+
+def load(where: str) -> Any:
+    """What "module:name" of a table names, imported; "module" alone: its ``main``."""
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name or "main")
 
 
 def run(command: type[Callable[[], int | None]], program: str, argv: Sequence[str] | None = None) -> int:
@@ -97,13 +109,10 @@ def run(command: type[Callable[[], int | None]], program: str, argv: Sequence[st
         program: how it is called, for example "roboref sim play".
         argv: None: those of the process.
     """
-    # Only here: the library itself needs no command line.
-    import tyro
-
     try:
         with _readers_may_leave():
             # Options that contradict each other raise ValueError here.
-            settings: Any = tyro.cli(command, args=argv, prog=program)
+            settings: Any = _parsed(command, program, sys.argv[1:] if argv is None else argv)
             return int(settings() or 0)
         return ExitStatus.DONE
     except KeyboardInterrupt:
@@ -116,9 +125,44 @@ def run(command: type[Callable[[], int | None]], program: str, argv: Sequence[st
         if os.environ.get("ROBOREF_DEBUG"):
             traceback.print_exc()
         return _end(program, str(error), ExitStatus.USAGE)
-    except Exception:
+    except Exception as error:
+        if text := log_folder_remedy(error):
+            return _end(program, text, ExitStatus.USAGE)
         traceback.print_exc()
         return _end(program, "this is a fault of the program; please report the lines above", ExitStatus.UNFORESEEN)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'WORD'?" for the known word that is most like a mistyped one; "" if none is."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def log_folder_remedy(error: Exception) -> str:
+    """What to do where ROS could not make its log folder, from the error of ``rclpy.init``; "" for other errors."""
+    found = re.search(r"Failed to create log directory '([^']*)'", str(error))
+    if found is None:
+        return ""
+    return f"the log folder {found[1]} cannot be made: set ROS_LOG_DIR (or HOME) to a folder that can be written"
+
+
+def _parsed(command: type, program: str, argv: Sequence[str]) -> Any:
+    """The settings that the options say. Ends the process as tyro does: after a help, or with what is wrong."""
+    # Only here: the library itself needs no command line.
+    import tyro
+
+    try:
+        return tyro.cli(command, args=argv, prog=program)
+    except SystemExit as end:
+        if end.code:
+            from roboref_core.completion import options
+
+            known = options(command)
+            for given in argv:
+                option = given.partition("=")[0].replace("_", "-")
+                if option.startswith("--") and option not in known and (hint := did_you_mean(option, known)):
+                    print(f"{program}: no option {option!r}{hint}", file=sys.stderr)
+        raise
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import importlib
 import io
 import re
 from collections.abc import Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 _SCRIPT = """# Completion of {program}, for bash and zsh:
 #   eval "$({program} --completion)"        or the same line in ~/.bashrc or ~/.zshrc
@@ -45,6 +45,9 @@ class Commands(Protocol):
     @property
     def version(self) -> str | None: ...
 
+    @property
+    def default(self) -> str: ...
+
 
 def script(table: Commands) -> str:
     """The script of a program, whose commands are imported for it."""
@@ -54,18 +57,23 @@ def script(table: Commands) -> str:
 
 def _words(table: Commands, path: str) -> Iterator[tuple[str, list[str]]]:
     """What may follow a command: names of commands, or options."""
-    yield path, [*table.commands, "--help", *(["--version"] if table.version else [])]
+    own = options(_load(table.default)) if table.default else ["--help"]
+    yield path, [*table.commands, *own, *(["--version"] if table.version else [])]
     for name, (where, _) in table.commands.items():
-        module, _, attribute = where.partition(":")
-        command = getattr(importlib.import_module(module), attribute or "main")
+        command = _load(where)
         if isinstance(command, Commands):
             yield from _words(command, f"{path} {name}")
         elif isinstance(command, type):
-            yield f"{path} {name}", _options(command)
+            yield f"{path} {name}", options(command)
 
 
-def _options(command: type) -> list[str]:
-    """Those that its help lists at the head of a line."""
+def _load(where: str) -> Any:
+    module, _, attribute = where.partition(":")
+    return getattr(importlib.import_module(module), attribute or "main")
+
+
+def options(command: type) -> list[str]:
+    """The options of a command: those that its help lists at the head of a line."""
     import tyro
 
     shown = io.StringIO()

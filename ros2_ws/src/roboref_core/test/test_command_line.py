@@ -58,3 +58,37 @@ def test_a_table_calls_settings_and_tables(capsys):
     assert capsys.readouterr().out == "roboref 1.2.3\n"
     assert table(["wrok"]) == ExitStatus.USAGE
     assert "did you mean 'work'?" in capsys.readouterr().err
+
+
+@dataclass
+class Fallback:
+    """Runs where no name comes first."""
+
+    scenes: int = 1
+
+    def __call__(self) -> None:
+        print(f"{self.scenes} scenes")
+
+
+def test_a_table_with_a_default(capsys):
+    table = CommandTable("roboref", {"work": (f"{__name__}:Work", "works")}, default=f"{__name__}:Fallback")
+    assert table(["--scenes", "3"]) == 0 and capsys.readouterr().out == "3 scenes\n"
+    assert table(["work"]) == 0
+    assert table(["wrk"]) == ExitStatus.USAGE
+    assert "did you mean 'work'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["--scnes", "--scnes=3", "--sceness"])
+def test_a_mistyped_option_gets_a_suggestion(given, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(Fallback, "roboref work", [given])
+    assert end.value.code == ExitStatus.USAGE
+    assert f"no option '{given.partition('=')[0]}'; did you mean '--scenes'?" in capsys.readouterr().err
+
+
+def test_a_log_folder_that_cannot_be_made_is_the_users_to_mend(monkeypatch, capsys):
+    text = "failed to initialize logging: Failed to create log directory '/proc/none/.ros/log': 2, at x.cpp:154"
+    monkeypatch.setitem(RAISES, "log", RuntimeError(text))
+    assert run(Work, "roboref work", ["--how", "log"]) == ExitStatus.USAGE
+    said = capsys.readouterr().err
+    assert "the log folder /proc/none/.ros/log cannot be made: set ROS_LOG_DIR" in said and "Traceback" not in said

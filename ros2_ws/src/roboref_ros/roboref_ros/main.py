@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from types import FrameType
@@ -45,13 +46,21 @@ def main(args: list[str] | None = None) -> int:
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.logging import get_logger
     from rclpy.signals import SignalHandlerOptions
+    from roboref_core.command_line import log_folder_remedy
     from roboref_core.errors import ReferError
 
     from roboref_ros.ending import spin
     from roboref_ros.node import RoborefNode
 
     logging.basicConfig(level=logging.WARNING, format="[%(levelname)s] [%(name)s]: %(message)s")
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:
+        if text := log_folder_remedy(error):
+            print(f"roboref_node: {text}", file=sys.stderr)
+            ending.over()
+            return 1
+        raise
     try:
         node = RoborefNode()
         node.start()
