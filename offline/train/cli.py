@@ -290,6 +290,7 @@ main = CommandTable(
         "inspect": ("offline.train.cli:InspectRun", "look at what a run left: curve, checkpoints, what changed"),
         "preset": ("offline.train.cli:ShowPreset", "print a preset, or the list of them"),
         "refspatial": ("offline.train.cli:RegisterRefSpatial", "print the registry of a RefSpatial tree"),
+        "robointer": ("offline.train.robointer:RoboInter", "write the plan of RoboInter-VLM's recipe"),
         "slurm": ("offline.train.cli:WriteJob", "write, and submit, the batch script of a run"),
         "status": ("offline.train.cli:ShowStatus", "where a run stands"),
         "cancel": ("offline.train.cli:CancelJob", "cancel a run's Slurm job"),

@@ -9,39 +9,45 @@ The registry is a YAML file:
       convention: normalised
       weight: 1.0
 
-Relative paths are relative to the registry's folder.
+Relative paths are relative to the registry's folder. LLaVA-OneVision's registries (``llava/data.py``, as RoboInter-VLM
+has them) are read as they are, a .py file of assignments (which is read, not run) or the same in YAML:
+
+    droid_grounding = {"annotation_path": "/data/droid.json", "data_path": "/data/images/"}
 """
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from roboref_core.prompting.conventions import Convention
 
 from offline.data_engine.formats.refspatial import find_lists
 from offline.train.plan import Plan, Stage, read_yaml
 
-_TERM = re.compile(r"(?P<name>[^\s+*@]+)(?:\*(?P<weight>\d+(?:\.\d*)?))?(?:@(?P<share>\d*\.?\d+))?")
+_TERM = re.compile(r"(?P<name>[^\s+,*@]+)(?:\*(?P<weight>\d+(?:\.\d*)?))?(?:@(?P<share>\d*\.?\d+))?")
 
 
 class Entry(BaseModel):
     """One data set.
 
     Attributes:
-        json_file: list of samples, or JSON lines ("json" in the file).
-        image_root, depth_root: below which the samples' relative picture paths lie; depth_root makes it RGB-D.
+        json_file: list of samples, or JSON lines ("json" in the file; "annotation_path" of LLaVA's registries).
+        image_root, depth_root: below which the samples' relative picture paths lie ("data_path" of LLaVA's registries);
+            depth_root makes it RGB-D.
         convention: scale of the coordinates in its answers.
         weight: how often an epoch holds each sample.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    json_file: Path = Field(alias="json")
-    image_root: Path = Path("/")
+    json_file: Path = Field(validation_alias=AliasChoices("json", "annotation_path"))
+    image_root: Path = Field(Path("/"), validation_alias=AliasChoices("image_root", "data_path"))
     depth_root: Path | None = None
     convention: Convention = Convention.NORMALISED
     weight: float = Field(1.0, gt=0)
@@ -65,9 +71,9 @@ class Term:
 def load_registry(path: Path) -> dict[str, Entry]:
     """Raises ValueError naming file and entry."""
     entries = {}
-    for name, raw in read_yaml(path).items():
-        if not isinstance(name, str) or not _TERM.fullmatch(name) or set(name) & set("*@+"):
-            raise ValueError(f"{path}: {name!r}: a name may not hold spaces, '+', '*' or '@'")
+    for name, raw in (_assignments(path) if path.suffix == ".py" else read_yaml(path)).items():
+        if not isinstance(name, str) or not _TERM.fullmatch(name) or set(name) & set("*@+,"):
+            raise ValueError(f"{path}: {name!r}: a name may not hold spaces, '+', ',', '*' or '@'")
         try:
             entry = Entry.model_validate(raw)
         except ValidationError as error:
@@ -83,6 +89,28 @@ def load_registry(path: Path) -> dict[str, Entry]:
     return entries
 
 
+def _assignments(path: Path) -> dict[str, Any]:
+    """The data sets that a Python file assigns to names: dictionaries of constants. Nothing of the file is run."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as Python ({error})") from error
+    found: dict[str, Any] = {}
+    for node in tree.body:
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)):
+            continue
+        try:
+            value = ast.literal_eval(node.value)
+        except ValueError:
+            # Dictionaries of other names: such files list their data sets by them.
+            continue
+        if "annotation_path" in value:
+            found |= {target.id: value for target in node.targets if isinstance(target, ast.Name)}
+    if not found:
+        raise ValueError(f'{path}: expected assignments of {{"annotation_path": ..., "data_path": ...}}, found none')
+    return found
+
+
 def refspatial_registry(root: Path) -> dict[str, dict[str, str]]:
     """Registry entries of a RefSpatial tree: each of its lists as RGB-D, and as RGB under ``<name>_RGB``.
 
@@ -96,12 +124,12 @@ def refspatial_registry(root: Path) -> dict[str, dict[str, str]]:
 
 
 def parse_mixture(text: str, registry: dict[str, Entry]) -> tuple[Term, ...]:
-    """``a+b*2@0.25``: a once; a quarter of b, each of its samples twice. Order matters for nothing.
+    """``a+b*2@0.25``: a once; a quarter of b, each of its samples twice; "," is read as "+". Order matters for nothing.
 
     Raises ValueError naming the mixture and the term that is wrong.
     """
     terms = {}
-    for word in text.split("+"):
+    for word in text.replace(",", "+").split("+"):
         match = _TERM.fullmatch(word.strip())
         if match is None:
             raise ValueError(

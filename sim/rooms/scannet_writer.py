@@ -18,6 +18,7 @@ from sim.rooms.sim_source import SimSource
 
 LABEL_FILE = "scannetv2-labels.combined.tsv"
 _SEGMENT_CELL = 0.5
+_OTHER_PROP = 40
 
 
 def write_scene(source: SimSource, out_dir: Path | str, *, on_frame: Callable[[int], None] | None = None) -> Path:
@@ -39,7 +40,8 @@ def write_scene(source: SimSource, out_dir: Path | str, *, on_frame: Callable[[i
     segments = segment_ids(geometry)
     _write_text(out_dir / LABEL_FILE, label_table())
     _write(folder / f"{scan}_vh_clean_2.ply", ply_bytes(mesh))
-    nyu40 = {i: LABELS[label].nyu40id for i, label in source.scene.labels.items()}
+    # Things of other asset groups have no row in the table.
+    nyu40 = {i: LABELS[label].nyu40id if label in LABELS else _OTHER_PROP for i, label in source.scene.labels.items()}
     nyu40_of_vertex = np.array([nyu40.get(int(i), 0) for i in range(geometry.vertex_object.max() + 1)], dtype=np.uint16)
     labels = nyu40_of_vertex[geometry.vertex_object]
     legend = Mesh(mesh.vertices, mesh.faces, _legend()[labels])

@@ -48,6 +48,7 @@ from offline.data_engine.seeing.visibility import FrameVisibility, ObjectView
 from offline.data_engine.sources import BadFrame, Scene
 from offline.data_engine.sources.labels import LabelTable, structural_family
 from offline.data_engine.tasks.ground_truth import normalised
+from offline.data_engine.tasks.reasoning import step_facts
 from offline.data_engine.tasks.referring import Referring, carried_objects, referring_expressions
 
 _CACHED_FRAMES = 12
@@ -308,6 +309,8 @@ class SceneBuilder:
             "points": [],
             "mask": None,
         }
+        if phrase.steps:
+            facts |= {"step_count": phrase.count, "steps": [step_facts(step) for step in phrase.steps]}
         if phrase.mask is None:
             return facts
         points = [normalised(pixel, phrase.mask.shape[::-1]) for pixel in phrase.pixels]

@@ -31,6 +31,7 @@ _PLACEHOLDERS = ("<image>", "<depth>", "<video>")
 # Tasks whose answers are points or NOT_VISIBLE, and how many pictures each of their forms has.
 _PICTURES = {
     ("t1", "multi"): 2, ("t1", "concat"): 1, ("t2a", "multi"): 2, ("t2b", "multi"): 2, ("referring", "single"): 1,
+    ("reasoning", "single"): 1, ("reasoning", "steps"): 1,
 }  # fmt: skip
 _POINTING = {task for task, _ in _PICTURES}
 NOT_CHECKED = "not_checked"

@@ -142,7 +142,7 @@ def could_be_meant(label: str, other: str) -> bool:
 
 def expressions(frame: FrameObjects, rng: np.random.Generator) -> Iterator[Expression]:
     """All expressions that the geometry of a frame supports; templates are drawn with ``rng``."""
-    groups = _nameable(frame)
+    groups = nameable(frame)
     anchors = [members[0] for members in groups.values() if len(members) == 1]
     for label, members in groups.items():
         yield from _alone(label, members, frame, rng)
@@ -187,10 +187,10 @@ def absent_expression(
 
 def nameable_anchors(frame: FrameObjects) -> list[SeenObject]:
     """Objects that "the (label)" means without doubt."""
-    return [members[0] for members in _nameable(frame).values() if len(members) == 1]
+    return [members[0] for members in nameable(frame).values() if len(members) == 1]
 
 
-def _nameable(frame: FrameObjects) -> dict[str, list[SeenObject]]:
+def nameable(frame: FrameObjects) -> dict[str, list[SeenObject]]:
     """Label -> its objects, for labels under which nothing else, seen or undecided, could be understood."""
     labels = sorted({o.label for o in frame.seen})
     groups = {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from roboref_core.geometry.pose import transform
+from roboref_core.prompting.reasoning import ReasoningStep
 from roboref_core.seeds import rng_of
 from roboref_core.views.visibility import Visibility
 
@@ -16,14 +17,19 @@ from offline.data_engine.seeing.surface import Surface
 from offline.data_engine.seeing.visibility import FrameVisibility, ObjectView
 from offline.data_engine.tasks import expressions as ex
 from offline.data_engine.tasks import relations
+from offline.data_engine.tasks.chain_solver import solve_spot
+from offline.data_engine.tasks.chain_words import MAX_STEPS, Spot, Thing, Told, sentence
+from offline.data_engine.tasks.chains import Named, chain_of, named_things
 from offline.data_engine.tasks.free_space import level_pixels, vacant
-from offline.data_engine.tasks.ground_truth import ground_truth_pixel, innermost_pixel
+from offline.data_engine.tasks.ground_truth import ground_truth_pixel, innermost_pixel, normalised
 from offline.data_engine.tasks.relations import SeenObject
 
 _SAMPLED = 1500
 """Surface points per object that relations are computed from."""
 _TOP = 0.1
 """Free space on a support is at most this far below its highest point [m]."""
+_DEPTH_CLEARANCE = 0.03
+"""In front of a thing and behind it begins so far from its surface [m]."""
 _SPECKLE = 0.008
 """Thinner differences of sensor and mesh are noise at outlines (share of the picture's width)."""
 SUPPORTS = ("table", "desk", "nightstand", "counter", "dresser", "bench", "coffee table", "side table", "end table")
@@ -44,6 +50,8 @@ class ReferringConfig:
         margin_px: of every other point from its mask's rim (three times this, if it is not the box's middle), at 640
             pixels width; more where colour and depth of the scene are farther apart. 0: none, whatever was measured.
         hidden_share: of a thing's size, that something the mesh does not explain must have to be taken for another one.
+        chains_per_frame: most phrases of several steps per frame, spread over numbers of steps and relations.
+        chain_steps: most things that such a phrase names.
     """
 
     per_frame: int = 6
@@ -55,6 +63,12 @@ class ReferringConfig:
     clearance: float = 0.012
     margin_px: float = 2
     hidden_share: float = 0.5
+    chains_per_frame: int = 3
+    chain_steps: int = MAX_STEPS
+
+    def __post_init__(self):
+        if not 2 <= self.chain_steps <= MAX_STEPS:
+            raise ValueError(f"chain_steps: expected 2 to {MAX_STEPS}, found {self.chain_steps}")
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,8 @@ class Referring:
         pixels: (u, v) of the points; empty means NOT_VISIBLE.
         mask: (H, W) bool, where a point counts as right; None for NOT_VISIBLE.
         reason: why nothing is visible, else "".
+        count: how many things have to be found, the asked one included; 0 where it is not told in steps.
+        steps: the findings that lead there.
     """
 
     relation: str
@@ -75,6 +91,8 @@ class Referring:
     pixels: tuple[tuple[int, int], ...]
     mask: np.ndarray | None
     reason: str = ""
+    count: int = 0
+    steps: tuple[ReasoningStep, ...] = ()
 
 
 def referring_expressions(
@@ -108,8 +126,10 @@ def referring_expressions(
         mask = np.any([masks[uid] for uid in expression.uids], axis=0)
         found.append(Referring(expression.relation, expression.text, expression.uids, pixels, mask))
     kept = _draw(found, config.per_frame, rng)
-    free = list(_free_space(frame, objects, masks, confirmed, config, rng))
+    areas = _free_areas(frame, objects, masks, confirmed, config)
+    free = list(_free_space(frame, objects, areas, rng))
     kept += _draw(free, config.free_per_frame, rng)
+    kept += _chains(frame, objects, masks, areas, config, rng, seed, margin)
     absent = ex.absent_labels(objects)
     order = rng.permutation(len(absent))
     plain, related = config.absent_per_frame, config.absent_related_per_frame
@@ -192,34 +212,110 @@ def _sampled_points(surface: Surface, uid: int, axis_alignment: np.ndarray) -> n
     return transform(axis_alignment, points.astype(np.float64))
 
 
-def _free_space(frame, objects, masks, confirmed, config, rng):
-    supports = [a for a in ex.nameable_anchors(objects) if a.label in SUPPORTS]
-    if not supports:
-        return
+def _free_areas(frame, objects, masks, confirmed, config) -> list[tuple[SeenObject, np.ndarray]]:
+    """Supports that can be named, each with (H, W) bool where its top is vacant."""
     clearance = max(2, round(config.clearance * frame.camera.width))
-    for support in supports:
+    found = []
+    for support in ex.nameable_anchors(objects):
+        if support.label not in SUPPORTS:
+            continue
         box = mask_box(masks[support.uid])
         # "On the table" is its top, not the shelf below.
         top = frame.surface.upper[frame.surface.index(support.uid), 2] - _TOP
         level = level_pixels(frame.zbuffer.depth, frame.camera, frame.T_world_camera, box, above=top)
         free = vacant(masks[support.uid], level, confirmed[support.uid], clearance)
-        if not free.any():
-            continue
+        if free.any():
+            found.append((support, free))
+    return found
+
+
+def _free_space(frame, objects, areas, rng):
+    columns = np.arange(frame.camera.width)
+    for support, free in areas:
         named = [o for o in ex.nameable_anchors(objects) if o.uid != support.uid]
         standing = [o for o in named if relations.on(o, support)]
         yield _free("free_on", free, rng, b=support.label)
-        columns = np.arange(frame.camera.width)
         for o in standing:
             for relation, beside in (("free_left", columns < o.box[0]), ("free_right", columns > o.box[2])):
                 part = free & beside
                 if part.any():
                     yield _free(relation, part, rng, b=support.label, c=o.label)
         for left, right in ((a, b) for a in standing for b in standing if a.box[2] < b.box[0]):
-            rows = (min(left.box[1], right.box[1]), max(left.box[3], right.box[3]))
-            part = free & (columns > left.box[2]) & (columns < right.box[0])
-            part[: rows[0]] = part[rows[1] + 1 :] = False
+            part = free & _region("free_between", frame, left, right)
             if part.any():
                 yield _free("free_between", part, rng, b=support.label, c=left.label, d=right.label)
+
+
+def _region(relation: str, frame, first: SeenObject, second: SeenObject | None = None) -> np.ndarray:
+    """(H, W) bool, or what broadcasts to it: where in the picture a relation to what stands on a support holds."""
+    rows, columns = np.mgrid[: frame.camera.height, : frame.camera.width]
+    if relation == "free_left":
+        return columns < first.box[0]
+    if relation == "free_right":
+        return columns > first.box[2]
+    if second is not None:
+        within = (rows >= min(first.box[1], second.box[1])) & (rows <= max(first.box[3], second.box[3]))
+        return within & (columns > first.box[2]) & (columns < second.box[0])
+    beside = (columns >= first.box[0]) & (columns <= first.box[2])
+    depth = frame.zbuffer.depth
+    if relation == "free_front":
+        return beside & (depth > 0) & (depth < first.depth[0] - _DEPTH_CLEARANCE)
+    return beside & (depth > first.depth[2] + _DEPTH_CLEARANCE)
+
+
+def _chains(frame, objects, masks, areas, config, rng, seed, margin) -> list[Referring]:
+    """Phrases of two steps and more: to things, and to free space that is told by things."""
+    if not config.chains_per_frame:
+        return []
+    named = named_things(objects, rng, config.chain_steps)
+    by_uid = {o.uid: o for o in objects.seen}
+    size = (frame.camera.width, frame.camera.height)
+    pixels = {uid: ground_truth_pixel(masks[uid], *seed, uid, margin=margin) for uid in by_uid}
+    points = {uid: normalised(pixel, size) for uid, pixel in pixels.items()}
+    told: list[tuple[Thing | Spot, tuple[int, ...], tuple[int, int], np.ndarray]] = [
+        (one.thing, one.uids, pixels[one.uid], masks[one.uid]) for one in named if one.thing.steps > 1
+    ]
+    told += [
+        (spot, uids, innermost_pixel(mask), mask) for spot, uids, mask in _spots(frame, objects, areas, named, config)
+    ]
+    found = []
+    for k in _spread([(one[0].steps, tuple(one[0].relations())) for one in told], config.chains_per_frame, rng):
+        thing, uids, pixel, mask = told[k]
+        steps = chain_of(thing, uids, by_uid, points)
+        relation = thing.told.relation if isinstance(thing, Spot) else thing.told[0].relation
+        target = () if isinstance(thing, Spot) else (uids[-1],)
+        text = sentence(thing, rng)
+        found.append(Referring(relation, text, target, (pixel,), mask, "", thing.steps, steps))
+    return found
+
+
+def _spots(frame, objects, areas, named: list[Named], config):
+    """(place, its anchors' ids, mask): free space beside what stands on a support, told in steps."""
+    by_uid = {o.uid: o for o in objects.seen}
+    for support, free in areas:
+        b = Thing(support.label)
+        standing = [one for one in named if relations.on(by_uid[one.uid], support) and support.uid not in one.uids]
+        for one in standing:
+            for relation in ("free_left", "free_right", "free_front", "free_behind"):
+                spot = Spot(Told(relation, (b, one.thing)))
+                mask = free & _region(relation, frame, by_uid[one.uid])
+                if spot.steps <= config.chain_steps and mask.any():
+                    if solve_spot(spot, objects) == (support.uid, one.uid):
+                        yield spot, (support.uid, *one.uids), mask
+
+
+def _spread(kinds: list[tuple[int, tuple[str, ...]]], most: int, rng: np.random.Generator) -> list[int]:
+    """Indices of at most ``most``: those first whose number of steps, and whose relations, were chosen least."""
+    rest = rng.permutation(len(kinds)).tolist()
+    chosen: list[int] = []
+    used: dict[int | str, int] = {}
+    while rest and len(chosen) < most:
+        best = min(rest, key=lambda k: (used.get(kinds[k][0], 0), sum(used.get(name, 0) for name in kinds[k][1])))
+        rest.remove(best)
+        chosen.append(best)
+        for key in (kinds[best][0], *kinds[best][1]):
+            used[key] = used.get(key, 0) + 1
+    return chosen
 
 
 def _free(relation: str, mask: np.ndarray, rng, **names: str) -> Referring:

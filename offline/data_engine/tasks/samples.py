@@ -18,6 +18,7 @@ from roboref_core.prompting.answer_text import format_answer
 from roboref_core.prompting.grid import Grid
 from roboref_core.prompting.marker import Marker
 from roboref_core.prompting.prompt import DrawnMark, Form
+from roboref_core.prompting.reasoning import format_reasoning
 from roboref_core.prompting.side_by_side import SideBySide
 
 from offline.data_engine.filters import is_named
@@ -25,9 +26,11 @@ from offline.data_engine.five_frames import ViewFiles, depth_path
 from offline.data_engine.sealed_folder import Draft
 from offline.data_engine.tasks.ground_truth import ground_truth_pixel, normalised
 from offline.data_engine.tasks.pairs import TIERS, Pair, SceneViews, can_be_removed
+from offline.data_engine.tasks.reasoning import read_step
 from offline.files import read_mask, read_picture
 
-TASKS = ("t1", "t2a", "t2b", "referring")
+TASKS = ("t1", "t2a", "t2b", "referring", "reasoning")
+"""In "reasoning", phrases of several steps are asked twice: for the answer alone, and for the steps that lead to it."""
 _MARGIN = 2.0
 """Of a mask's rim, where a scene does not say how far its colour and depth are apart (at 640 pixels width)."""
 _LEAST_MARGIN = 1.0
@@ -126,13 +129,17 @@ class SampleMaker:
 
     def referring_samples(self) -> Iterator[dict]:
         """One sample per phrase of the scene's facts."""
-        if "referring" not in self.config.tasks or self.scene.facts is None:
+        if self.scene.facts is None:
             return
         frames = self.scene.facts["frames"]
         for number, phrase in enumerate(self.scene.facts["referring"]):
+            task, forms = ("reasoning", ("single", "steps")) if phrase.get("steps") else ("referring", ("single",))
+            if task not in self.config.tasks:
+                continue
             picture = self.scene.folder / frames[phrase["frame"]]["picture"]
-            for grid in self._grids:
-                yield self._referring_sample(phrase, number, picture, grid)
+            for form in forms:
+                for grid in self._grids:
+                    yield self._referring_sample(task, form, phrase, number, picture, grid)
 
     def _pair_sample(self, pair, task, form, grid, mark_pixel, answer_pixel) -> dict:
         reference, marked = pair.reference, self._marked(pair.reference, mark_pixel)
@@ -192,20 +199,25 @@ class SampleMaker:
             visibility=_visibility(""),
         )
 
-    def _referring_sample(self, phrase: dict, number: int, picture: Path, grid: Grid | None) -> dict:
+    def _referring_sample(
+        self, task: str, form: str, phrase: dict, number: int, picture: Path, grid: Grid | None
+    ) -> dict:
         facts = self.scene.facts
         assert facts is not None, "phrases are among the facts"
         uid = phrase["uids"][0] if len(phrase["uids"]) == 1 else None
         depth = self._existing(depth_path(picture))
+        steps = [read_step(step) for step in phrase.get("steps", ())]
+        points = phrase["points"] or None
+        told = {"step_count": phrase["step_count"], "steps": phrase["steps"]} if steps else {}
         return self._sample(
-            task="referring",
-            form="single",
+            task=task,
+            form=form,
             grid=grid,
             key=(phrase["frame"], f"{number:04d}", phrase["relation"]),
             image=str(self._gridded(picture, grid)),
             depth=depth[0] if depth else None,
-            question=prompt.referring(phrase["text"], grid=grid),
-            answer=format_answer(phrase["points"] or None),
+            question=prompt.referring(phrase["text"], grid=grid, steps=form == "steps"),
+            answer=format_reasoning(steps, points) if form == "steps" else format_answer(points),
             uid=uid,
             label=facts["objects"][str(uid)]["label"] if uid is not None else "",
             ref_frame=None,
@@ -214,6 +226,7 @@ class SampleMaker:
             mask=str(self.scene.folder / phrase["mask"]) if phrase["mask"] else None,
             visibility=_visibility(phrase["reason"]),
             relation=phrase["relation"],
+            **told,
         )
 
     def _sample(self, *, task, form, grid, key, image, depth, question, answer, **fields) -> dict:

@@ -20,11 +20,12 @@ from offline.eval.records.predictions import Predictions, read_predictions
 from offline.eval.records.samples import Sample, SampleFile, read_samples
 from offline.eval.reporting import plots
 from offline.eval.reporting.gallery import cases
-from offline.eval.reporting.table import HEADLINE, PROBABILITY, cell, figure_rows, interval
+from offline.eval.reporting.table import HEADLINE, PROBABILITY, REASONING, cell, figure_rows, interval, reasoning_rows
 from offline.eval.scoring.compare import HEADER, compare, rows
 from offline.eval.scoring.judge import Judged, judge_all
 from offline.eval.scoring.metrics import FIGURES
 from offline.eval.scoring.score import overall, score
+from offline.eval.scoring.steps import score_reasoning
 from offline.files import write_bytes, write_json
 
 _SHARES = ("correct", "hit_at_mask", "not_visible_recall", "false_refusals")
@@ -124,7 +125,10 @@ def _render(part: Section, per_outcome: int) -> dict:
         "problems": _problems(part),
         "header": list(part.scores),
         "rows": figure_rows([found["overall"] for found in part.scores.values()], (*HEADLINE, *PROBABILITY)),
-        "groups": [_group_table(part, kind) for kind in ("reason", "relation", "area", "baseline", "label")],
+        "groups": [
+            *(_group_table(part, kind) for kind in ("reason", "relation", "steps", "area", "baseline", "label")),
+            *_reasoning(part),
+        ],
         "comparisons": _comparisons(part),
         "plots": _plots(part),
         "galleries": [
@@ -152,6 +156,13 @@ def _group_table(part: Section, kind: str) -> dict:
         body.append([name, str(groups[0]["samples"]), *(cell(group["figures"][figure]) for group in groups)])
     header = [f"by {kind}", "samples", *(f"{FIGURES[figure].title}, {one.name}" for one in part.models)]
     return {"header": header, "rows": body}
+
+
+def _reasoning(part: Section) -> list[dict]:
+    """How far the steps of each model's answers are right, where they were asked for."""
+    found = {one.name: score_reasoning(part.judged[one.name], one) for one in part.models}
+    rows = [[model, *row] for model, groups in found.items() for row in reasoning_rows(groups)]
+    return [{"header": ["", *REASONING], "rows": rows}] if rows else []
 
 
 def _comparisons(part: Section) -> list[dict]:

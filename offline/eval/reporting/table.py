@@ -50,6 +50,28 @@ def figure_rows(scores: Sequence[dict], names: Sequence[str] = HEADLINE) -> list
     return [[title(name), *(cell(one["figures"][name]) for one in scores)] for name in names]
 
 
+REASONING = ("reasoned in", "samples", "answer right", "of each chain right", "whole chain right", "in the form")
+
+
+def reasoning_rows(found: dict[str, dict]) -> list[list[str]]:
+    """Answers with steps, by how many things had to be found."""
+    return [
+        [
+            name,
+            str(group["samples"]),
+            _share(group["solved"]),
+            f"{100 * group['steps']['value']:.1f} %",
+            _share(group["chain"]),
+            _share(group["form"]),
+        ]
+        for name, group in found.items()
+    ]
+
+
+def _share(share: dict) -> str:
+    return f"{100 * share['value']:.1f} % ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
+
+
 def render_score(found: dict) -> str:
     """One file's scores for a terminal."""
     lines = [f"{found['model']} on {found['data']}: {found['samples']} samples, {found['scenes']} scenes", ""]
@@ -57,10 +79,13 @@ def render_score(found: dict) -> str:
     shown = (splits if len(splits) > 1 else {}) | {found["model"]: found["overall"]} | found["baselines"]
     names = (*HEADLINE, *PROBABILITY)
     lines += [markdown(["", *shown], figure_rows(list(shown.values()), names)), ""]
-    for kind, figure in (("reason", "not_visible_recall"), ("area", "hit_at_mask"), ("baseline", "hit_at_mask")):
+    grouped = {"reason": "not_visible_recall", "steps": "correct", "area": "hit_at_mask", "baseline": "hit_at_mask"}
+    for kind, figure in grouped.items():
         if found["groups"].get(kind):
             rows = [[name, str(g["samples"]), cell(g["figures"][figure])] for name, g in found["groups"][kind].items()]
             lines += [markdown([f"by {kind}", "samples", title(figure)], rows), ""]
+    if "reasoning" in found:
+        lines += [markdown(REASONING, reasoning_rows(found["reasoning"])), ""]
     lines.append(f"outcomes: {', '.join(f'{n} {name}' for name, n in found['outcomes'].items())}")
     for where in ("data_problems", "problems"):
         for name, count in found[where].items():

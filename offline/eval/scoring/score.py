@@ -20,6 +20,7 @@ from offline.eval.scoring.intervals import ClusterBootstrap
 from offline.eval.scoring.judge import Judged, judge_all
 from offline.eval.scoring.manipulation import render_records, score_records
 from offline.eval.scoring.metrics import columns, figures, probability_figures
+from offline.eval.scoring.steps import count_name, score_reasoning, step_count
 from offline.files import as_json, write_json
 
 # Share of the picture that the object covers; distance between the viewpoints [m]. Upper ends.
@@ -36,8 +37,8 @@ def score(judged: Judged, seed: int = 0) -> dict:
     """All figures of one judged file, JSON-ready.
 
     ``overall`` and ``groups``: by split (task and form), label, negative reason, relation of a referring expression,
-    object area and baseline; each group holds ``figures`` and its number of samples. A sample that lacks a property
-    is in no group of it.
+    number of steps, object area and baseline; each group holds ``figures`` and its number of samples. A sample that
+    lacks a property is in no group of it.
     """
     scenes = scenes_of(judged.samples)
     bootstrap = ClusterBootstrap(scenes, seed=seed)
@@ -74,6 +75,8 @@ def score_file(predictions: Predictions, data: SampleFile, seed: int = 0, with_f
         "baselines": {one.name: overall(other, seed) for one, other in zip(compared, others, strict=True)},
     }
     found["examples"] = data.examples | found["examples"]
+    if reasoning := score_reasoning(judged, predictions):
+        found["reasoning"] = reasoning
     return found
 
 
@@ -93,6 +96,8 @@ def _groups(judged: Judged) -> Iterator[tuple[str, str, np.ndarray]]:
     yield from _by_name("label", [sample.label for sample in judged.samples])
     yield from _by_name("reason", [sample.reason for sample in judged.samples])
     yield from _by_name("relation", [sample.relation for sample in judged.samples])
+    counts = [step_count(sample) for sample in judged.samples]
+    yield from _by_name("steps", ["" if count is None else count_name(count) for count in counts])
     yield from _by_bin("area", judged.area, AREA_BINS, lambda a, b: f"{100 * a:g} to {100 * b:g} % of the picture")
     baselines = np.array([np.nan if s.baseline is None else s.baseline for s in judged.samples])
     yield from _by_bin(

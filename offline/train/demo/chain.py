@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -17,7 +17,7 @@ from offline.eval.asking.predictor import ModelConfig
 from offline.eval.asking.predictors import load_predictor
 from offline.eval.asking.show import ShowConfig
 from offline.eval.records.predictions import Predictions, read_predictions
-from offline.eval.records.replays import read_records
+from offline.eval.records.replays import pooled, read_records
 from offline.eval.records.samples import SampleFile
 from offline.eval.replay.cli import Replay, run_replay
 from offline.eval.replay.scoring.score import score
@@ -34,7 +34,9 @@ from offline.train.run_folder import MODEL, RunFolder
 COLOUR = ShowConfig(depth=False)
 # As the base model learned, and as the evaluation and the node ask.
 _FORM = "inference"
-_PARTS = ("llm", "vision_tower", "mm_projector")
+PARTS = ("llm", "vision_tower", "mm_projector")
+DEPTH_PARTS = (*PARTS, "depth_tower", "depth_projector")
+FROZEN_VISION = ("llm", "mm_projector")
 _CHECKED = 2
 
 
@@ -42,24 +44,46 @@ class Preempted(Stopped):
     """A signal asked to stop; the run's last step is saved, and the next call goes on from there."""
 
 
-def fine_tune(plan_file: Path, tuning: TuningConfig, data: Mapping[str, Any], steps: int, lr: float) -> Path:
+@dataclass(frozen=True)
+class Lesson:
+    """A stage: a mixture of the registry, learned up to a share of the steps.
+
+    Attributes:
+        until: in (0, 1], of all steps.
+    """
+
+    mixture: str
+    until: float = 1.0
+
+
+def fine_tune(
+    plan_file: Path, tuning: TuningConfig, registry: Path, lessons: Sequence[Lesson], parts: Sequence[str] = PARTS
+) -> Path:
     """Writes a plan, checks it, runs it, looks at what it left; returns the model's folder.
 
     Args:
-        data: keys of the plan that say what is learned: ``data_path``, or ``registry`` and ``mixture``.
+        registry: of the data sets that the lessons name.
+        parts: of the model, that learn.
 
     Raises:
         ValueError: check or inspection found something wrong, or the run's folder holds the run of another plan.
         Preempted: a signal asked to stop.
     """
-    data = dict(data)
-    stage = {"name": plan_file.stem, "until_step": steps, "train": list(_PARTS), "lr": lr}
-    if "mixture" in data:
-        stage["mixture"] = data.pop("mixture")
+    steps = tuning.steps
+    stages = [
+        {
+            "name": f"{plan_file.stem}_{number}",
+            "mixture": lesson.mixture,
+            "until_step": round(lesson.until * steps),
+            "train": list(parts),
+            "lr": tuning.lr,
+        }
+        for number, lesson in enumerate(lessons)
+    ]
     keys = {
         "model": str(tuning.base.absolute()),
         "output": f"{plan_file.stem}_run",
-        **data,
+        "registry": str(registry.absolute()),
         "batch": tuning.batch,
         "micro_batch": tuning.batch,
         "precision": "fp32",
@@ -69,7 +93,7 @@ def fine_tune(plan_file: Path, tuning: TuningConfig, data: Mapping[str, Any], st
         "keep": 1,
         "log_every": max(1, steps // 100),
         "report_to": [],
-        "stages": [stage],
+        "stages": stages,
     }
     write_bytes(plan_file, yaml.safe_dump(keys, sort_keys=False).encode())
     torch.set_num_threads(tuning.threads)
@@ -101,20 +125,19 @@ def answer(model: Path, name: str, data: SampleFile, out: Path, show: ShowConfig
     return read_predictions(out)
 
 
-def replayed(model: Path, name: str, folder: Path, seeds: Sequence[int], frames: int, questions: int) -> Run:
-    """What came of asking the node, with this checkpoint, about rooms played from bags. A finished one is read back."""
-    config = Replay(
-        folder / name,
-        seeds=tuple(seeds),
-        frames=frames,
-        questions=questions,
-        depth="sensor",
-        # In colour alone, too.
-        model=ModelOptions("nano", str(model.absolute())),
-    )
-    figures = config.out / "report.json"
+def replayed(model: Path, name: str, folder: Path, scans: Sequence[Path], questions: int) -> Run:
+    """What came of asking the node, with this checkpoint, about recorded scans. A finished one is read back."""
+    runs = [_replayed(model, folder / name / scan.name, scan, questions) for scan in scans]
+    records = pooled((run.folder.name, run.records) for run in runs)
+    pairs = {key: sum(run.scores["pairs"][key] for run in runs) for key in ("dropped", "played")}
+    return Run(name, "", records, score(records) | {"pairs": pairs}, folder / name)
+
+
+def _replayed(model: Path, out: Path, scan: Path, questions: int) -> Run:
+    # In colour alone, too.
+    config = Replay(out, scene=scan, questions=questions, model=ModelOptions("nano", str(model.absolute())))
+    figures = out / "report.json"
     if not figures.exists():
         return run_replay(config)
-    records = [record for file in sorted(config.out.glob("*/questions.jsonl")) for record in read_records(file)]
-    pairs = read_json(figures)["runs"]["replay"]["pairs"]
-    return Run("replay", "", records, score(records) | {"pairs": pairs}, config.out)
+    records = [record for file in sorted(out.glob("*/questions.jsonl")) for record in read_records(file)]
+    return Run("replay", "", records, score(records) | {"pairs": read_json(figures)["runs"]["replay"]["pairs"]}, out)

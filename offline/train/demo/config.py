@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from roboref_core.models.nano import CHECKPOINT
+
+Look = Literal["home", "workshop"]
+"""Furnished rooms as roboref-nano knows them; or another world, see ``workshop``."""
 
 
 @dataclass(frozen=True)
@@ -13,20 +17,23 @@ class RoomsConfig:
     """Rooms, and what is asked about them.
 
     Attributes:
+        look: of rooms, things, words, camera and pictures.
         seed: of the first room; the others follow. Replayed rooms come after them.
         rooms: to learn from.
         held_out: further rooms, that are only asked about.
         frames: of each room's walk, 6 a second.
         questions: most held-out ones of each task.
-        by_heart: questions to learn by heart, of all tasks.
+        depth: make depth pictures too.
     """
 
+    look: Look = "workshop"
     seed: int = 100
-    rooms: int = 26
+    rooms: int = 24
     held_out: int = 10
-    frames: int = 48
-    questions: int = 200
-    by_heart: int = 64
+    frames: int = 40
+    questions: int = 150
+
+    depth: bool = False
 
     @property
     def free_seed(self) -> int:
@@ -47,50 +54,53 @@ class TuningConfig:
     """
 
     base: Path = CHECKPOINT
-    steps: int = 200
+    steps: int = 250
     batch: int = 16
-    lr: float = 1e-4
+    lr: float = 3e-4
     threads: int = 2
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Fine-tune a small model and see what it learned: rooms -> questions -> training -> scores -> the node over DDS.
+    """What fine-tuning is worth where a model has never been: rooms -> questions -> training -> scores -> the node.
 
-    A small checkpoint is fine-tuned twice by the project's trainer: on a few questions, which it is then asked again,
-    and on the data engine's questions about some rooms. Then it is asked about rooms that it has not seen, and through
-    the node while bags of further rooms are played. Run again, it goes on where it was: what exists is kept.
+    The base model knows furnished rooms. It is asked about workshops, whose things, materials, light, words, camera and
+    pictures are all new to it, and about rooms as it knows them. It is fine-tuned on workshops twice, equally long: on
+    these alone, and with questions about known rooms among them, so that it does not forget. Then both are asked the
+    same as before, and through the node while recordings of further workshops are played. Run again, it goes on where
+    it was: what exists is kept.
 
     Attributes:
         out: everything goes here; report.html and table.md at last.
-        by_heart_steps: of learning the few questions by heart.
-        by_heart_lr: its peak learning rate.
-        replays: rooms to replay.
-        replay_frames: of each replayed walk, 10 a second.
+        data: workshops.
+        known: rooms as the base model knows them.
+        replays: workshops to replay.
+        replay_frames: of each replayed walk, 6 a second.
         replay_questions: asked of each.
     """
 
     out: Path = Path("out/train-demo")
     data: RoomsConfig = field(default_factory=RoomsConfig)
+    known: RoomsConfig = field(
+        default_factory=lambda: RoomsConfig(look="home", seed=500, rooms=6, held_out=8, questions=100)
+    )
     tuning: TuningConfig = field(default_factory=TuningConfig)
-    by_heart_steps: int = 120
-    by_heart_lr: float = 1e-3
     replays: int = 2
-    replay_frames: int = 150
+    replay_frames: int = 60
     replay_questions: int = 40
 
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """The base model, fine-tuned equally long with everything, without grids, and without NOT_VISIBLE; asked the same.
+    """What each ingredient of a fine-tuning is worth: the same number of steps with it and without it, asked the same.
 
     Attributes:
-        rooms_of: folder of a demo, whose rooms and questions are used; they are made if they are not there.
-        out: models, answers, ablations.md and ablations.json.
-        data: as the demo's.
+        out: rooms, models, answers, ablations.md and ablations.json.
+        data: workshops, with depth pictures.
+        only: names of ablations; all if empty.
     """
 
-    rooms_of: Path = Path("out/train-demo")
     out: Path = Path("out/train-ablations")
-    data: RoomsConfig = field(default_factory=RoomsConfig)
+    data: RoomsConfig = field(default_factory=lambda: RoomsConfig(depth=True))
     tuning: TuningConfig = field(default_factory=lambda: TuningConfig(steps=100))
+    only: tuple[str, ...] = ()

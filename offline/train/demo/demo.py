@@ -2,111 +2,119 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import yaml
 
-from offline.eval.records.samples import SampleFile, read_samples
+from offline.eval.records.samples import read_samples
 from offline.eval.replay.scoring.table import Run
 from offline.eval.reporting.report import Section, section
-from offline.eval.scoring.judge import judge
 from offline.files import write_bytes, write_json
-from offline.train.demo.chain import answer, fine_tune, replayed
+from offline.train.demo.chain import Lesson, answer, fine_tune, replayed
 from offline.train.demo.config import DemoConfig, RoomsConfig, TuningConfig
-from offline.train.demo.page import AFTER, BEFORE, tables, write_page
-from offline.train.demo.questions import BY_HEART, HELD_OUT, TRAIN, right, write_by_heart, write_questions
-from offline.train.demo.rooms import build
+from offline.train.demo.page import AFTER, BEFORE, MIXED, tables, write_page
+from offline.train.demo.questions import HELD_OUT, TRAIN, write_questions
+from offline.train.demo.rooms import build, make_rooms
 from offline.train.inspection import CURVE
 
 _GRIDS = ("", "_grid")
+KNOWN = "known_"
+"""Before the names of data sets about rooms that the base model knows."""
 
 
-def mixture(grids: Sequence[str] = _GRIDS, suffix: str = "") -> str:
+def mixture(names: Sequence[str] = TRAIN, grids: Sequence[str] = _GRIDS, suffix: str = "", prefix: str = "") -> str:
     """All tasks; an epoch holds each question of T2B, which are few, twice."""
-    return "+".join(f"{name}{grid}{suffix}{'*2' if 't2b' in name else ''}" for name in TRAIN for grid in grids)
+    return "+".join(f"{prefix}{name}{grid}{suffix}{'*2' if 't2b' in name else ''}" for name in names for grid in grids)
 
 
-def prepare(out: Path, data: RoomsConfig, tuning: TuningConfig) -> tuple[Path, Path]:
-    """Rooms, data, and the demo's questions.
-
-    Returns the folder of the data engine's task files, and that of the questions with the registry of those to learn.
-    """
+def prepare(out: Path, data: RoomsConfig, tuning: TuningConfig) -> Path:
+    """Rooms, data, and the demo's questions, whose folder is returned."""
     built = build(out / "rooms", data, tuning.threads)
     questions = out / "questions"
-    write_questions(built, questions, tuning.base, data.questions)
-    names = [f"{name}{grid}" for name in TRAIN for grid in _GRIDS]
-    registry = {name: {"json": f"{name}.json"} for name in names}
-    write_bytes(questions / "registry.yaml", yaml.safe_dump(registry).encode())
-    return built, questions
+    write_questions(built, questions, tuning.base, data.questions, in_other_words=data.look == "workshop")
+    return questions
+
+
+def write_registry(file: Path, folders: Mapping[str, Path]) -> Path:
+    """The registry of all training files of some folders of questions, each with a prefix to its names."""
+    entries: dict[str, Any] = {
+        f"{prefix}{name}{grid}": {"json": str((folder / f"{name}{grid}.json").absolute())}
+        for prefix, folder in folders.items()
+        for name in TRAIN
+        for grid in _GRIDS
+    }
+    write_bytes(file, yaml.safe_dump(entries).encode())
+    return file
 
 
 def demo(config: DemoConfig) -> list[Section]:
-    """Runs it; prints the tables, writes table.md, figures.json and report.html. Returns the held-out sections.
+    """Runs it; prints the tables, writes table.md, figures.json and report.html. Returns the sections: workshops, then
+    known rooms.
 
     Raises:
         ValueError, RuntimeError, TimeoutError, OSError: something is wrong, or missing.
         Preempted: a signal asked to stop.
     """
-    started, tuning, out = time.monotonic(), config.tuning, config.out
-    built, questions = prepare(out, config.data, tuning)
-    write_by_heart(built, questions, config.data.by_heart, partial(solved, config))
-    heart = fine_tune(
-        out / "by_heart.yaml",
-        tuning,
-        {"data_path": str((questions / f"{BY_HEART}.json").absolute())},
-        config.by_heart_steps,
-        config.by_heart_lr,
-    )
-    by_heart = judged(config, BY_HEART, heart)
-    learned = {"registry": str((questions / "registry.yaml").absolute()), "mixture": mixture()}
-    tuned = fine_tune(out / "tuned.yaml", tuning, learned, tuning.steps, tuning.lr)
-    held_out = [judged(config, name, tuned) for name in HELD_OUT]
-    replays = [replay(config, name, model) for name, model in ((BEFORE, tuning.base), (AFTER, tuned))]
-    text = tables(by_heart, held_out, replays)
+    started, cpu, tuning, out = time.monotonic(), os.times(), config.tuning, config.out
+    asked = {"": prepare(out / "workshop", config.data, tuning), KNOWN: prepare(out / "known", config.known, tuning)}
+    registry = write_registry(out / "registry.yaml", asked)
+    models = {BEFORE: tuning.base}
+    models[AFTER] = fine_tune(out / "tuned.yaml", tuning, registry, [Lesson(mixture())])
+    both = f"{mixture()}+{mixture(prefix=KNOWN)}"
+    models[MIXED] = fine_tune(out / "mixed.yaml", tuning, registry, [Lesson(both)])
+    workshops, known = (judged(out, prefix, questions, models) for prefix, questions in asked.items())
+    scans = replay_scans(config)
+    replays: list[Run] = [
+        replayed(model, name, out / "replay", scans, config.replay_questions) for name, model in models.items()
+    ]
+    text = tables(workshops, known, replays)
+    used = os.times()
     facts = {
         "base": str(tuning.base),
-        "learned by heart": f"{len(by_heart.data.samples)} questions, {config.by_heart_steps} steps of {tuning.batch}",
-        "fine-tuned": f"{config.data.rooms} rooms, {tuning.steps} steps of {tuning.batch}",
-        "held out": f"{config.data.held_out} rooms",
-        "replayed": f"{config.replays} rooms, {config.replay_questions} questions each, depth with a sensor's noise",
-        "this call took": f"{time.monotonic() - started:.0f} s",
+        "fine-tuned": f"{config.data.rooms} workshops, {tuning.steps} steps of {tuning.batch}",
+        "mixed": f"the same number of steps, with questions about {config.known.rooms} rooms that the base knows",
+        "held out": f"{config.data.held_out} workshops, {config.known.held_out} known rooms",
+        "replayed": f"{config.replays} workshops, {config.replay_questions} questions each, depth with noise",
+        "this call took": f"{time.monotonic() - started:.0f} s, "
+        f"{sum(used[:4]) - sum(cpu[:4]):.0f} s of CPU (without the node's)",
     }
-    curves = {"learned by heart": out / "by_heart_run" / CURVE, "fine-tuned": out / "tuned_run" / CURVE}
+    curves = {name: out / f"{name}_run" / CURVE for name in ("tuned", "mixed")}
     write_bytes(out / "table.md", f"{text}\n".encode())
     write_json(
         out / "figures.json",
         {
-            "held_out": {part.data.name: part.scores for part in held_out},
-            "by_heart": by_heart.scores,
+            "held_out": {
+                f"{prefix}{part.data.name}": part.scores
+                for prefix, parts in (("", workshops), (KNOWN, known))
+                for part in parts
+            },
             "replays": {run.name: run.scores for run in replays},
         },
     )
-    write_page(out / "report.html", facts, curves, by_heart, held_out, replays)
-    print(f"{text}\n\nreport   {out / 'report.html'}\ntables   {out / 'table.md'}\nmodel    {tuned}")
-    return [by_heart, *held_out]
+    write_page(out / "report.html", facts, curves, workshops, known, replays)
+    print(f"{text}\n\nreport   {out / 'report.html'}\ntables   {out / 'table.md'}\nmodel    {models[MIXED]}")
+    return [*workshops, *known]
 
 
-def solved(config: DemoConfig, data: SampleFile) -> np.ndarray:
-    """(N,) bool: which samples of a file the base model answers right."""
-    said = answer(config.tuning.base, BEFORE, data, config.out / "answers" / f"{BY_HEART}_choice_{data.name}.jsonl")
-    return right(judge(data.samples, said))
+def judged(out: Path, prefix: str, questions: Path, models: Mapping[str, Path]) -> list[Section]:
+    """Files of held-out questions, answered by every model, beside the baselines."""
+    found = []
+    for name in HELD_OUT:
+        data = read_samples(questions / f"{name}.json")
+        said = [
+            answer(model, who, data, out / "answers" / f"{prefix}{name}_{who}.jsonl") for who, model in models.items()
+        ]
+        found.append(section(data, said))
+    return found
 
 
-def judged(config: DemoConfig, name: str, tuned: Path) -> Section:
-    """A file of questions, answered by the base model and by a tuned one, beside the baselines."""
-    data = read_samples(config.out / "questions" / f"{name}.json")
-    models = ((BEFORE, config.tuning.base), (AFTER, tuned))
-    folder = config.out / "answers"
-    return section(data, [answer(model, who, data, folder / f"{name}_{who}.jsonl") for who, model in models])
-
-
-def replay(config: DemoConfig, name: str, model: Path) -> Run:
-    """The node with one checkpoint, asked in rooms that are in none of the data."""
+def replay_scans(config: DemoConfig) -> list[Path]:
+    """Workshops that are in none of the data, to be played to the node."""
     seeds = range(config.data.free_seed, config.data.free_seed + config.replays)
-    run = replayed(model, name, config.out / "replay", seeds, config.replay_frames, config.replay_questions)
-    return replace(run, name=name)
+    folder = config.out / "replay" / "scans"
+    names = make_rooms(folder, seeds, config.replay_frames, config.tuning.threads, config.data.look)
+    return [folder / name for name in names]

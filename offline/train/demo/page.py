@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import jinja2
@@ -18,12 +17,13 @@ from offline.eval.scoring.compare import compare
 from offline.eval.scoring.metrics import FIGURES
 from offline.files import write_bytes
 
-BEFORE, AFTER = "before", "after"
-BY_HEART_TITLE = "Learned by heart: questions that the base model answered wrong, then others"
+BEFORE, AFTER, MIXED = "before", "after", "mixed"
+"""The base model; fine-tuned on workshops alone; equally long on workshops and known rooms."""
 SHOWN = ("correct", "hit_at_mask", "balanced_accuracy", "l2", "unparsable")
 _COMPARED = ("correct", "hit_at_mask", "balanced_accuracy")
 _HEADER = ("data", "answered by", "questions", *(FIGURES[name].title for name in SHOWN))
-_AGAINST = ("data", "after against", *(f"{FIGURES[name].title}, difference" for name in _COMPARED))
+_AGAINST = ("data", "", "against", *(f"{FIGURES[name].title}, difference" for name in _COMPARED))
+_SHIFT = ("data", "base, in rooms it knows", "base, in workshops", AFTER, MIXED, "of the gap, closed by mixed")
 
 
 def score_rows(sections: Sequence[Section]) -> list[list[str]]:
@@ -36,13 +36,27 @@ def score_rows(sections: Sequence[Section]) -> list[list[str]]:
 
 
 def difference_rows(sections: Sequence[Section]) -> list[list[str]]:
-    """The tuned model against every other one, paired: differences with their 95 % intervals by scene."""
+    """Every tuned model against the base and the baselines, paired: differences with their 95 % intervals by scene."""
     rows = []
     for part in sections:
-        for other in part.judged:
-            if other != AFTER:
-                figures = compare(part.judged[other], part.judged[AFTER])["figures"]
-                rows.append([part.data.name, other, *(difference(figures[name]) for name in _COMPARED)])
+        for tuned in (name for name in (AFTER, MIXED) if name in part.judged):
+            for other in part.judged:
+                if other not in (AFTER, MIXED) or (tuned, other) == (MIXED, AFTER):
+                    figures = compare(part.judged[other], part.judged[tuned])["figures"]
+                    shown = (difference(figures[name]) for name in _COMPARED)
+                    rows.append([part.data.name, tuned, other, *shown])
+    return rows
+
+
+def shift_rows(workshops: Sequence[Section], known: Sequence[Section]) -> list[list[str]]:
+    """What is solved, task by task: how far the base falls among workshops, and how much of that comes back."""
+    rows = []
+    for part, at_home in zip(workshops, known, strict=True):
+        found = {name: one["overall"]["figures"]["correct"] for name, one in part.scores.items()}
+        home = at_home.scores[BEFORE]["overall"]["figures"]["correct"]
+        gap = home["value"] - found[BEFORE]["value"]
+        closed = f"{100 * (found[MIXED]['value'] - found[BEFORE]['value']) / gap:.0f} %" if gap > 0 else "-"
+        rows.append([part.data.name, cell(home), *(cell(found[name]) for name in (BEFORE, AFTER, MIXED)), closed])
     return rows
 
 
@@ -56,28 +70,34 @@ def difference(figure: dict) -> str:
     return f"{figure['difference']:+.3f}{known}, {verdict}"
 
 
-def tables(by_heart: Section, held_out: Sequence[Section], replays: Sequence[Run]) -> str:
+def tables(workshops: Sequence[Section], known: Sequence[Section], replays: Sequence[Run]) -> str:
     """All tables in Markdown."""
     return "\n\n".join(
-        [
-            BY_HEART_TITLE,
-            markdown(_HEADER, score_rows([_models_only(by_heart)])),
-            "Rooms that were held out",
-            markdown(_HEADER, score_rows(held_out)),
-            "Paired, 95 % by room",
-            markdown(_AGAINST, difference_rows(held_out)),
-            "Through the node over DDS, rooms of their own",
-            markdown(["", *(run.name for run in replays)], [[row.name, *row.cells] for row in replay_table(replays)]),
-        ]
+        f"{title}\n\n{markdown(header, rows)}" for title, header, rows in _tables(workshops, known, replays)
     )
+
+
+def _tables(workshops, known, replays) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+    return [
+        ("Solved in workshops that were held out", _SHIFT, shift_rows(workshops, known)),
+        ("Workshops that were held out", _HEADER, score_rows(workshops)),
+        ("The same, paired, 95 % by room", _AGAINST, difference_rows(workshops)),
+        ("What was known before: rooms of the base model's kind, held out", _HEADER, score_rows(known)),
+        ("The same, paired, 95 % by room", _AGAINST, difference_rows(known)),
+        (
+            "Through the node over DDS, in workshops of their own",
+            ("", *(run.name for run in replays)),
+            [[row.name, *row.cells] for row in replay_table(replays)],
+        ),
+    ]
 
 
 def write_page(
     out: Path,
     facts: dict[str, str],
     curves: dict[str, Path],
-    by_heart: Section,
-    held_out: Sequence[Section],
+    workshops: Sequence[Section],
+    known: Sequence[Section],
     replays: Sequence[Run],
 ) -> None:
     """Writes one HTML file that needs nothing beside itself.
@@ -89,27 +109,12 @@ def write_page(
     shown = {
         "facts": facts,
         "curves": {name: _embedded(path) for name, path in curves.items()},
-        "plot": _plot(held_out),
-        "tables": [
-            (BY_HEART_TITLE, _HEADER, score_rows([_models_only(by_heart)])),
-            ("Rooms that were held out", _HEADER, score_rows(held_out)),
-            ("The same, after against the others: paired, 95 % by room", _AGAINST, difference_rows(held_out)),
-            (
-                "Through the node over DDS, in rooms of their own",
-                ("", *(run.name for run in replays)),
-                [[row.name, *row.cells] for row in replay_table(replays)],
-            ),
-        ],
+        "plot": _plot(workshops),
+        "tables": _tables(workshops, known, replays),
     }
     templates = jinja2.PackageLoader("offline.train.demo", "templates")
     page = jinja2.Environment(loader=templates, autoescape=True, trim_blocks=True).get_template("page.html.jinja")
     write_bytes(out, page.render(shown).encode())
-
-
-def _models_only(part: Section) -> Section:
-    """Without the baselines: what was learned by heart says nothing against them."""
-    names = [one.name for one in part.models]
-    return replace(part, scores={name: part.scores[name] for name in names})
 
 
 def _plot(sections: Sequence[Section]) -> str:
@@ -118,7 +123,7 @@ def _plot(sections: Sequence[Section]) -> str:
         found = {model: one["overall"]["figures"]["correct"] for model, one in part.scores.items()}
         shown = [plots.Dot(model, one["value"], interval(one)) for model, one in found.items()]
         groups.append((part.data.name, shown))
-    return plots.dots("solved in rooms that were held out, 95 %", groups)
+    return plots.dots("solved in workshops that were held out, 95 %", groups)
 
 
 def _embedded(picture: Path) -> str:

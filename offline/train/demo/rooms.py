@@ -14,7 +14,8 @@ from roboref_core.progress import Progress
 from offline.data_engine.build_command import Build
 from offline.data_engine.config import SceneConfig
 from offline.files import read_json, write_bytes, write_json
-from offline.train.demo.config import RoomsConfig
+from offline.train.demo.config import Look, RoomsConfig
+from offline.train.demo.workshop import workshop_source
 from sim.rooms.noise import DepthNoise
 from sim.rooms.path import make_path
 from sim.rooms.renderer import Renderer
@@ -26,7 +27,7 @@ from sim.rooms.sim_source import SimSource
 _RATE_HZ = 6.0
 _OBJECTS, _TRIANGLES = 22, 40_000
 # The x3 tree: a small model sees no more of a picture than this anyway.
-_SCENE = SceneConfig(downsample=3, depth_pictures=False)
+_SCENE = SceneConfig(downsample=3)
 
 
 def build(folder: Path, config: RoomsConfig, workers: int) -> Path:
@@ -36,7 +37,7 @@ def build(folder: Path, config: RoomsConfig, workers: int) -> Path:
     """
     _same(folder / "rooms.json", config)
     seeds = range(config.seed, config.seed + config.rooms + config.held_out)
-    names = make_rooms(folder / "scans", seeds, config.frames, workers)
+    names = make_rooms(folder / "scans", seeds, config.frames, workers, config.look)
     lists = {"train": names[: config.rooms], "validation": names[config.rooms :]}
     for split, members in lists.items():
         write_bytes(folder / f"{split}.txt", "".join(f"{name}\n" for name in members).encode())
@@ -44,7 +45,7 @@ def build(folder: Path, config: RoomsConfig, workers: int) -> Path:
         scans=folder / "scans",
         out=folder / "data",
         workers=workers,
-        scene=_SCENE,
+        scene=replace(_SCENE, depth_pictures=config.depth),
         train_list=folder / "train.txt",
         validation_list=folder / "validation.txt",
     )()
@@ -53,27 +54,31 @@ def build(folder: Path, config: RoomsConfig, workers: int) -> Path:
     return folder / "data" / "tasks"
 
 
-def make_rooms(folder: Path, seeds: Sequence[int], frames: int, workers: int) -> list[str]:
+def make_rooms(folder: Path, seeds: Sequence[int], frames: int, workers: int, look: Look = "home") -> list[str]:
     """Writes the scans that are missing; returns the ids of all, in the order of the seeds."""
     names = {seed: f"scene{seed:04d}_00" for seed in seeds}
     missing = [seed for seed, name in names.items() if not (folder / name / f"{name}.sens").exists()]
     # Not forked: threads of torch may hold locks that would never open in a child.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver")) as executor:
-        jobs = executor.map(partial(_make_room, folder, frames), missing)
+        jobs = executor.map(partial(_make_room, folder, frames, look), missing)
         for _ in Progress(jobs, total=len(missing), desc="rooms", unit="room", disable=not missing):
             pass
     return list(names.values())
 
 
-def _make_room(folder: Path, frames: int, seed: int) -> None:
-    renderer = Renderer(make_scene(seed, triangles=_TRIANGLES, objects=_OBJECTS))
-    path = make_path(renderer, frames, seed=seed, rate_hz=_RATE_HZ)
-    write_scene(SimSource(renderer, path, depth_noise=DepthNoise(), seed=seed), folder)
+def _make_room(folder: Path, frames: int, look: Look, seed: int) -> None:
+    if look == "workshop":
+        source = workshop_source(seed, frames, _RATE_HZ, triangles=_TRIANGLES, objects=_OBJECTS)
+    else:
+        renderer = Renderer(make_scene(seed, triangles=_TRIANGLES, objects=_OBJECTS))
+        path = make_path(renderer, frames, seed=seed, rate_hz=_RATE_HZ)
+        source = SimSource(renderer, path, depth_noise=DepthNoise(), seed=seed)
+    write_scene(source, folder)
 
 
 def _same(file: Path, config: RoomsConfig) -> None:
     # Which of the questions are asked is decided later, from the same rooms.
-    made = asdict(replace(config, questions=0, by_heart=0))
+    made = asdict(replace(config, questions=0))
     if not file.exists():
         write_json(file, made)
     elif (found := read_json(file)) != made:

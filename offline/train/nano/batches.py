@@ -26,6 +26,7 @@ from offline.data_engine.building.inpaint import dilate
 from offline.data_engine.config import SceneConfig
 from offline.data_engine.five_frames import mask_box
 from offline.train.nano.base import PATCH
+from offline.train.nano.diet import Lenses
 from offline.train.nano.pool import DRAWN_SIZE, SIDE, VIEW_CAMERA, Chunk, to_drawn, to_tile
 from offline.train.nano.questions import Picture, Question
 from offline.train.nano.vocabulary import BINS, CLOSE, COMMA, NEXT, OPEN, bin_of, digits_of
@@ -142,13 +143,18 @@ class BatchMaker:
         return dict(self._piece)
 
     def make(
-        self, questions: Sequence[Question], with_depth: Sequence[bool] | None = None, blank: bool = False
+        self,
+        questions: Sequence[Question],
+        with_depth: Sequence[bool] | None = None,
+        blank: bool = False,
+        lenses: Lenses | None = None,
     ) -> NanoBatch:
         """A batch.
 
         Args:
             with_depth: per question, whether it is asked with depth pictures.
             blank: put a point of (0, 0) in place of every answer, to be filled by the model.
+            lenses: that the colour pictures are seen through.
         """
         with_depth = with_depth if with_depth is not None else [False] * len(questions)
         place: dict[Picture, list[int]] = {}
@@ -161,6 +167,7 @@ class BatchMaker:
             for picture in question.pictures:
                 if picture not in place:
                     made = self._tiles(picture)
+                    made = made if lenses is None else lenses((picture.chunk, picture.view), made)
                     place[picture] = list(range(len(tiles), len(tiles) + len(made)))
                     tiles += made
                     for tile in range(len(made)):
@@ -176,11 +183,9 @@ class BatchMaker:
             row = self._row(question, place, depth_place if deep else None, len(tiles), blank)
             groups.setdefault(row[0], []).append((number, *row))
         pictures = torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2).contiguous()
-        reliefs = (
-            torch.from_numpy(np.stack(depths))[:, None].expand(-1, 3, -1, -1).contiguous()
-            if depths
-            else (torch.zeros((0, 3, SIDE, SIDE), dtype=torch.uint8))
-        )
+        reliefs = torch.zeros((0, 3, SIDE, SIDE), dtype=torch.uint8)
+        if depths:
+            reliefs = torch.from_numpy(np.stack(depths))[:, None].expand(-1, 3, -1, -1).contiguous()
         return NanoBatch(
             pictures,
             reliefs,

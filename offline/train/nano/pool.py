@@ -11,7 +11,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -56,11 +56,21 @@ class PoolConfig:
         seed: first room's seed; rooms of different pools must not overlap.
         rooms: per chunk.
         views: per room.
+        zoom: least and largest focal length of a view, in units of ``CAMERA_640``'s; below 1 is wide angle.
+        heights: least and largest height of the camera above the floor [m].
     """
 
     seed: int = 1_000_000
     rooms: int = 24
     views: int = 48
+    zoom: tuple[float, float] = (1.0, 1.0)
+    heights: tuple[float, float] = (1.3, 1.7)
+
+    def __post_init__(self):
+        for name in ("zoom", "heights"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name}: expected 0 < least <= largest, found {low} and {high}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +141,15 @@ def make_chunk(root: Path, number: int, config: PoolConfig) -> Path:
         for variant, each in enumerate(variants):
             renderer = Renderer(each)
             facts = SceneFacts.of(renderer)
-            poses = list(viewpoints(each, config.views // 2, rng))
+            poses = list(viewpoints(each, config.views // 2, rng, config.heights))
+            zooms = np.full(len(poses), config.zoom[0])
+            if config.zoom[0] < config.zoom[1]:
+                zooms = rng.uniform(*config.zoom, len(poses))
             first = len(views)
-            for T in poses:
-                views.append({"room": k, "variant": variant, **_view(renderer, facts, T, rng, arrays, len(views))})
-            _take_away(each, poses, views[first:], arrays["removed"][first:], rng)
+            for T, zoom in zip(poses, zooms, strict=True):
+                shown = _view(renderer, facts, T, float(zoom), rng, arrays, len(views))
+                views.append({"room": k, "variant": variant, **shown})
+            _take_away(each, poses, zooms, views[first:], arrays["removed"][first:], rng)
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     # Last: its presence says that the chunk is whole.
@@ -143,14 +157,25 @@ def make_chunk(root: Path, number: int, config: PoolConfig) -> Path:
     return folder
 
 
-def viewpoints(scene: SimScene, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Poses (4x4) of somebody who stands on free floor and looks at one thing after another."""
+def zoomed(camera: Camera, zoom: float) -> Camera:
+    """The same picture size with a longer (or, below 1, a shorter) focal length."""
+    return camera if zoom == 1.0 else replace(camera, fx=camera.fx * zoom, fy=camera.fy * zoom)
+
+
+def viewpoints(
+    scene: SimScene, count: int, rng: np.random.Generator, heights: tuple[float, float] = (1.3, 1.7)
+) -> Iterator[np.ndarray]:
+    """Poses (4x4) of somebody who stands on free floor and looks at one thing after another.
+
+    Args:
+        heights: of the eye above the floor, least and largest [m].
+    """
     free = free_floor(scene, 0.15)
     cells = np.argwhere(free if free.any() else free_floor(scene, 0.0))
     targets = [object_middle(scene, o.object_id) for o in scene.furniture]
     for _ in range(count):
         x, y = (cells[rng.integers(len(cells))] + 0.5) * 0.05
-        eye = transform(scene.T_world_room, np.array([x, y, rng.uniform(1.3, 1.7)]))
+        eye = transform(scene.T_world_room, np.array([x, y, rng.uniform(*heights)]))
         away = targets[rng.integers(len(targets))] - eye
         yaw = np.arctan2(away[1], away[0]) + rng.normal(0, np.radians(10))
         pitch = np.arctan2(away[2], np.hypot(away[0], away[1])) + rng.normal(0, np.radians(7))
@@ -194,10 +219,11 @@ def to_tile(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((SIDE, SIDE)))
 
 
-def _view(renderer, facts, T, rng, arrays, index) -> dict:
-    rendering = renderer.render(VIEW_CAMERA, T)
-    seen, frame = seen_objects(renderer, facts, VIEW_CAMERA, T, rendering)
-    square = renderer.render(_SQUARE_CAMERA, T, color=False)
+def _view(renderer, facts, T, zoom: float, rng, arrays, index) -> dict:
+    camera = zoomed(VIEW_CAMERA, zoom)
+    rendering = renderer.render(camera, T)
+    seen, frame = seen_objects(renderer, facts, camera, T, rendering)
+    square = renderer.render(zoomed(_SQUARE_CAMERA, zoom), T, color=False)
     arrays["color"][index] = rendering.color
     arrays["tile"][index] = to_tile(to_drawn(rendering.color))
     arrays["depth"][index] = to_tile(metric_to_picture(rendering.depth)[..., 0])
@@ -206,11 +232,13 @@ def _view(renderer, facts, T, rng, arrays, index) -> dict:
         "seen": {s.uid: [round(s.area, 5), round(s.fraction, 3), s.clear] for s in seen},
         "phrases": [[p.relation, p.text, list(p.uids)] for p in phrases(frame, facts, rng)],
         "absent": [[p.relation, p.text] for p in absent_phrases(frame, facts, rng)],
-        "free": [[p.relation, p.text, *pixel] for p, pixel in free_space(frame, VIEW_CAMERA, T, rendering, rng)],
+        "free": [[p.relation, p.text, *pixel] for p, pixel in free_space(frame, camera, T, rendering, rng)],
     }
 
 
-def _take_away(scene: SimScene, poses, views: list[dict], pictures: np.ndarray, rng: np.random.Generator) -> None:
+def _take_away(
+    scene: SimScene, poses, zooms, views: list[dict], pictures: np.ndarray, rng: np.random.Generator
+) -> None:
     """Renders views without one of the objects they show; few objects, since each makes another world to mesh."""
     for view in views:
         view["removed"] = 0
@@ -220,4 +248,4 @@ def _take_away(scene: SimScene, poses, views: list[dict], pictures: np.ndarray, 
         for k, view in enumerate(views):
             if not view["removed"] and view["seen"].get(int(uid), (0, 0, False))[2]:
                 view["removed"] = int(uid)
-                pictures[k] = renderer.render(VIEW_CAMERA, poses[k]).color
+                pictures[k] = renderer.render(zoomed(VIEW_CAMERA, float(zooms[k])), poses[k]).color

@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from offline.train.nano.base import write_base
 from offline.train.nano.batches import BatchMaker, NanoBatch
+from offline.train.nano.diet import Diet, Lenses
 from offline.train.nano.losses import Network, TrainingHeads, Weights, fast_arithmetic
 from offline.train.nano.muon import Muon
 from offline.train.nano.pool import PoolConfig, chunk_folder, load_chunk, make_pool
@@ -64,6 +65,8 @@ class Recipe:
         depth_from: share of the steps after which some questions come with depth pictures.
         depth_share: how many.
         fresh_depth: the depth tower starts as a copy of the colour tower then. False where ``start`` has a trained one.
+        diet: exposure, cast, noise and blur of the pictures.
+        zoom, heights: of the pool's cameras, see ``PoolConfig``; a pool that is there keeps its own.
     """
 
     start: str = ""
@@ -84,6 +87,9 @@ class Recipe:
     weight_decay: float = 0.01
     mix: Mix = field(default_factory=Mix)
     weights: Weights = field(default_factory=Weights)
+    diet: Diet = field(default_factory=Diet)
+    zoom: tuple[float, float] = (1.0, 1.0)
+    heights: tuple[float, float] = (1.3, 1.7)
 
     @property
     def total(self) -> int:
@@ -148,11 +154,13 @@ class Steps(Dataset):
         recipe = self.recipe
         rng = np.random.default_rng((recipe.seed, step))
         if step < recipe.seen_steps:
-            return self.maker.make(self.sampler.views(recipe.seen_views, rng))
+            views = self.sampler.views(recipe.seen_views, rng)
+            return self.maker.make(views, lenses=Lenses(recipe.diet, rng))
         questions = self.sampler.draw(recipe.views, rng)
         done = (step - recipe.seen_steps) / recipe.steps
         share = recipe.depth_share if done >= recipe.depth_from else 0.0
-        return self.maker.make(questions, [bool(deep) for deep in rng.random(len(questions)) < share])
+        deep = [bool(one) for one in rng.random(len(questions)) < share]
+        return self.maker.make(questions, deep, lenses=Lenses(recipe.diet, rng))
 
 
 class Trainer:
@@ -328,7 +336,8 @@ def _log(file: Path, record: dict) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     config = tyro.cli(Config, args=argv, description=Config.__doc__)
-    make_pool(config.out / "pool", config.recipe.chunk_numbers, PoolConfig(), config.workers)
+    cameras = PoolConfig(zoom=config.recipe.zoom, heights=config.recipe.heights)
+    make_pool(config.out / "pool", config.recipe.chunk_numbers, cameras, config.workers)
     make_pool(config.out / "tuning_pool", [0], TUNING_POOL, config.workers)
     try:
         print(train(config))

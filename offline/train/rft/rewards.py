@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,46 +10,15 @@ from typing import Any
 import numpy as np
 from roboref_core.models.model_answer import Outcome
 from roboref_core.prompting.answer_text import format_answer, parse
+from roboref_core.prompting.reasoning import parse_step
 
 from offline.eval.records.answers import Answer, Answers
 from offline.eval.records.samples import BadSample, Sample, parse_sample
 from offline.eval.scoring.judge import Judged, judge_all
+from offline.eval.scoring.steps import TrueStep, final_line, process_score, read_true_steps
 from offline.train.plan import Rewards
 
 TERMS = ("format", "decision", "hit", "distance", "process")
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-# A stated distance is right within this share of the true one.
-_DISTANCE_TOLERANCE = 0.1
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one line of a reasoned answer is held against; any of its facts may be missing.
-
-    Attributes:
-        points: (x, y) in [0, 1], any of which is right.
-        distance: [m], that the line must state.
-        words: that the line must hold, for example "behind".
-    """
-
-    points: tuple[tuple[float, float], ...] = ()
-    distance: float | None = None
-    words: str = ""
-
-    def score(self, line: str, radius: float) -> float:
-        """Share of the facts that a line gets right, in [0, 1]."""
-        facts = []
-        if self.points:
-            found = parse(line)
-            given = found.points[0] if found.points else None
-            facts.append(given is not None and min(np.hypot(*np.subtract(given, p)) for p in self.points) <= radius)
-        if self.distance is not None:
-            outside = re.sub(r"[\[(][^\])]*[\])]", " ", line)
-            numbers = [float(number) for number in _NUMBER.findall(outside)]
-            facts.append(any(abs(n - self.distance) <= _DISTANCE_TOLERANCE * self.distance for n in numbers))
-        if self.words:
-            facts.append(self.words.casefold() in line.casefold())
-        return sum(facts) / len(facts) if facts else 0.0
 
 
 @dataclass(frozen=True)
@@ -58,13 +26,13 @@ class Task:
     """A question with all that its answers are held against."""
 
     sample: Sample
-    steps: tuple[Step, ...] = field(default=())
+    steps: tuple[TrueStep, ...] = field(default=())
 
 
 def read_task(entry: Mapping[str, Any], root: Path, where: str) -> Task:
     """A training sample as something that answers are rewarded by.
 
-    Its optional "steps" are a list of {"points": [[x, y]], "distance": m, "words": str}.
+    Its optional "steps" are those of ``offline.eval.scoring.steps``.
 
     Raises ValueError naming the place.
     """
@@ -75,23 +43,11 @@ def read_task(entry: Mapping[str, Any], root: Path, where: str) -> Task:
             for turn in entry["conversations"]
         ]
         sample = parse_sample({"id": where, **entry, "conversations": turns}, root)
-        steps = tuple(
-            Step(
-                tuple((float(x), float(y)) for x, y in step.get("points", ())),
-                None if step.get("distance") is None else float(step["distance"]),
-                str(step.get("words", "")),
-            )
-            for step in entry.get("steps", ())
-        )
+        # Asked for the answer alone, steps are none of it.
+        steps = () if entry.get("form") == "single" else read_true_steps(entry)
     except (BadSample, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{where}: cannot be rewarded: {error}") from error
     return Task(sample, steps)
-
-
-def final_line(text: str) -> tuple[list[str], str]:
-    """The lines of steps, and the answer: the last line that is not blank."""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return (lines[:-1], lines[-1]) if lines else ([], "")
 
 
 def reward_terms(tasks: Sequence[Task], texts: Sequence[Sequence[str]], weights: Rewards) -> np.ndarray:
@@ -110,8 +66,8 @@ def reward_terms(tasks: Sequence[Task], texts: Sequence[Sequence[str]], weights:
         terms[:, g, 3] = np.where(one.visible, near, one.refused)
         for q, task in enumerate(tasks):
             lines, answer = split[q][g]
-            terms[q, g, 0] = _well_formed(answer) and (bool(task.steps) or not lines)
-            terms[q, g, 4] = _process(task.steps, lines, weights.hit_radius)
+            terms[q, g, 0] = _well_formed(answer) and _in_form(task.steps, lines)
+            terms[q, g, 4] = process_score(task.steps, lines, weights.hit_radius)
     return terms
 
 
@@ -120,12 +76,11 @@ def total(terms: np.ndarray, weights: Rewards) -> np.ndarray:
     return terms @ np.array([getattr(weights, name) for name in TERMS])
 
 
-def _process(steps: Sequence[Step], lines: Sequence[str], radius: float) -> float:
-    """Mean score of the steps, each by the line at its place. Without steps there is nothing to earn."""
+def _in_form(steps: Sequence[TrueStep], lines: Sequence[str]) -> bool:
+    """Whether the lines before the answer are what is asked for: none without steps, steps where their kind is told."""
     if not steps:
-        return 0.0
-    scores = [step.score(lines[index], radius) if index < len(lines) else 0.0 for index, step in enumerate(steps)]
-    return sum(scores) / max(len(steps), len(lines))
+        return not lines
+    return all(step.perception is None for step in steps) or all(parse_step(line) is not None for line in lines)
 
 
 def _well_formed(answer: str) -> bool:

@@ -9,41 +9,41 @@ import re
 import numpy as np
 import pytest
 from roboref_core.models.nano import CHECKPOINT
+from roboref_core.prompting import prompt
 from roboref_core.prompting.answer_text import NOT_VISIBLE
 
 from offline.data_engine.task_files import turns
-from offline.eval.ablation import Variant
-from offline.eval.asking.show import ShowConfig
+from offline.data_engine.tasks.expressions import phrase_text
 from offline.eval.records.predictions import Predictions
 from offline.eval.records.samples import SampleFile, read_samples
 from offline.eval.replay.scoring.table import Run
 from offline.eval.reporting.report import section
-from offline.eval.scoring.score import score
 from offline.eval.test.small_data import SmallData
 from offline.train.demo import ablations
-from offline.train.demo.config import DemoConfig, RoomsConfig, TuningConfig
+from offline.train.demo.ablations import ABLATIONS
+from offline.train.demo.config import AblationConfig, DemoConfig, RoomsConfig, TuningConfig
 from offline.train.demo.demo import demo, mixture
-from offline.train.demo.page import AFTER, BEFORE, difference_rows, score_rows, tables, write_page
+from offline.train.demo.page import AFTER, BEFORE, MIXED, difference_rows, score_rows, shift_rows, tables, write_page
 from offline.train.demo.questions import (
-    BY_HEART,
+    CONCAT,
     HELD_OUT,
     TRAIN,
     coordinates_of,
+    hard,
     negative,
-    solvable,
+    reworded,
     without,
-    write_by_heart,
     write_questions,
 )
 from offline.train.demo.rooms import build, make_rooms
-from offline.train.registry import Entry, parse_mixture
+from offline.train.registry import Entry, load_registry, parse_mixture
 
 
 def built(folder, objects: int = 12):
     """Task files of both splits, as the data engine would have written them."""
     data = SmallData(folder / "small", objects=objects, scenes=6)
     tasks = folder / "tasks"
-    for name in (*TRAIN, *(f"{name}_grid" for name in TRAIN), *HELD_OUT):
+    for name in (*TRAIN, *(f"{name}_grid" for name in TRAIN), *HELD_OUT, CONCAT[0], f"{CONCAT[0]}_grid", CONCAT[1]):
         like = name.replace("train", "val").removesuffix("_grid").replace("referring_val", "t1_val_multi")
         samples = [sample | {"id": f"{name}_{sample['id']}"} for sample in data.samples(like)]
         tasks.mkdir(exist_ok=True)
@@ -56,7 +56,7 @@ def answers(samples) -> list[str]:
 
 
 def test_training_answers_are_spelled_in_the_models_coordinates(tmp_path):
-    write_questions(built(tmp_path), tmp_path / "questions", CHECKPOINT, held_out=5)
+    write_questions(built(tmp_path), tmp_path / "questions", CHECKPOINT, 5, in_other_words=False)
     known = {f"{value:.3f}" for value in coordinates_of(CHECKPOINT)}
     assert known
     for name in (*TRAIN, *(f"{name}_grid" for name in TRAIN)):
@@ -66,56 +66,39 @@ def test_training_answers_are_spelled_in_the_models_coordinates(tmp_path):
 
 def test_held_out_questions_are_a_few_as_they_were(tmp_path):
     source = built(tmp_path)
-    write_questions(source, tmp_path / "questions", CHECKPOINT, held_out=5)
+    write_questions(source, tmp_path / "questions", CHECKPOINT, 5, in_other_words=False)
     for name in HELD_OUT:
         all_, chosen = (json.loads((f / f"{name}.json").read_text()) for f in (source, tmp_path / "questions"))
         assert len(chosen) == 5
         assert all(sample in all_ for sample in chosen)
 
 
-def test_what_is_learned_by_heart_is_what_the_base_got_wrong(tmp_path):
-    source, questions = built(tmp_path), tmp_path / "questions"
-    write_questions(source, questions, CHECKPOINT, held_out=5)
-    wrong = {}
-
-    def solved(data):
-        # Of each task's file the base is wrong on one question, and that is the last that is looked at.
-        wrong[data.name] = data.samples[-1].id
-        return np.array([sample.id != wrong[data.name] for sample in data.samples])
-
-    write_by_heart(source, questions, 10, solved)
-    learned = json.loads((questions / f"{BY_HEART}.json").read_text())
-    assert len(learned) == 10
-    ids = {sample["id"] for sample in learned}
-    assert {name.split("_")[0] for name in ids} == {"t1", "t2a", "t2b", "referring"}
-    assert set(wrong.values()) <= ids
-    samples = read_samples(questions / f"{BY_HEART}.json").samples
-    assert solvable(samples, answers(learned)).all()
-
-
-def test_too_few_questions_to_learn_are_named(tmp_path):
-    source, questions = built(tmp_path), tmp_path / "questions"
-    write_questions(source, questions, CHECKPOINT, held_out=5)
-    with pytest.raises(ValueError, match=r"t1_train_multi\.json: expected 100 questions to learn by heart, found"):
-        write_by_heart(source, questions, 400, lambda data: np.zeros(len(data.samples), bool))
-    assert not (questions / f"{BY_HEART}.json").exists()
-
-
-def test_an_answer_beside_the_object_solves_nothing(tmp_path):
-    samples = read_samples(built(tmp_path) / "t1_train_multi.json").samples
-    right = [NOT_VISIBLE if sample.truth is None else f"[{sample.truth[0]}]" for sample in samples]
-    assert solvable(samples, right).all()
-    far = ["[(0.999, 0.999)]" for _ in samples]
-    assert not solvable(samples, far).any()
-    assert [*solvable(samples, [NOT_VISIBLE] * len(samples))] == [sample.truth is None for sample in samples]
+def test_phrases_are_said_in_words_that_the_data_engine_never_uses():
+    rng = np.random.default_rng(0)
+    for relation in ("unique", "leftmost", "left", "right", "front", "behind", "on", "near", "free_on", "all"):
+        for _ in range(10):
+            text = phrase_text(relation, rng, a="drum", b="anvil", c="tire", d="spool")
+            asked = prompt.referring(text)
+            turns_ = [{"from": "human", "value": asked}, {"from": "gpt", "value": NOT_VISIBLE}]
+            said = reworded({"task": "referring", "conversations": turns_})["conversations"]
+            words = said[0]["value"]
+            assert not words.startswith(("Point", "Where", "Locate", "Find", "Pick")), words
+            assert words.endswith(prompt.SUFFIX) and words.count("If it is not visible") == 1
+            assert said[1]["value"] == NOT_VISIBLE
+    other = {"task": "t1", "conversations": [{"from": "human", "value": "Point to the target."}]}
+    assert reworded(other) is other
 
 
 def test_files_without_negatives(tmp_path):
     source = built(tmp_path) / "t1_train_multi.json"
     without(source, tmp_path / "visible.json", negative)
-    before, after = json.loads(source.read_text()), json.loads((tmp_path / "visible.json").read_text())
+    without(source, tmp_path / "easy.json", hard)
+    before, after, easy = (
+        json.loads(file.read_text()) for file in (source, tmp_path / "visible.json", tmp_path / "easy.json")
+    )
     assert after == [sample for sample in before if turns(sample, "gpt") != [NOT_VISIBLE]]
-    assert 0 < len(after) < len(before)
+    assert 0 < len(after) <= len(easy) <= len(before) and len(after) < len(before)
+    assert not any(sample["visibility"].get("tier") == "B" for sample in easy if not sample["visibility"]["visible"])
 
 
 @pytest.mark.parametrize("options", [{}, {"grids": ("",)}, {"suffix": "_visible"}])
@@ -168,49 +151,68 @@ def part(tmp_path):
     """One file that "before" always refuses and "after" always solves."""
     data = read_samples(built(tmp_path, objects=24) / "t1_val_multi.json")
     right = [NOT_VISIBLE if sample.truth is None else f"[{sample.truth[0]}]" for sample in data.samples]
-    return section(data, [told(BEFORE, data, [NOT_VISIBLE] * len(right)), told(AFTER, data, right)])
+    said = {BEFORE: [NOT_VISIBLE] * len(right), AFTER: right, MIXED: right}
+    return section(data, [told(name, data, texts) for name, texts in said.items()])
 
 
 def test_tables_tell_before_from_after_and_from_baselines(part, tmp_path):
     rows = {row[1]: row for row in score_rows([part])}
-    assert list(rows) == [BEFORE, AFTER, "image_centre", "random_prior", "never_visible"]
+    assert list(rows) == [BEFORE, AFTER, MIXED, "image_centre", "random_prior", "never_visible"]
     assert rows[AFTER][3].startswith("100.0 %") and rows[AFTER][4].startswith("100.0 %")
     assert rows[BEFORE][3:] == rows["never_visible"][3:]
-    against = {row[1]: row for row in difference_rows([part])}
-    assert AFTER not in against and list(against) == [name for name in rows if name != AFTER]
-    assert re.fullmatch(r"\+0\.500 \(\+0\.500 to \+0\.500\), better", against[BEFORE][2])
-    text = tables(part, [part], [Run(BEFORE, "", [], replay_scores(3), tmp_path)])
-    assert "Learned by heart" in text and "30.0 % (3/10" in text
+    against = {row[2]: row for row in difference_rows([part])}
+    assert list(against) == [name for name in rows if name not in (AFTER, MIXED)] + [AFTER]
+    assert re.fullmatch(r"\+0\.500 \(\+0\.500 to \+0\.500\), better", against[BEFORE][3])
+    text = tables([part], [part], [Run(BEFORE, "", [], replay_scores(3), tmp_path)])
+    assert "30.0 % (3/10" in text
+    shift = shift_rows([part], [part])
+    assert shift[0][0] == part.data.name and shift[0][-1] == "-", "where nothing was lost, nothing comes back"
 
 
 def test_the_page_needs_nothing_beside_itself(part, tmp_path):
     picture = tmp_path / "loss.png"
     picture.write_bytes(b"\x89PNG curve")
     runs = [Run(name, "", [], replay_scores(n), tmp_path) for name, n in ((BEFORE, 3), (AFTER, 7))]
-    write_page(tmp_path / "report.html", {"base": "<nano>"}, {"fine-tuned": picture}, part, [part], runs)
+    write_page(tmp_path / "report.html", {"base": "<nano>"}, {"fine-tuned": picture}, [part], [part], runs)
     page = (tmp_path / "report.html").read_text()
     assert "&lt;nano&gt;" in page and base64.b64encode(picture.read_bytes()).decode() in page
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     assert "30.0 % (3/10" in page and "70.0 % (7/10" in page
 
 
-def test_ablations_compare_each_with_everything(part):
-    data = part.data
-    asked = []
-    for trained in (ablations.EVERYTHING, ablations.NO_GRID, ablations.NO_NEGATIVES):
-        for grid in (False, True):
-            who = BEFORE if trained == ablations.NO_NEGATIVES else AFTER
-            asked.append(ablations.Asked(trained, Variant(data, ShowConfig(grid=grid)), part.judged[who]))
-    text = ablations.tables(asked, [score(one.judged) for one in asked])
-    assert (
-        len(re.findall(r"no_negatives +\| (?:plain|with a grid) +\| -0\.500 \(-0\.500 to -0\.500\), worse", text)) == 2
-    )
-    assert (
-        len(re.findall(r"no_grid +\| (?:plain|with a grid) +\| \+0\.000 \(\+0\.000 to \+0\.000\), within noise", text))
-        == 2
-    )
-    whole = ablations.joined([data, SampleFile("more", data.samples[:2], {}, {})])
-    assert len(whole.samples) == len(data.samples) + 2
+@pytest.mark.parametrize("name", sorted(ABLATIONS))
+def test_ablations_compare_each_recipe_with_the_first(part, name):
+    ablation = ABLATIONS[name]
+    asked = [
+        ablations.Asked(title, shown, part.judged[BEFORE if k == 1 else AFTER])
+        for k, title in enumerate(ablation.recipes)
+        for shown in (("plain", "with a grid") if ablation.grid else ("plain",))
+    ]
+    text = ablations.table(ablation, asked)
+    worse = re.findall(r"-0\.500 \(-0\.500 to -0\.500\), worse", text)
+    assert len(worse) >= (2 if ablation.grid else 1)
+    first = next(iter(ablation.recipes))
+    assert len(re.findall(rf"\| {first} +\|.*\|  +\|", text)) == (2 if ablation.grid else 1)
+    whole = ablations.joined([part.data, SampleFile("more", part.data.samples[:2], {}, {})])
+    assert len(whole.samples) == len(part.data.samples) + 2
+
+
+def test_every_recipe_names_data_sets_that_there_are_and_takes_the_same_steps(tmp_path):
+    source = tmp_path / "questions"
+    write_questions(built(tmp_path), source, CHECKPOINT, 5, in_other_words=False)
+    for file in source.glob("*_train*.json"):
+        samples = [sample | {"depth": sample["image"]} for sample in json.loads(file.read_text())]
+        file.write_text(json.dumps(samples))
+    registry = load_registry(ablations.write_variants(source, tmp_path / "out"))
+    recipes = {title: one for ablation in ABLATIONS.values() for title, one in ablation.recipes.items()}
+    assert len(recipes) >= 11
+    for recipe in recipes.values():
+        assert recipe.lessons[-1].until == 1.0
+        for lesson in recipe.lessons:
+            for term in parse_mixture(lesson.mixture, registry):
+                assert (term.entry.depth_root is not None) is recipe.depth
+    with pytest.raises(ValueError, match=r"no ablation colour; there are grid, negatives"):
+        ablations.ablate(AblationConfig(out=tmp_path, only=("colour",)))
 
 
 def test_a_room_is_made_once(tmp_path):
@@ -226,28 +228,39 @@ def test_a_room_is_made_once(tmp_path):
 def test_a_model_learns_and_the_node_answers_with_it(tmp_path, capsys):
     config = DemoConfig(
         out=tmp_path / "demo",
-        data=RoomsConfig(rooms=3, held_out=2, frames=30, questions=12, by_heart=8),
+        data=RoomsConfig(rooms=3, held_out=2, frames=30, questions=12),
+        known=RoomsConfig(look="home", seed=500, rooms=2, held_out=1, frames=30, questions=8),
         tuning=TuningConfig(steps=12, batch=8, threads=1),
-        by_heart_steps=60,
         replays=1,
-        replay_frames=40,
+        replay_frames=30,
         replay_questions=8,
     )
-    by_heart, *held_out = demo(config)
-    figures = {name: one["overall"]["figures"] for name, one in by_heart.scores.items()}
-    assert figures[AFTER]["correct"]["value"] >= 0.8 > figures[BEFORE]["correct"]["value"]
-    assert [part.data.name for part in held_out] == list(HELD_OUT)
-    losses = [json.loads(line).get("loss") for line in (config.out / "by_heart_run" / "log.jsonl").open()]
-    losses = [loss for loss in losses if loss is not None]
-    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
-    table, page = (config.out / "table.md").read_text(), (config.out / "report.html").read_text()
-    assert table.strip() in capsys.readouterr().out
+    sections = demo(config)
+    assert [part.data.name for part in sections] == [*HELD_OUT, *HELD_OUT]
+    for run in ("tuned_run", "mixed_run"):
+        losses = [json.loads(line).get("loss") for line in (config.out / run / "log.jsonl").open()]
+        losses = [loss for loss in losses if loss is not None]
+        assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    text, page = (config.out / "table.md").read_text(), (config.out / "report.html").read_text()
+    assert text.strip() in capsys.readouterr().out
     assert page.count("data:image/png;base64,") == 2
     answered = json.loads((config.out / "figures.json").read_text())["replays"]
-    assert {name: one["questions"] for name, one in answered.items()} == {BEFORE: 8, AFTER: 8}
+    assert {name: one["questions"] for name, one in answered.items()} == {BEFORE: 8, AFTER: 8, MIXED: 8}
 
     # Again: what is there is not made again, and gives the same.
     kept = {file: file.stat().st_mtime_ns for file in (config.out / "tuned_run" / "model").rglob("*")}
     demo(config)
     assert {file: file.stat().st_mtime_ns for file in (config.out / "tuned_run" / "model").rglob("*")} == kept
-    assert (config.out / "table.md").read_text() == table
+    assert (config.out / "table.md").read_text() == text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ablations_run(tmp_path):
+    config = AblationConfig(
+        out=tmp_path,
+        data=RoomsConfig(rooms=3, held_out=1, frames=24, questions=4, depth=True),
+        tuning=TuningConfig(steps=5, batch=4, threads=1),
+    )
+    text = ablations.ablate(config)
+    assert all(title in text for ablation in ABLATIONS.values() for title in ablation.recipes)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from roboref_core.prompting.answer_text import NOT_VISIBLE
+from roboref_core.prompting.answer_text import NOT_VISIBLE, parse
+from roboref_core.prompting.reasoning import INSTRUCTION, Perception, parse_reasoning
 from roboref_core.prompting.side_by_side import SideBySide
 
 from offline.data_engine.checking.validate import check_sample
@@ -39,6 +40,7 @@ def test_the_validator_finds_nothing(samples):
 def test_every_task_form_and_grid_is_there(samples):
     kinds = Counter((s["task"], s["form"], s["grid"]) for s in samples)
     forms = {("t1", "multi"), ("t1", "concat"), ("t2a", "multi"), ("t2b", "multi"), ("referring", "single")}
+    forms |= {("reasoning", "single"), ("reasoning", "steps")}
     assert set(kinds) == {(*form, grid) for form in forms for grid in (False, True)}
     assert all(kinds[(*form, False)] == kinds[(*form, True)] for form in forms)
 
@@ -49,7 +51,7 @@ def test_negatives_say_why_and_are_true(samples, built):
         said_no = sample["conversations"][1]["value"] == NOT_VISIBLE
         visibility = sample["visibility"]
         assert visibility["visible"] != said_no
-        if not said_no or sample["task"] == "referring":
+        if not said_no or sample["task"] in ("referring", "reasoning"):
             continue
         reason = visibility["reason"]
         assert reason in REASONS and visibility["tier"] == TIERS[reason]
@@ -94,6 +96,25 @@ def test_referring_points_lie_on_the_masks_they_name(samples):
             for x, y in points:
                 assert mask[int(y * mask.shape[0]), int(x * mask.shape[1])]
     assert multi_point > 0
+
+
+def test_reasoning_leads_to_its_answer(samples):
+    """The same question asked twice: for the point, and for the steps, whose points lie where their things are."""
+    plain = {s["id"].replace("_single", ""): s for s in samples if s["task"] == "reasoning" and s["form"] == "single"}
+    asked = [sample for sample in samples if sample["task"] == "reasoning" and sample["form"] == "steps"]
+    assert len(asked) == len(plain) > 0
+    for sample in asked:
+        other = plain[sample["id"].replace("_steps", "")]
+        question, answer = (turn["value"] for turn in sample["conversations"])
+        assert question == f"{other['conversations'][0]['value']} {INSTRUCTION}"
+        read = parse_reasoning(answer)
+        assert not read.malformed and read.answer == parse(other["conversations"][1]["value"])
+        positions = [step for step in read.steps if step.perception is Perception.POSITION]
+        free = sample["relation"].startswith("free")
+        assert sample["step_count"] == len(positions) + free and 2 <= sample["step_count"] <= 5
+        if not free:
+            assert positions[-1].point == read.answer.points[0]
+        assert [step.name for step in read.steps] == [facts["name"] for facts in sample["steps"]]
 
 
 def test_the_mix_is_configurable(built):

@@ -7,7 +7,7 @@ import pytest
 
 from offline.files import write_picture
 from offline.train.plan import Rewards
-from offline.train.rft.rewards import TERMS, Step, final_line, read_task, reward_terms, total
+from offline.train.rft.rewards import TERMS, read_task, reward_terms, total
 
 WEIGHTS = Rewards()
 
@@ -64,13 +64,31 @@ def test_steps(task):
     assert earned(task(), right)["format"] == 0, "steps where none are asked for"
 
 
-def test_final_line():
-    assert final_line("a\n\n b \n[(0.1, 0.2)]\n") == (["a", "b"], "[(0.1, 0.2)]")
-    assert final_line(" ") == ([], "")
+def test_steps_of_a_kind_are_asked_for_in_their_form_and_in_any_order(task):
+    steps = [
+        {"perception": "Position", "name": "the desk", "points": [[0.5, 0.5]]},
+        {"perception": "Distance", "name": "the lamp, the desk", "distance": 1.5},
+        {"perception": "Depth order", "name": "the lamp, the desk", "words": "nearer"},
+    ]
+    reasoned = task(steps=steps)
+    lines = [
+        "Step 1: [Position] [the desk]: (0.500, 0.500)",
+        "Step 2: [Distance] [the lamp, the desk]: 1.45 m",
+        "Step 3: [Depth order] [the lamp, the desk]: nearer",
+    ]
+    for order in ((0, 1, 2), (2, 0, 1)):
+        said = earned(reasoned, "\n".join([*(lines[k] for k in order), "[(0.250, 0.250)]"]))
+        assert said["process"] == said["format"] == 1
+    assert earned(reasoned, f"{lines[0]}\n[(0.250, 0.250)]")["process"] == pytest.approx(1 / 3)
+    assert earned(reasoned, f"{lines[0]}\nso it is\n[(0.250, 0.250)]")["format"] == 0
+    untold = lines[1].replace("[Distance] ", "")
+    assert earned(reasoned, f"{untold}\n[(0.250, 0.250)]")["process"] == 0
 
 
-def test_a_step_without_facts_earns_nothing():
-    assert Step().score("anything", 0.1) == 0
+def test_a_question_that_asks_for_the_answer_alone_wants_no_steps(task):
+    steps = [{"perception": "Position", "name": "the desk", "points": [[0.5, 0.5]]}]
+    assert earned(task(steps=steps, form="single"), "[(0.250, 0.250)]")["format"] == 1
+    assert task(steps=steps, form="single").steps == () != task(steps=steps, form="steps").steps
 
 
 def test_groups_and_weights(task):

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from roboref_core.prompting.answer_text import NOT_VISIBLE
+from roboref_core.prompting.reasoning import INSTRUCTION
 
 if TYPE_CHECKING:
     from roboref_core.prompting.grid import Grid
@@ -75,12 +76,14 @@ def difference(grid: Grid | None = None) -> str:
     )
 
 
-def referring(text: str, may_be_absent: bool = True, grid: Grid | None = None) -> str:
+def referring(text: str, may_be_absent: bool = True, grid: Grid | None = None, steps: bool = False) -> str:
     """One view and a referring expression or instruction, as RoboRefer was trained: the text, then the suffix.
 
-    With ``may_be_absent`` false it is the published prompt to the letter.
+    With ``may_be_absent`` false it is the published prompt to the letter. With ``steps`` the answer is to be led up to
+    as ``reasoning`` reads it.
     """
-    return pointing(text, num_images=1, may_be_absent=may_be_absent, grid=grid)
+    asked = pointing(text, num_images=1, may_be_absent=may_be_absent, grid=grid)
+    return f"{asked} {INSTRUCTION}" if steps else asked
 
 
 def pointing(
