@@ -133,9 +133,9 @@ def compared(a: Sequence[dict], b: Sequence[dict]) -> dict | None:
         counted = np.isfinite(values).all(axis=1)
         columns = [np.column_stack([np.where(counted, v, 0.0), counted]).astype(float) for v in values.T]
         interval = bootstrap.difference(columns[1], columns[0], _mean) if counted.any() else None
-        means = [float(v[counted].mean()) if counted.any() else _NONE for v in values.T]
+        mean_a, mean_b = (float(v[counted].mean()) if counted.any() else _NONE for v in values.T)
         won = paired.better_in(values[:, 0], values[:, 1], 1)
-        found[name] = paired.difference(*means, interval, won, int(counted.sum()), 1)
+        found[name] = paired.difference(mean_a, mean_b, interval, won, int(counted.sum()), 1)
     return {
         "episodes": len(both),
         "figures": found,
