@@ -128,7 +128,8 @@ class Prediction(ModelAnswer):
         conflict: the points are rival places of one thing, between which nothing decides.
         said: what the learned model alone said, where geometry had a part in the points; None: they are its own.
         extent: (N,) standard deviation, along any axis, of what is asked for around what a point shows, where a point
-            stands for a whole thing or may be of another one [m]; None: the points are what is asked for.
+            stands for a whole thing or may be of another one [m]; infinite where the depth at a point is known to be of
+            something else, which gives no position; None: the points are what is asked for.
     """
 
     visibility: Visibility | None = None

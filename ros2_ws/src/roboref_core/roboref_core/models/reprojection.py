@@ -7,6 +7,7 @@ nothing of words; it is exact while nothing has moved, and knows what has moved 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -95,9 +96,15 @@ class ReprojectionModel:
             return None
         if found.stayed:
             # What is found where it was marked did not move, and the mark's place tells more than a search.
-            names, _ = point_visibility(self._surface(mark, request.locate), view, request.tolerance)
+            points = self._surface(mark, request.locate)
+            names, pixels = point_visibility(points, view, request.tolerance)
             if Visibility.VISIBLE in names or Visibility.UNKNOWN in names:
                 return None
+            through = np.array([name is Visibility.CONFLICT for name in names])
+            if through.any():
+                # A hole, or the ragged edge of depth: what is measured there is behind the thing.
+                there = self._pointing(request, mark, points[through], pixels[through], Visibility.UNKNOWN, start)
+                return replace(there, extent=np.array([np.inf]))
         pixel = np.array([found.pixel])
         return Prediction(
             text=format_answer(pixel_to_normalised(pixel, view.camera.width, view.camera.height)),

@@ -35,10 +35,12 @@ def targets_of(
             stamp_ns=view.stamp_ns,
             score=-1.0 if prediction.scores is None else float(prediction.scores[i]),
         )
-        located = _located(target, view, covariance, config, frames)
-        if located.covariance is not None and prediction.extent is not None:
-            located = replace(located, covariance=located.covariance + np.eye(3) * float(prediction.extent[i]) ** 2)
-        targets.append(located)
+        extent = 0.0 if prediction.extent is None else float(prediction.extent[i])
+        if np.isfinite(extent):
+            target = _located(target, view, covariance, config, frames)
+        if target.covariance is not None:
+            target = replace(target, covariance=target.covariance + np.eye(3) * extent**2)
+        targets.append(target)
     return tuple(targets)
 
 

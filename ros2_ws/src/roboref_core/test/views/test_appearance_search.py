@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from roboref_core.geometry.camera import Camera
 from roboref_core.geometry.pose import inverse, look_at, transform
+from roboref_core.models import reprojection
 from roboref_core.models.model_answer import Outcome
 from roboref_core.models.pointing_model import Place, PointingRequest, PointMark
 from roboref_core.models.reprojection import ReprojectionModel
-from roboref_core.views.appearance_search import find_by_appearance
-from roboref_core.views.locate import locate
+from roboref_core.referring.targets import targets_of
+from roboref_core.views import appearance_search
+from roboref_core.views.appearance_search import Sighting, find_by_appearance
+from roboref_core.views.locate import LocateConfig, locate
 from roboref_core.views.marked_thing import thing_at
 from roboref_core.views.registration import FeatureCache
 from roboref_core.views.visibility import Visibility
@@ -171,15 +174,35 @@ def test_the_geometric_backend_says_that_what_was_taken_away_is_not_there(room):
     assert found.outcome is Outcome.NOT_VISIBLE and found.visibility is Visibility.CONFLICT
 
 
-def test_what_is_found_where_it_was_marked_did_not_move(room):
-    """A hole in depth at the mark, and noise around it: the thing looks gone, and its colours are where they were."""
+@pytest.mark.parametrize("hole", [True, False])
+def test_what_is_found_where_it_was_marked_did_not_move(room, monkeypatch, hole):
+    """Depth around the mark is that of what is behind, as at ragged edges: the thing looks gone, and another part of it
+    is found where it was."""
     before = room_with(room, (OLD, 0.25, GREEN))
     mark, searched = marked(before), before(B, "b")
-    u, v = (round(x) for x in pixel_of(B, mark.place.position))
+    expected = pixel_of(B, mark.place.position)
+    u, v = (round(x) for x in expected)
     depth = searched.depth.copy()
     depth[v - 9 : v + 10, u - 9 : u + 10] += 0.3
-    depth[v - 2 : v + 3, u - 2 : u + 3] = 0.0
+    if hole:
+        depth[v - 2 : v + 3, u - 2 : u + 3] = 0.0
     damaged = before(B, "b", depth=depth)
+    other_part = Sighting((expected[0] + 15, expected[1]), 0.5, point=np.zeros(3), extent=0.1, stayed=True)
+    monkeypatch.setattr(reprojection, "find_by_appearance", lambda *_: other_part)
     found = ReprojectionModel().predict(PointingRequest("", damaged, (mark,)))
-    assert found.visibility is Visibility.UNKNOWN and found.extent is None
-    np.testing.assert_allclose(found.points[0], pixel_of(B, mark.place.position), atol=1e-6)
+    assert found.visibility is Visibility.UNKNOWN
+    np.testing.assert_allclose(found.points[0], expected, atol=1e-6)
+    (target,) = targets_of(found, damaged, damaged.world_frame, LocateConfig(), None)
+    assert target.position is None or hole, "measured there is what is behind"
+
+
+@pytest.mark.parametrize(("shift", "stayed"), [(0.0, True), (0.1, True), (0.9, False)])
+def test_what_stands_within_its_own_extent_of_the_mark_stayed(room, shift, stayed):
+    view = room_with(room, (OLD, 0.25, GREEN))
+    reference, searched = view(A, "a"), view(B, "b")
+    place = transform(inverse(B), np.array(OLD) + (0.0, shift, 0.0))
+    sighting = Sighting((0.0, 0.0), point=place, extent=0.2)
+    thing = thing_at(reference, pixel_of(A, OLD))
+    assert appearance_search._stayed(sighting, thing, pixel_of(A, OLD), reference, searched) is stayed
+    unposed = searched.with_pose(None)
+    assert not appearance_search._stayed(sighting, thing, pixel_of(A, OLD), reference, unposed)
