@@ -181,7 +181,7 @@ class Core:
         settings: DriveSettings,
     ):
         drifts = episode.condition is Condition.DRIFTING
-        views = tour.drifting if drifts else tour.exact
+        views = tour.remembered(drifts)
         self._model, self._frames = model, Localisation()
         # The tour took views where a keyframe is due; of the later ones each question's is one.
         self._buffer = ViewBuffer(ViewBufferConfig(min_interval=0.0, sharpness_window=1))
@@ -195,7 +195,8 @@ class Core:
             locate = replace(locate, pose_translation_sigma=translation, pose_rotation_sigma=rotation)
         self._config = ReferConfig(target_frame=MAP, locate=locate, registration=registration)
         mark = MarkedPoint(episode.mark, views[episode.marked_view].view_id)
-        self._query = Query(episode.text, regions=(mark,), target_frame=MAP, search_memory=True)
+        regions = (mark,) if settings.ask == "marks" else ()
+        self._query = Query(episode.text, regions=regions, target_frame=MAP, search_memory=True)
         self._poses_disagree, self._judged = False, ""
 
     def __call__(self, now: Moment) -> Answer:

@@ -38,7 +38,7 @@ class Episode:
         scene: the room as it is when the robot starts.
         goal_id, label: the thing, and what it is called.
         alike: ids of the other things with that label.
-        text: the question's words.
+        text: the question's words; without a mark they fit nothing else in the room.
         marked_view: of the tour, in which the thing is marked at ``mark`` (u, v).
         marked_point: (3,) of the thing's surface that is marked, where it is now, or was if it is gone [m].
         start: of the robot.
@@ -132,6 +132,7 @@ def _with_goal(
         return None
     mark, point = found
     before = Place(tour.scene, goal_id, settings, tour.camera, radius)
+    point = before.surface.nearest(point)  # without the sensor's noise
     scene = tour.scene
     if condition is Condition.MOVED:
         scene = _moved(scene, before, rng) or scene
@@ -149,6 +150,9 @@ def _with_goal(
         alike = tuple(o.object_id for o in scene.furniture if o.label == thing.label and o.object_id != goal_id)
         if not alike:
             return None
+    text = _question(tour.scene if condition is Condition.REMOVED else scene, goal_id, settings)
+    if text is None:
+        return None
     place = None if condition is Condition.REMOVED else Place(scene, goal_id, settings, tour.camera, radius)
     reachable = before if place is None else place
     if not len(reachable.viewpoints):
@@ -164,7 +168,7 @@ def _with_goal(
         goal_id,
         thing.label,
         alike,
-        f"the {thing.label}",
+        text,
         marked,
         mark,
         point,
@@ -172,6 +176,15 @@ def _with_goal(
         None if place is None else place.way((start.x, start.y)),
         place,
     )
+
+
+def _question(scene: SimScene, goal_id: int, settings: DriveSettings) -> str | None:
+    """What the robot is asked for; None if no words tell the thing from all others."""
+    thing = scene.object(goal_id)
+    alike = [o for o in scene.furniture if o.label == thing.label and o is not thing]
+    if settings.ask == "marks" or not alike:
+        return f"the {thing.label}"
+    return None if thing.color in {o.color for o in alike} else f"the {thing.color} {thing.label}"
 
 
 def _mark(

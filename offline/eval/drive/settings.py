@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from typing import Literal
 
 from roboref_core.pursuit import GoToConfig
 
@@ -34,6 +35,8 @@ class Condition(StrEnum):
 class DriveSettings:
     """The robot, its rooms and its ways."""
 
+    ask: Literal["marks", "words"] = "marks"
+    """By a mark in a view of the tour and the thing's name, or in words alone that fit nothing else in the room."""
     seed: int = 0
     """Of tours, goals, starts, changes and noise; the rooms' own seeds are their numbers."""
     width: int = 320

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from roboref_core.geometry.camera import Camera
@@ -46,27 +45,27 @@ class Tour:
     T_odom_end: np.ndarray
     stamp_ns: int
 
-    @cached_property
-    def exact(self) -> tuple[View, ...]:
-        """The views in their true poses, in the map."""
-        return tuple(
-            as_view(f"tour-{i:03d}", seen, self.camera, seen.T_room_camera, MAP) for i, seen in enumerate(self.views)
-        )
+    def remembered(self, drifts: bool) -> tuple[View, ...]:
+        """The views anew, as every episode begins: what is computed of views is kept with them, and what was registered
+        for one question serves the next.
 
-    @cached_property
-    def drifting(self) -> tuple[View, ...]:
-        """The views in the poses that odometry says."""
-        # In the camera: T_odom_camera = T_odom_base T_base_camera.
+        Args:
+            drifts: in the poses that odometry says, in its frame; else in their true poses, in the map.
+        """
         return tuple(
             as_view(
                 f"tour-{i:03d}",
                 seen,
                 self.camera,
-                self.start.T_room_base @ seen.T_odom_base @ inverse(seen.T_room_base) @ seen.T_room_camera,
-                ODOM,
+                self._odometric(seen) if drifts else seen.T_room_camera,
+                ODOM if drifts else MAP,
             )
             for i, seen in enumerate(self.views)
         )
+
+    def _odometric(self, seen: Observation) -> np.ndarray:
+        """4x4 T_odom_camera, by way of the base."""
+        return self.start.T_room_base @ seen.T_odom_base @ inverse(seen.T_room_base) @ seen.T_room_camera
 
 
 def as_view(view_id: str, seen: Observation, camera: Camera, T_world_camera: np.ndarray, frame: str) -> View:

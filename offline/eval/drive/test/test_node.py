@@ -12,6 +12,7 @@ import pytest
 rclpy = pytest.importorskip("rclpy")
 pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 
+from builtin_interfaces.msg import Duration  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from roboref_core.pursuit import End  # noqa: E402
@@ -63,13 +64,15 @@ def test_go_to_arrives_at_a_marked_thing_with_the_real_node(tmp_path, monkeypatc
     spinning.start()
     topics = ("color/image_raw", "color/camera_info", "depth/image_raw", "depth/camera_info")
     remaps = {name: f"/camera/{name}" for name in topics} | {"pose": "/camera_pose"}
-    with NodeProcess({"pose.source": "pose", "refer.max_view_age": 20.0}, remaps, tmp_path / "node.log") as process:
+    with NodeProcess(
+        {"use_sim_time": True, "pose.source": "pose", "refer.max_view_age": 20.0}, remaps, tmp_path / "node.log"
+    ) as process:
         driving = threading.Thread(target=RobotNode(node, simulation).run, args=(stop.is_set,), daemon=True)
         driving.start()
         try:
             capture = node.create_client(CaptureView, "/roboref/capture_view")
             process.wait_until(capture.service_is_ready, 60.0, "capture_view")
-            reply = capture.call(CaptureView.Request(), timeout_sec=60.0)
+            reply = capture.call(CaptureView.Request(timeout=Duration(sec=60)), timeout_sec=90.0)
             assert reply is not None and reply.success, reply
             mark = ground_truth_pixel(simulation.observe().ids == place.object_id, "mark", margin=3)
             go_to = GoTo(context=context, parameter_overrides=[Parameter("timeout", value=300.0)])

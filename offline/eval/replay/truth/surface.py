@@ -33,6 +33,10 @@ class ObjectSurface:
         """From a point (3,) in the world [m]."""
         return float(self._points.query(point)[0])
 
+    def nearest(self, point: np.ndarray) -> np.ndarray:
+        """(3,) of the surface's points the one nearest to a point (3,)."""
+        return np.asarray(self.points[self._points.query(point)[1]])
+
     def distance_over_floor(self, point: np.ndarray) -> float:
         """The same with heights left out [m]."""
         return float(self._on_floor.query(point[:2])[0])

@@ -130,7 +130,8 @@ class Pursuit:
             self._missed = self._turns = 0
         elif self._goal is not None and not moved and self._progress(place).step is Step.ARRIVED:
             # There, but the thing is not: a place from memory is where to look, never where it is.
-            if not _faces(T_map_base, self._goal) and self._missed + 1 < self._config.lost_after:
+            turning = self._turns == 0 and not _faces(T_map_base, self._goal)
+            if turning and self._missed + 1 < self._config.lost_after:
                 self._missed += 1
                 return Decision(Step.WAIT, text="turning to where it was seen last")
             other = self._other_side(answer, position, covariance, place, grid)
