@@ -13,7 +13,7 @@ from page.answers import AnswerColumn, History
 from page.pictures import MARK, box_svg, data_url, jpeg, point_svg
 from page.robot import ReadOnly, Robot, ViewPictures, ViewSummary
 from page.room_panel import RoomPanel
-from page.space import Space
+from page.space import IDLE_FPS, Space
 from page.strip import Strip, distinct
 
 # A press and a release further apart than this share of the picture's width are a box [1].
@@ -65,7 +65,7 @@ class Page:
                 self._answers = AnswerColumn()
                 self._build_driving()
         self._strip = Strip(self._robot, self._choose)
-        with ui.scene(height=420, background_color="#111827", grid=(20, 20), fps=10).classes("w-full") as scene:
+        with ui.scene(height=420, background_color="#111827", grid=(20, 20), fps=IDLE_FPS).classes("w-full") as scene:
             self._space = Space(scene)
         if not self._read_only:
             RoomPanel(self._robot)
@@ -101,7 +101,7 @@ class Page:
             picture = self._robot.live.get(name)
             if picture is not None and self._shown.get(name) != picture.number:
                 self._shown[name] = picture.number
-                image.set_source(data_url(picture.data))
+                image.set_source(f"/live/{name}/{picture.number}")
 
     def _show_way(self) -> None:
         self._way.set_text(self._robot.progress())

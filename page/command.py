@@ -38,6 +38,7 @@ class ServePage:
     def __call__(self) -> int:
         # Only here: the help needs neither ROS nor a web framework.
         from nicegui import app, ui
+        from starlette.responses import Response
 
         from page.app import Page
         from page.robot import Robot
@@ -50,6 +51,14 @@ class ServePage:
 
         if token:
             app.add_middleware(TokenGate, token=token)
+
+        # Not in the page's socket: a browser loads pictures beside its work, and drops those that come too late.
+        @app.get("/live/{name}/{number}")
+        def live(name: str, number: int) -> Response:
+            picture = robot.live.get(name)
+            if picture is None:
+                return Response(status_code=404)
+            return Response(picture.data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
         @ui.page("/")
         def index() -> None:
