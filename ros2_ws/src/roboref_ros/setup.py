@@ -19,6 +19,7 @@ setup(
     entry_points={"console_scripts": ["roboref_node = roboref_ros.main:main", "go_to = roboref_ros.go_to:main"]},
     install_requires=["setuptools"],
     # Without it `colcon test` runs no test and succeeds.
-    extras_require={"test": ["pytest"]},
+    # behaviours: roboref_ros.behaviours. Tried with 2.2.3, which Jazzy has, and 2.6.0.
+    extras_require={"test": ["pytest"], "behaviours": ["py_trees>=2.2,<3"]},
     zip_safe=True,
 )
