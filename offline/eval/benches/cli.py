@@ -79,6 +79,11 @@ def render(benchmark: str, found: dict[str, dict]) -> str:
         wrong = f"{strict['unparsable']} unparsable, {strict['not_visible']} NOT_VISIBLE, {strict['missing']} missing"
         loose = f"; published scorer: {one['official']['line']}" if "official" in one else ""
         lines.append(f"{model}, {group}: {one['questions']} questions, {wrong}{loose}")
+    if by_steps := found[model].get("steps"):
+        body = [
+            [name, *(_cell(scores["steps"][count]["strict"]) for count in by_steps)] for name, scores in found.items()
+        ]
+        lines += ["", markdown(["strict, % by reasoning steps", *by_steps], body)]
     lines += ["", markdown([f"model ({NOTICE})", "%", "source"], rows(benchmark))]
     return "\n".join(lines)
 

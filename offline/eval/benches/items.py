@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -72,9 +72,10 @@ def read_refspatial(root: Path, family: Family) -> list[Item]:
             )
             text = family.instruction.format(prompt=prompt, suffix=suffix, object=thing)
             image, mask_path = existing(folder / rgb, path), existing(folder / mask, path)
+            sample = replace(sample_of(f"{task}/{number}", task, text, (image,)), extra=question)
             items.append(
                 Item(
-                    sample_of(f"{task}/{number}", task, text, (image,)),
+                    sample,
                     task,
                     mask=partial(read_mask, mask_path),
                     soft_mask=partial(_binary, mask_path),

@@ -16,6 +16,7 @@ from offline.eval.benches.families import Family
 from offline.eval.benches.items import Item
 from offline.eval.records.predictions import Predictions
 from offline.eval.scoring.intervals import ClusterBootstrap, wilson
+from offline.eval.scoring.steps import count_name, step_count
 
 
 def score(
@@ -24,7 +25,8 @@ def score(
     family: Family,
     combine: Callable[[dict[str, float | None]], float | None] | None = None,
 ) -> dict:
-    """Per group and overall (every question weighs the same), JSON-ready: strict, and official where there is one.
+    """Per group, by number of reasoning steps where the benchmark states it, and overall (every question weighs the
+    same), JSON-ready: strict, and official where there is one.
 
     ``strict``: every question counts; ``unparsable``, ``not_visible`` and ``missing`` are among the wrong.
     ``official``: the published scorer's mean over the questions that it does not leave out, its own last line, and how
@@ -40,7 +42,13 @@ def score(
     if combine is not None and "official" in overall:
         figures = {name: one["official"]["value"] for name, one in found.items() if one.get("official")}
         overall["official"] = overall["official"] | {"value": combine(figures), "interval": None}
-    return {"groups": found, "overall": overall, "questions": len(items)}
+    counts = [step_count(item.sample) for item in items]
+    by_steps = {
+        count_name(count): _figures([one for one, own in zip(judged, counts, strict=True) if own == count], family)
+        for count in sorted({count for count in counts if count is not None})
+    }
+    steps = {"steps": by_steps} if by_steps else {}
+    return {"groups": found, "overall": overall, "questions": len(items)} | steps
 
 
 @dataclass(frozen=True)

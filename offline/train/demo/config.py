@@ -28,10 +28,10 @@ class RoomsConfig:
 
     look: Look = "workshop"
     seed: int = 100
-    rooms: int = 24
-    held_out: int = 10
+    rooms: int = 16
+    held_out: int = 8
     frames: int = 40
-    questions: int = 150
+    questions: int = 120
 
     depth: bool = False
 
@@ -54,7 +54,7 @@ class TuningConfig:
     """
 
     base: Path = CHECKPOINT
-    steps: int = 250
+    steps: int = 140
     batch: int = 16
     lr: float = 3e-4
     threads: int = 2
@@ -82,7 +82,7 @@ class DemoConfig:
     out: Path = Path("out/train-demo")
     data: RoomsConfig = field(default_factory=RoomsConfig)
     known: RoomsConfig = field(
-        default_factory=lambda: RoomsConfig(look="home", seed=500, rooms=6, held_out=8, questions=100)
+        default_factory=lambda: RoomsConfig(look="home", seed=500, rooms=4, held_out=6, questions=80)
     )
     tuning: TuningConfig = field(default_factory=TuningConfig)
     replays: int = 2

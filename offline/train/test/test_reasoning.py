@@ -59,6 +59,7 @@ def samples(folder, count: int) -> list[dict]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_both_forms_are_learned_and_scored(tmp_path):
     project = write_project(tmp_path / "tiny")
     (tmp_path / "reasoning.json").write_text(json.dumps(samples(tmp_path, 2)))

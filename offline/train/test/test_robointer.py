@@ -121,10 +121,12 @@ def test_a_data_set_that_is_not_there_is_named_before_a_plan_is_written(project,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_grounding_and_choice_before_and_after(project):
     """The whole recipe by its command, at a size that learns four pictures by heart."""
-    small = {"gpus-per-node": 1, "per-device-train-batch-size": 4, "deepspeed": "none", "model-max-length": 512}
-    assert main(arguments(project, **small, **{"learning-rate": 1e-2, "mm-vision-tower-lr": 2e-3})) == ExitStatus.DONE
+    small = {"gpus-per-node": 1, "gradient-accumulation-steps": 1, "deepspeed": "none", "model-max-length": 512}
+    small |= {"per-device-train-batch-size": 8, "learning-rate": 1e-2, "mm-vision-tower-lr": 2e-3}
+    assert main(arguments(project, **small)) == ExitStatus.DONE
     changes = {"precision": "fp32", "gradient_checkpointing": False, "report_to": [], "log_every": 50}
     stage = load_plan(project / "plan.yaml").stages[0].model_dump() | {"epochs": None, "until_step": 120}
     run(load_plan(project / "plan.yaml", changes | {"stages": [stage], "lr_schedule": "constant"}))

@@ -12,6 +12,7 @@ import pytest
 from roboref_core.prompting.prompt import SUFFIX
 
 from offline.eval.benches.benchmarks import BENCHMARKS
+from offline.eval.benches.cli import render
 from offline.eval.benches.families import FAMILIES
 from offline.eval.benches.items import REFSPATIAL_TASKS, read_crosspoint, read_refspatial, read_where2place
 from offline.eval.benches.published import NOTICE, PUBLISHED
@@ -74,6 +75,16 @@ def test_refspatial_is_asked_as_its_family_expects(refspatial):
     assert [item.group for item in items] == ["Location"] * 4 + ["Placement"] * 3 + ["Unseen"] * 2
     assert len({item.sample.id for item in items}) == 9
     assert items[0].mask().sum() == 20 * 30 and items[0].sample.images[0].is_file()
+
+
+def test_refspatial_is_scored_by_its_reasoning_steps(refspatial):
+    items = read_refspatial(refspatial, FAMILIES["roborefer"])
+    said = [{"id": item.sample.id, "text": "[(0.5, 0.5)]" if item.group == "Location" else "?"} for item in items]
+    found = score(items, collect(said, "m"), FAMILIES["roborefer"])
+    assert {name: one["questions"] for name, one in found["steps"].items()} == {
+        "1 step": 3, "2 steps": 3, "3 steps": 2, "4 steps": 1,
+    }  # fmt: skip
+    assert "strict, % by reasoning steps" in render("refspatial", {"m": found})
 
 
 def test_official_and_strict_count_differently(refspatial):
