@@ -38,7 +38,8 @@ class ReprojectionModel:
     point nearest to the middle of what is visible.
 
     Where the surface around a mark is gone or of another colour, the thing is looked for by its appearance; found, it
-    is VISIBLE at its new place.
+    is VISIBLE at its new place. Where it is gone, not found, and its point may yet be in sight, that is pointed at
+    without a position: the poses, or a thin thing, may be what is wrong.
     """
 
     name = "reprojection"
@@ -52,16 +53,20 @@ class ReprojectionModel:
         mark = self._only_mark(request)
         if request.view.T_world_camera is None:
             raise ReferError(ErrorCode.TF_ERROR, f"view {request.view.view_id} has no camera pose to reproject into")
-        moved = self._moved(mark, request, start)
-        if moved is not None:
-            return moved
+        change = self._change(mark, request.view)
+        if change in (Change.GONE, Change.CHANGED):
+            moved = self._moved(mark, request, start)
+            if moved is not None:
+                return moved
         points = self._surface(mark, request.locate)
         visibilities, pixels = point_visibility(points, request.view, request.tolerance)
         names = np.array(visibilities, dtype=object)
         for wanted in (Visibility.VISIBLE, Visibility.UNKNOWN):
             chosen = names == wanted
             if chosen.any():
-                return self._pointing(request, mark, points[chosen], pixels[chosen], wanted, start)
+                found = self._pointing(request, mark, points[chosen], pixels[chosen], wanted, start)
+                # Where the sensor looks through the marked surface, it measures what is behind.
+                return replace(found, extent=np.array([np.inf])) if change is Change.GONE else found
         counts = [np.count_nonzero(names == hidden) for hidden in _HIDDEN]
         return Prediction(
             text=format_answer(None),
@@ -83,14 +88,16 @@ class ReprojectionModel:
             )
         return request.marks[0]
 
-    def _moved(self, mark: Mark, request: PointingRequest, start: float) -> Prediction | None:
-        """The thing at a place where it was not when it was marked; None if it is not gone or was not found."""
-        view = request.view
+    def _change(self, mark: Mark, view: View) -> Change:
         if isinstance(mark, PositionMark) or mark.view.images is view.images:
-            return None
+            return Change.NOT_CHECKED
+        return what_changed(mark.view, view, mark.pixel, mark.box if isinstance(mark, BoxMark) else None).change
+
+    def _moved(self, mark: Mark, request: PointingRequest, start: float) -> Prediction | None:
+        """The thing at a place where it was not when it was marked; None if it was not found."""
+        view = request.view
+        assert not isinstance(mark, PositionMark)
         box = mark.box if isinstance(mark, BoxMark) else None
-        if what_changed(mark.view, view, mark.pixel, box).change not in (Change.GONE, Change.CHANGED):
-            return None
         found = find_by_appearance(mark.view, mark.pixel, view, self._features, box)
         if found.pixel is None:
             return None

@@ -206,3 +206,15 @@ def test_what_stands_within_its_own_extent_of_the_mark_stayed(room, shift, staye
     assert appearance_search._stayed(sighting, thing, pixel_of(A, OLD), reference, searched) is stayed
     unposed = searched.with_pose(None)
     assert not appearance_search._stayed(sighting, thing, pixel_of(A, OLD), reference, unposed)
+
+
+def test_depth_that_looks_through_a_thin_thing_gives_no_position(room):
+    """All that is around the mark is gone, by less than what still counts as the same point."""
+    before = room_with(room, (OLD, 0.25, GREEN))
+    mark, searched = marked(before), before(B, "b")
+    behind = before(B, "b", depth=searched.depth + np.float32(0.06))
+    found = ReprojectionModel().predict(PointingRequest("", behind, (mark,)))
+    assert found.outcome is Outcome.VISIBLE
+    (target,) = targets_of(found, behind, behind.world_frame, LocateConfig(), None)
+    assert target.position is None
+    np.testing.assert_allclose(target.pixel, pixel_of(B, mark.place.position), atol=1e-6)
