@@ -55,9 +55,9 @@ class DriveSettings:
     """Least share of the picture that the thing must fill to be in view."""
     start_distance: float = 1.0
     """Shortest way from a start to a place before the thing [m]."""
-    odometry: OdometryError = field(default_factory=lambda: OdometryError(0.01, 0.01, 0.01, 0.01, 0.005))
-    """How odometry drifts where it does."""
-    pose_sigma: tuple[float, float] = (0.05, 0.035)
+    odometry: OdometryError = field(default_factory=lambda: OdometryError(0.01, 0.003, 0.01, 0.01, 0.005))
+    """How odometry drifts where it does; turns as well as wheels and a gyroscope together measure them."""
+    pose_sigma: tuple[float, float] = (0.1, 0.035)
     """Error of a camera pose that the robot declares where odometry drifts [m], [rad]."""
     go_to: GoToConfig = field(default_factory=GoToConfig)
     """How it asks, approaches and gives up: the configuration of go_to."""

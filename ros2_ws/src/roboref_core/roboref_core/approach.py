@@ -99,10 +99,8 @@ def approach(
         return Approach(None, Failure.TARGET_UNCERTAIN)
     if not np.isfinite(start).all():
         return Approach(None, Failure.START_BLOCKED)
-    if covariance is not None:
-        spread = float(np.sqrt(np.linalg.eigvalsh(np.asarray(covariance)[:2, :2])[-1]))
-        if not np.isfinite(spread) or 2 * spread > distance:
-            return Approach(None, Failure.TARGET_UNCERTAIN)
+    if too_uncertain(covariance, distance):
+        return Approach(None, Failure.TARGET_UNCERTAIN)
     if grid is None:
         return _in_the_open(target, start, distance, tried)
     if not grid.inside(grid.cell(target)):
@@ -136,6 +134,14 @@ def approach(
     if over_its_support:
         return Approach(facing(min(over_its_support, key=lambda found: found[0])[1], target))
     return Approach(None, failure)
+
+
+def too_uncertain(covariance: np.ndarray | None, distance: float) -> bool:
+    """Whether a place of (3, 3) ``covariance`` [m^2] is not known well enough to stand ``distance`` before it [m]."""
+    if covariance is None:
+        return False
+    spread = float(np.sqrt(np.linalg.eigvalsh(np.asarray(covariance)[:2, :2])[-1]))
+    return not np.isfinite(spread) or 2 * spread > distance
 
 
 def _in_the_open(target: np.ndarray, start: np.ndarray, distance: float, tried: Sequence[np.ndarray]) -> Approach:

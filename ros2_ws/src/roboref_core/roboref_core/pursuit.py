@@ -7,7 +7,7 @@ from enum import Enum
 
 import numpy as np
 
-from roboref_core.approach import OccupancyMap, approach
+from roboref_core.approach import OccupancyMap, approach, too_uncertain
 from roboref_core.geometry.pose import pose
 from roboref_core.referring.answer import Answer, Status, Target
 from roboref_core.views.locate import DepthSource
@@ -64,6 +64,8 @@ class End(Enum):
     """It was not found, and nobody knows a place where it was seen before."""
     GONE = "gone"
     """It is not there any more: the place where it was seen last is in sight, and it is not."""
+    UNCERTAIN = "uncertain"
+    """It is seen, and its place is not known well enough to stand before it."""
     NO_PLACE_TO_STAND = "no place to stand"
     """Its place is known, and there is no free and reachable place before it."""
     NO_ANSWER = "no answer"
@@ -119,7 +121,12 @@ class Pursuit:
         """
         place = T_map_base[:2, 3]
         seen = _seen(answer)
-        position, covariance = seen or _where_to_look(answer) or (None, None)
+        uncertain = seen is not None and too_uncertain(seen[1], self._config.distance)
+        if seen is not None and uncertain:
+            seen, where = None, (seen[0], None)
+        else:
+            where = seen or _where_to_look(answer)
+        position, covariance = where or (None, None)
         if position is None:
             reason = answer.error_msg or "it is not visible, and was not seen before"
             return self._without_it(T_map_base, End.LOST, reason)
@@ -134,6 +141,9 @@ class Pursuit:
             if turning and self._missed + 1 < self._config.lost_after:
                 self._missed += 1
                 return Decision(Step.WAIT, text="turning to where it was seen last")
+            if uncertain:
+                reason = "it is seen, and its place is not known well enough"
+                return self._without_it(T_map_base, End.UNCERTAIN, reason, look_around=False)
             other = self._other_side(answer, position, covariance, place, grid)
             return other or self._without_it(T_map_base, End.GONE, "it is not seen where it was seen last")
         standing = self._stands(T_map_base)
@@ -183,12 +193,12 @@ class Pursuit:
         self._goal, self._missed = found.T_map_base, 0
         return Decision(Step.GO, self._goal, f"hidden from here; looking from another side, {len(self._tried)}")
 
-    def _without_it(self, T_map_base: np.ndarray, end: End, reason: str) -> Decision:
+    def _without_it(self, T_map_base: np.ndarray, end: End, reason: str, look_around: bool = True) -> Decision:
         """It may come into sight again on the way; then it may be to the side or behind; then it is given up."""
         self._missed += 1
         under_way = self._goal is not None and self._progress(T_map_base[:2, 3]).step is not Step.ARRIVED
         patient = self._missed < self._config.lost_after
-        if self._turns < self._config.look_around and not (under_way and patient):
+        if look_around and self._turns < self._config.look_around and not (under_way and patient):
             if under_way:
                 self._goal = self._target = None
             self._turns += 1

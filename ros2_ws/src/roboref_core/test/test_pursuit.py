@@ -169,3 +169,12 @@ def test_rival_places_are_where_to_look():
     steps, place, decision = drive(Pursuit(GoToConfig(lost_after=2, look_around=0)), [rivals] * 9)
     assert steps == [Step.GO, Step.WAIT, Step.FAILED] and decision.end is End.GONE
     assert np.linalg.norm(place - (2, 1)) == pytest.approx(0.8)
+
+
+def test_an_uncertain_place_is_where_to_look_and_a_nearer_look_may_know_it():
+    vague = found(4, 0, sigma=0.6)
+    steps, place, decision = drive(Pursuit(GoToConfig()), [vague, found(4.3, 0), found(4.3, 0)])
+    assert steps == [Step.GO, Step.GO, Step.ARRIVED] and decision.end is End.ARRIVED
+    assert np.linalg.norm(place - (4.3, 0)) == pytest.approx(0.8)
+    steps, _, decision = drive(Pursuit(GoToConfig(lost_after=3)), [vague] * 9)
+    assert steps == [Step.GO, Step.WAIT, Step.WAIT, Step.FAILED] and decision.end is End.UNCERTAIN
