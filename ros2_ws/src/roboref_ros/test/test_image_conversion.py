@@ -26,6 +26,9 @@ from roboref_ros.image_conversion import (
 from sensor_msgs.msg import CompressedImage, Image
 
 PIXEL_BYTES = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1, "8UC1": 1, "16UC1": 2, "mono16": 2, "32FC1": 4}
+YUV = ("yuv422", "uyvy", "yuv422_yuy2", "yuyv")
+BAYER = ("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8")
+PIXEL_BYTES |= dict.fromkeys(YUV, 2) | dict.fromkeys(BAYER, 1)
 # Which bytes of a pixel are red, green and blue: sensor_msgs/image_encodings.
 RGB = {
     "rgb8": (0, 1, 2),
@@ -41,6 +44,8 @@ RGB = {
 def raw_images(draw, encodings):
     encoding = draw(st.sampled_from(encodings))
     height, width = draw(st.integers(1, 5)), draw(st.integers(1, 7))
+    if encoding in YUV + BAYER:
+        height, width = 2 * height, 2 * width
     step = width * PIXEL_BYTES[encoding] + draw(st.integers(0, 9))
     data = draw(st.binary(min_size=step * height, max_size=step * height + 3))
     return Image(
@@ -78,11 +83,20 @@ def test_raw_depth(message):
     np.testing.assert_allclose(image, expected, rtol=2e-7, atol=0)
 
 
-@given(raw_images(COLOR_ENCODINGS + DEPTH_ENCODINGS))
-@settings(max_examples=500)
-def test_ours_equals_cv_bridge(message):
+def test_every_encoding_is_drawn():
+    assert set(PIXEL_BYTES) == set(COLOR_ENCODINGS + DEPTH_ENCODINGS)
+
+
+@pytest.fixture(scope="module")
+def bridge():
     pytest.importorskip("cv_bridge", reason="ROS's cv_bridge is not installed here")
     assert cv_bridge() is not None, "an installed cv_bridge must be sound"
+    return cv_bridge()
+
+
+@given(raw_images((*RGB, *DEPTH_ENCODINGS)))
+@settings(max_examples=500)
+def test_ours_equals_cv_bridge(bridge, message):
     convert = color_from_message if message.encoding in COLOR_ENCODINGS else depth_from_message
     used = convert(message)
     with pytest.MonkeyPatch.context() as patch:
@@ -90,6 +104,16 @@ def test_ours_equals_cv_bridge(message):
         ours = convert(message)
     np.testing.assert_array_equal(used, ours)
     assert used.dtype == ours.dtype and used.shape == ours.shape
+
+
+@given(raw_images(("yuv422", "yuv422_yuy2", *BAYER)))
+def test_colours_that_are_computed_are_cv_bridges(bridge, message):
+    """These never go through it. The outermost pixels of a Bayer pattern have no neighbours to be computed from."""
+    message.is_bigendian = 0
+    message.step = message.width * PIXEL_BYTES[message.encoding]
+    inner = slice(1, -1) if message.encoding in BAYER else slice(None)
+    theirs = bridge.imgmsg_to_cv2(message, "rgb8")[inner, inner]
+    np.testing.assert_array_equal(color_from_message(message)[inner, inner], theirs)
 
 
 class ForeignBridge:
