@@ -55,7 +55,7 @@ lint: setup-full ## Style, format and types of everything: ruff, mypy, and hadol
 
 docs: ## The manual as a site, out/site/index.html; broken links are errors.
 	@setup/setup.sh docs
-	@$(IN_ENV) python -m mkdocs build --quiet --strict $(ARGS)
+	@$(IN_ENV) env NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict $(ARGS)
 
 clean: ## Remove .venv and every build product. Outputs of yours stay.
 	rm -rf .venv ros2_ws/build ros2_ws/install ros2_ws/log

@@ -3,7 +3,8 @@
     ```sh                              runs in the page's one shell
     ```python                          runs as a program, with that shell's folder and variables
     <!-- file: NAME -->                the fence below is written to NAME
-    <!-- in the background until: TEXT -->  the fence below runs in a terminal of its own; the page goes on at TEXT
+    <!-- in the background -->         the fence below runs in a terminal of its own
+    <!-- in the background until: TEXT -->  the same, and the page goes on when it has printed TEXT
     <!-- ends with 0 or 1 -->          the last line of the fence below may end with these
     <!-- not run: REASON -->           the fence below is skipped
 
@@ -26,7 +27,7 @@ _children=()
 _end() { for child in "${_children[@]}"; do kill -INT -- "-$child" 2> /dev/null || true; done; wait; }
 trap _end EXIT
 _await() {  # log, text, process
-    for _ in $(seq 600); do
+    for _ in $(seq 1500); do
         if grep -qF -- "$2" "$1"; then return; fi
         kill -0 "$3" 2> /dev/null || break
         sleep 0.2
@@ -78,9 +79,11 @@ def _parts(found: list[Fence]) -> Iterator[str]:
             yield f"cat > _fence{number}.py <<'_END_OF_FILE'\n{code}_END_OF_FILE\npython _fence{number}.py\n"
         elif language != "sh":
             continue
-        elif kind == "in the background until":
+        elif kind.startswith("in the background"):
             log = f"_fence{number}.log"
-            yield f"set -m; ( {code}) > {log} 2>&1 & _children+=($!); set +m\n_await {log} {shlex.quote(rest)} $!\n"
+            yield f"set -m; ( {code}) > {log} 2>&1 & _children+=($!); set +m\n"
+            if rest:
+                yield f"_await {log} {shlex.quote(rest)} $!\n"
         elif kind.startswith("ends with "):
             allowed = "|".join(re.findall(r"\d+", kind))
             yield f"_ended=0\n{code.rstrip()} || _ended=$?\ncase $_ended in {allowed}) ;; *) exit $_ended ;; esac\n"

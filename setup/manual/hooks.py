@@ -16,6 +16,16 @@ _ROOT = Path(__file__).resolve().parents[2]
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((\.\./[^)#]+)(#[^)]*)?\)")
 
 
+def on_config(config: MkDocsConfig, **_: Any) -> MkDocsConfig:
+    """Pages that the navigation does not name go to its end: none is lost."""
+    docs = Path(config.docs_dir)
+    named = set(re.findall(r"[\w/]+\.md", str(config.nav)))
+    unnamed = sorted(name for path in docs.rglob("*.md") if (name := str(path.relative_to(docs))) not in named)
+    if config.nav and unnamed:
+        config.nav = [*config.nav, {"More": unnamed}]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     """Add the generated pages."""
     for name, text in pages().items():
