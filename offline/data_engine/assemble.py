@@ -1,8 +1,8 @@
 """The last step of a run: records of all scenes joined into the files that trainers read, and a manifest.
 
 ``t1_train_multi.json``, ``t1_train_concat.json``, ``t2a_train_multi.json``, ``t2b_train_multi.json``,
-``referring_train.json``, the same with ``_grid``, and all of them for ``val``. Contains no dates and no
-machine: the same input and settings give the same bytes.
+``referring_train.json``, ``reasoning_train.json`` and ``reasoning_steps_train.json``, the same with ``_grid``, and
+all of them for ``val``. Contains no dates and no machine: the same input and settings give the same bytes.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -290,18 +291,24 @@ def _chains(frame, objects, masks, areas, config, rng, seed, margin) -> list[Ref
 
 
 def _spots(frame, objects, areas, named: list[Named], config):
-    """(place, its anchors' ids, mask): free space beside what stands on a support, told in steps."""
+    """(place, ids of its anchors' nodes, mask): free space on a support, told in steps."""
     by_uid = {o.uid: o for o in objects.seen}
     for support, free in areas:
-        b = Thing(support.label)
+        told = [one for one in named if one.uid == support.uid]
+        plain = [one for one in told if one.thing.steps == 1]
         standing = [one for one in named if relations.on(by_uid[one.uid], support) and support.uid not in one.uids]
-        for one in standing:
-            for relation in ("free_left", "free_right", "free_front", "free_behind"):
-                spot = Spot(Told(relation, (b, one.thing)))
-                mask = free & _region(relation, frame, by_uid[one.uid])
-                if spot.steps <= config.chain_steps and mask.any():
-                    if solve_spot(spot, objects) == (support.uid, one.uid):
-                        yield spot, (support.uid, *one.uids), mask
+        first = sorted((one for one in standing if not one.thing.told), key=lambda one: by_uid[one.uid].box[0])
+        options: list[tuple[str, tuple[Named, ...]]] = [("free_on", (b,)) for b in told if b.thing.steps > 1]
+        beside = ("free_left", "free_right", "free_front", "free_behind")
+        options += [(relation, (b, one)) for b in plain for one in standing for relation in beside]
+        options += [("free_between", (b, c, d)) for b in plain for c, d in pairwise(first)]
+        for relation, anchors in options:
+            spot = Spot(Told(relation, tuple(one.thing for one in anchors)))
+            others = [by_uid[one.uid] for one in anchors[1:]]
+            mask = free & _region(relation, frame, *others) if others else free
+            uids = tuple(one.uid for one in anchors)
+            if spot.steps <= config.chain_steps and mask.any() and solve_spot(spot, objects) == uids:
+                yield spot, tuple(uid for one in anchors for uid in one.uids), mask
 
 
 def _spread(kinds: list[tuple[int, tuple[str, ...]]], most: int, rng: np.random.Generator) -> list[int]:

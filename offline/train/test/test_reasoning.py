@@ -64,7 +64,7 @@ def test_both_forms_are_learned_and_scored(tmp_path):
     project = write_project(tmp_path / "tiny")
     (tmp_path / "reasoning.json").write_text(json.dumps(samples(tmp_path, 2)))
     raw = yaml.safe_load(project.read_text())
-    stage = {"name": "s", "until_step": 150, "train": ["llm", "vision_tower", "mm_projector"], "lr": 1e-2}
+    stage = {"name": "s", "until_step": 100, "train": ["llm", "vision_tower", "mm_projector"], "lr": 1e-2}
     changes = {
         "model": str(tmp_path / "tiny" / "base"),
         "data_path": str(tmp_path / "reasoning.json"),
