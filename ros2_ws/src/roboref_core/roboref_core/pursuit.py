@@ -121,11 +121,10 @@ class Pursuit:
         """
         place = T_map_base[:2, 3]
         seen = _seen(answer)
-        uncertain = seen is not None and too_uncertain(seen[1], self._config.distance)
-        if seen is not None and uncertain:
-            seen, where = None, (seen[0], None)
-        else:
-            where = seen or _where_to_look(answer)
+        where: tuple[np.ndarray, np.ndarray | None] | None = seen or _where_to_look(answer)
+        uncertain = False
+        if seen is not None and too_uncertain(seen[1], self._config.distance):
+            uncertain, where, seen = True, (seen[0], None), None
         position, covariance = where or (None, None)
         if position is None:
             reason = answer.error_msg or "it is not visible, and was not seen before"
