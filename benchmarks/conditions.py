@@ -20,6 +20,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+import simplejpeg
 import tyro
 from roboref_core.errors import ErrorCode
 from roboref_core.geometry.pose import inverse, transform
@@ -92,7 +93,7 @@ def prepared(name: str, scene: GroundTruthScene, count: int, folder: Path) -> Fi
     questions = make_questions(scene, QuestionConfig(count=count))
     color, depth, masks = [], [], {}
     for i in range(1 + max(question.query for question in questions)):
-        color.append(cv2.imencode(".jpg", scene.color(i)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+        color.append(simplejpeg.encode_jpeg(np.ascontiguousarray(scene.color(i)), quality=95, colorspace="RGB"))
         depth.append(as_millimetres(scene.depth(i), 1.0))
     for question in questions:
         if question.label not in ("", MARKED_POINT) and question.fate != "removed":
@@ -120,7 +121,7 @@ def views(sequence: Filmed, options: RecordOptions) -> Iterator[View]:
         yield View(
             view_id=str(i),
             stamp_ns=int(sequence.stamps_ns[i]),
-            color=np.asarray(cv2.imdecode(np.frombuffer(color, np.uint8), cv2.IMREAD_COLOR_RGB)),
+            color=simplejpeg.decode_jpeg(color),
             camera=scene.color_camera,
             depth=depth.astype(np.float32) * np.float32(0.001),
             depth_camera=scene.depth_camera,

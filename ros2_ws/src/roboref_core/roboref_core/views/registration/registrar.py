@@ -20,7 +20,7 @@ _ONE_PAIR = 1.35
 """One pair of views shows one relative pose, of six degrees of freedom: with so few the 95 % bound of three
 coordinates is that of 3 F(3, 6) = 14.3, not that of the chi-squared 7.8 of a known sigma; the root of their ratio."""
 
-_EXPLAINED = 0.3
+_EXPLAINED = 0.1
 """Share of the disagreement of undeclared poses that a registration must remove; else moved things explain it."""
 
 
@@ -145,8 +145,7 @@ class Registrar:
         """Whether a registration makes surfaces agree that did not. Things that were moved disagree in any pose."""
         if found.verdict is not Verdict.REGISTERED:
             return True
-        seen = found.inliers >= self.config.criteria.min_inliers
-        return seen and found.agreement - found.stated_agreement >= _EXPLAINED * (1.0 - found.stated_agreement)
+        return found.agreement - found.stated_agreement >= _EXPLAINED * (1.0 - found.stated_agreement)
 
     def _agree(self, reference: View, query: View) -> bool:
         a, b = self.cache.surface(reference), self.cache.surface(query)
