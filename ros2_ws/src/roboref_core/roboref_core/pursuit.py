@@ -121,14 +121,14 @@ class Pursuit:
         """
         place = T_map_base[:2, 3]
         seen = _seen(answer)
-        where: tuple[np.ndarray, np.ndarray | None] | None = seen or _where_to_look(answer)
-        uncertain = False
-        if seen is not None and too_uncertain(seen[1], self._config.distance):
-            uncertain, where, seen = True, (seen[0], None), None
-        position, covariance = where or (None, None)
-        if position is None:
+        where = seen or _where_to_look(answer)
+        uncertain = seen is not None and too_uncertain(seen[1], self._config.distance)
+        if seen is not None and uncertain:
+            where, seen = (seen[0], None), None
+        if where is None:
             reason = answer.error_msg or "it is not visible, and was not seen before"
             return self._without_it(T_map_base, End.LOST, reason)
+        position, covariance = where
         moved = self._target is None or np.linalg.norm(position[:2] - self._target[:2]) > self._config.correction
         if moved:
             self._tried = []
