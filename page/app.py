@@ -89,8 +89,8 @@ class Page:
 
     def _build_driving(self) -> None:
         with ui.row().classes("gap-2 items-center"):
-            self._go = ui.button("Go there", on_click=self._go_there).props("dense size=sm data-testid=go")
-            stop = ui.button("Stop", on_click=self._stop_robot).props("dense size=sm color=red data-testid=stop")
+            self._go = ui.button("Go there", on_click=self._go_there).props("dense data-testid=go")
+            stop = ui.button("Stop", on_click=self._stop_robot).props("dense color=red data-testid=stop")
             self._way = ui.label().classes("text-sm").props("data-testid=way")
         self._go.disable()
         for button in (self._go, stop):

@@ -28,8 +28,8 @@ class LiveRoom:
     """Seed of the room."""
     triangles: int = 100_000
     """About how many triangles the room is drawn with; fewer are drawn faster."""
-    backend: str = "reprojection"
-    """Model of the node: reprojection (marks alone), nano (words too), ..."""
+    backend: str = "fused"
+    """Model of the node: fused (marks by geometry, words by the bundled model), reprojection (marks alone), ..."""
     port: int = 8090
     """Of the page, on this machine alone."""
     rate: float = 8.0

@@ -64,5 +64,15 @@ def test_mark_ask_and_see_the_answer(tmp_path, started, browser):
 
     wait_for(lambda: element("answer").find_elements(By.TAG_NAME, "ellipse"), "the answer to be drawn")
     assert np.abs(drawn("answer") - drawn("reference")).max() < 1.5
+
+    ActionChains(browser).move_to_element_with_offset(reference, -60, -40).click_and_hold().move_by_offset(
+        90, 70
+    ).release().perform()
+    wait_for(lambda: element("reference").find_elements(By.TAG_NAME, "rect"), "the box to be drawn")
+    box = element("reference").find_element(By.TAG_NAME, "rect")
+    size = [float(box.get_attribute(side)) for side in ("width", "height")]
+    # The views are 640 pixels wide, and the mark is drawn in their pixels.
+    scale = 640 / reference.size["width"]
+    assert np.abs(np.array(size) - np.array((90, 70)) * scale).max() < 3
     severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not severe, json.dumps(severe, indent=1)
