@@ -37,6 +37,8 @@ from benchmarks import _rgbd_camera
 from offline.eval.replay.playing.node_process import NodeProcess
 
 BARE = "bare"
+# A machine that is busy loses answers [s].
+_LOST = 10.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _query() -> Query:
 
 def round_trip(client: ReferClient, query: Query) -> tuple[float, ReferAnswer]:
     started = time.perf_counter()
-    answer = client.refer(query, timeout=30)
+    answer = client.refer(query, timeout=_LOST)
     return time.perf_counter() - started, answer
 
 
@@ -107,25 +109,34 @@ class Times(NamedTuple):
         ours: round trips of the node, less queue and model.
         theirs: round trips of the bare service.
         queue: waits for the answers to others' questions.
+        lost: questions without any answer within ``_LOST`` seconds: to the node, to the bare service.
     """
 
     ours: np.ndarray
     theirs: np.ndarray
     queue: np.ndarray
+    lost: tuple[int, int]
 
 
 def compare(config: OverheadConfig, node: ReferClient, bare: ReferClient) -> Times:
     query = _query()
     ours, theirs, queue = [], [], []
+    lost = [0, 0]
     for _ in range(config.questions):
-        duration, answer = round_trip(node, query)
-        if answer.status != Status.FOUND:
-            raise RuntimeError(f"question not answered: {answer.error_code} {answer.error_msg}")
-        queue.append(stamp_ns(answer.queue_time) * 1e-9)
-        ours.append(duration - stamp_ns(answer.inference_time) * 1e-9 - queue[-1])
-        theirs.append(round_trip(bare, query)[0])
+        try:
+            duration, answer = round_trip(node, query)
+            if answer.status != Status.FOUND:
+                raise RuntimeError(f"question not answered: {answer.error_code} {answer.error_msg}")
+            queue.append(stamp_ns(answer.queue_time) * 1e-9)
+            ours.append(duration - stamp_ns(answer.inference_time) * 1e-9 - queue[-1])
+        except TimeoutError:
+            lost[0] += 1
+        try:
+            theirs.append(round_trip(bare, query)[0])
+        except TimeoutError:
+            lost[1] += 1
         time.sleep(config.interval)
-    return Times(np.array(ours), np.array(theirs), np.array(queue))
+    return Times(np.array(ours), np.array(theirs), np.array(queue), (lost[0], lost[1]))
 
 
 def python(call: str, *arguments: str) -> subprocess.Popen:
@@ -182,9 +193,10 @@ def main() -> int:
     print(f"{os.cpu_count()} cores{load} at the start")
     print(f"{'[ms]':18}" + "".join(f"{column:>{width}}" for column, width in zip(columns, widths, strict=True)))
     for setting, times in measure(config).items():
-        (p50, p95), (bare50, bare95), (_, queue) = (np.percentile(values * 1000, (50, 95)) for values in times)
+        (p50, p95), (bare50, bare95), (_, queue) = (np.percentile(values * 1000, (50, 95)) for values in times[:3])
         row = (p50, p95, bare50, bare95, p50 - bare50, p95 - bare95, p95 / bare95, queue)
-        print(f"{setting:18}" + "".join(f"{value:>{width}.2f}" for value, width in zip(row, widths, strict=True)))
+        cells = "".join(f"{value:>{width}.2f}" for value, width in zip(row, widths, strict=True))
+        print(f"{setting:18}{cells}" + (f"  lost: {times.lost[0]}, bare {times.lost[1]}" if any(times.lost) else ""))
     return 0
 
 

@@ -45,7 +45,7 @@ setup(
         # `roboref serve`.
         "serve": ["fastapi", "uvicorn", "h11", "pydantic>=2", "prometheus-client", "tyro", "tqdm", "httpx>=0.26"],
         # Without it `colcon test` runs no test and succeeds.
-        "test": ["pytest", "hypothesis", "scipy"],
+        "test": ["pytest", "hypothesis>=6.98", "scipy"],
     },
     zip_safe=False,
 )

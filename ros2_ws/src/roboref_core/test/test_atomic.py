@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 
 import pytest
 from roboref_core.atomic import FolderInUse, replacing, replacing_folder, sole_writer, write_bytes, write_json
@@ -48,35 +49,39 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
-def _hold(folder, held, release):
-    with sole_writer(folder, "the first"):
-        held.set()
-        release.wait(30)
+# A process started with a function of this file would have to find the file, which depends on pytest's release.
+HOLD = """
+import sys
+from pathlib import Path
+from roboref_core.atomic import sole_writer
+with sole_writer(Path(sys.argv[1]), "the first"):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def holding(folder) -> subprocess.Popen:
+    """A process that is the folder's writer until its input ends."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], text=True, **pipes)
+    assert process.stdout.readline() == "held\n"
+    return process
 
 
 def test_a_second_writer_is_refused_with_the_first_ones_name(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    process = context.Process(target=_hold, args=(tmp_path, held, release))
-    process.start()
+    process = holding(tmp_path)
     try:
-        assert held.wait(30)
         with pytest.raises(FolderInUse, match=f"the first .process {process.pid} on"), sole_writer(tmp_path, "second"):
             pass
     finally:
-        release.set()
-        process.join(30)
+        process.communicate("", timeout=30)
     with sole_writer(tmp_path, "second"):
         assert json.loads((tmp_path / ".writer.json").read_text())["pid"] == os.getpid()
 
 
 def test_a_killed_writer_leaves_the_folder_free(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    process = context.Process(target=_hold, args=(tmp_path, held, release))
-    process.start()
-    assert held.wait(30)
+    process = holding(tmp_path)
     process.kill()
-    process.join(30)
+    process.communicate(timeout=30)
     with sole_writer(tmp_path, "second"):
         pass
