@@ -133,6 +133,8 @@ class Audit:
     Verdicts are kept one by one; the same command goes on where it was left, also with more --samples. Ctrl-C ends it,
     and it prints the share of wrong samples by task with its 95 % interval (Wilson; too narrow
     where scenes differ, since it counts samples).
+
+      roboref data audit --out out/data --samples 50
     """
 
     out: Path

@@ -76,6 +76,17 @@ def test_a_server_of_another_kind_is_told_apart():
             RoboRefClient(f"http://127.0.0.1:{listening.getsockname()[1]}").health()
 
 
+def test_a_refusal_with_no_covariances_is_an_answer(spot):
+    """NOT_VISIBLE of a model that knows covariances: an empty list has lost their shape."""
+    body = b'{"answer": "NOT_VISIBLE", "visible": false, "points": [], "point_covariance": [], "scores": []}'
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=_reply_once, args=(listening, body), daemon=True).start()
+        client = RoboRefClient(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        answer = client.generate(Prompt("Where?", (spot(33, 20, 1, 2),)))
+        assert answer.outcome is Outcome.NOT_VISIBLE and answer.point_covariance.shape == (0, 2, 2)
+        client.close()
+
+
 def _reply_once(listening, body):
     connection, _ = listening.accept()
     with connection:

@@ -104,7 +104,10 @@ def _generation(reply: dict[str, Any], round_trip: float) -> Generation:
     if not isinstance(timings, dict):
         raise TypeError(f"expected timings by name, found {timings!r:.80}")
     p_visible = reply.get("p_visible")
-    points = _numbers(reply["points"])
+    points, covariance = _numbers(reply["points"]), _numbers(reply.get("point_covariance"))
+    if covariance is not None and covariance.size == 0:
+        # JSON's empty list has lost the shape of no covariances.
+        covariance = covariance.reshape(-1, 2, 2)
     if points is None:
         raise TypeError("expected points, found null")
     return Generation(
@@ -112,7 +115,7 @@ def _generation(reply: dict[str, Any], round_trip: float) -> Generation:
         outcome=Outcome.from_json(visible),
         points=points.reshape(-1, 2) if points.size == 0 else points,
         reason=str(reply.get("reason") or ("the server says so" if visible is None else "")),
-        point_covariance=_numbers(reply.get("point_covariance")),
+        point_covariance=covariance,
         scores=_numbers(reply.get("scores")),
         p_visible=None if p_visible is None else float(p_visible),
         p_visible_calibrated=reply.get("p_visible_calibrated") is True,
