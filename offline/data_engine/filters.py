@@ -72,7 +72,7 @@ class FilterConfig:
     min_fraction: float = 0.3
     min_area: float = 0.0015
     max_area: float = 0.5
-    max_cut: float = 0.1
+    max_cut: float = 0.4
     max_distance: float = 5.0
     max_holes: float = 0.5
     max_contradicted: float = 0.3

@@ -63,7 +63,9 @@ def object_extent(frame: FrameVisibility, color: np.ndarray, mask: np.ndarray, o
     pad = int(np.ceil(1.5 * reach))
     part = (slice(max(0, v0 - pad), v1 + pad + 1), slice(max(0, u0 - pad), u1 + pad + 1))
     scale = min(1.0, _SIDE / max(mask[part].shape))
-    labels = _labels(frame, mask, part, others, reach)
+    own = mask[part]
+    beyond = cv2.distanceTransform((~own).astype(np.uint8), cv2.DIST_L2, 3)
+    labels = _labels(frame, mask, part, others, reach, beyond)
     size = (max(8, round(labels.shape[1] * scale)), max(8, round(labels.shape[0] * scale)))
     small = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
     picture = cv2.resize(np.ascontiguousarray(color[part]), size, interpolation=cv2.INTER_AREA)
@@ -74,18 +76,21 @@ def object_extent(frame: FrameVisibility, color: np.ndarray, mask: np.ndarray, o
     cv2.grabCut(picture, small, (0, 0, picture.shape[1], picture.shape[0]), *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)
     found = ((small == cv2.GC_FGD) | (small == cv2.GC_PR_FGD)).astype(np.uint8)
     grown = cv2.resize(found, labels.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-    own = mask[part]
     region = mask.copy()
     region[part] |= _hanging_together(grown | own, own)
-    beyond = cv2.distanceTransform((~own).astype(np.uint8), cv2.DIST_L2, 3)
     at_the_limit = np.count_nonzero(region[part] & (beyond > 0.8 * reach))
     return Extent(region, bool(at_the_limit <= _OPEN_END * np.count_nonzero(own)))
 
 
-def _labels(frame: FrameVisibility, mask: np.ndarray, part, others: Sequence[int], reach: float) -> np.ndarray:
-    """What GrabCut is told of each pixel of a window: (h, w) uint8 of its GC_* constants."""
+def _labels(
+    frame: FrameVisibility, mask: np.ndarray, part, others: Sequence[int], reach: float, beyond: np.ndarray
+) -> np.ndarray:
+    """What GrabCut is told of each pixel of a window: (h, w) uint8 of its GC_* constants.
+
+    Args:
+        beyond: (h, w) distance from the mask [pixel].
+    """
     own = mask[part]
-    beyond = cv2.distanceTransform((~own).astype(np.uint8), cv2.DIST_L2, 3)
     margin = _REGISTRATION_PX * mask.shape[1] / 640
     labels = np.full(own.shape, cv2.GC_PR_BGD, np.uint8)
     measured, mesh = frame.sensor_depth(part), frame.zbuffer.depth[part]

@@ -8,7 +8,7 @@ not stand in the way. What no view saw is filled by an ``Inpainter``, which may 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import cv2
@@ -19,6 +19,7 @@ from roboref_core.geometry.pose import inverse, transform
 from roboref_core.views.visibility import DepthTolerance
 
 from offline.data_engine.five_frames import mask_box
+from offline.data_engine.seeing.surface import Surface
 from offline.data_engine.seeing.visibility import FrameVisibility
 from offline.data_engine.seeing.zbuffer import NEAR, Projection
 
@@ -83,6 +84,13 @@ class SourceView:
     depth: np.ndarray
     depth_camera: Camera
     T_world_camera: np.ndarray
+    _projections: dict[int, Projection] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def projection(self, surface: Surface) -> Projection:
+        """The surface as this view's depth camera sees it: computed once for all objects that are looked up in it."""
+        if id(surface) not in self._projections:
+            self._projections[id(surface)] = Projection(surface, self.depth_camera, self.T_world_camera)
+        return self._projections[id(surface)]
 
 
 @dataclass(frozen=True)
@@ -237,10 +245,15 @@ def depth_without(frame: FrameVisibility, object_id: int, hole: np.ndarray) -> n
     in_hole = np.zeros(camera.height * camera.width, dtype=bool)
     in_hole[inside] = hole[at[inside, 1], at[inside, 0]]
     hole_here = in_hole.reshape(camera.height, camera.width)
-    projection = Projection(frame.surface, camera, frame.T_world_camera)
-    window = (0, 0, camera.width, camera.height)
-    background = projection.render_without(frame.surface.object_faces(object_id), window).depth
-    return np.where(hole_here, background, frame.depth)
+    out = frame.depth.copy()
+    if hole_here.any():
+        u0, v0, u1, v1 = mask_box(hole_here)
+        part = slice(v0, v1 + 1), slice(u0, u1 + 1)
+        projection = Projection(frame.surface, camera, frame.T_world_camera)
+        faces = frame.surface.object_faces(object_id)
+        background = projection.render_without(faces, (u0, v0, u1 + 1, v1 + 1)).depth
+        out[part] = np.where(hole_here[part], background, out[part])
+    return out
 
 
 def _look_up(source: SourceView, points: np.ndarray, frame: FrameVisibility, object_id: int, tolerance: DepthTolerance):
@@ -248,7 +261,7 @@ def _look_up(source: SourceView, points: np.ndarray, frame: FrameVisibility, obj
     h, w = source.depth.shape
     # A thin object lies within the tolerance of what is behind it: where it stands in the source, do not look.
     nearest = np.full((h, w), np.inf, np.float32)
-    projection = Projection(frame.surface, source.depth_camera, source.T_world_camera)
+    projection = source.projection(frame.surface)
     faces = frame.surface.object_faces(object_id)
     window = projection.window(faces, (0, 0, w, h))
     if window is not None:

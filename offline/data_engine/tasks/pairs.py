@@ -37,7 +37,7 @@ class PairConfig:
             picture is not used, here and in T2B.
     """
 
-    per_object: int = 8
+    per_object: int = 12
     negatives: float = 1.0
     mix: Mapping[str, float] = field(
         default_factory=lambda: {
