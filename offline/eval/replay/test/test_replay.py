@@ -48,7 +48,7 @@ def test_exact_room_is_answered_exactly(tmp_path):
     assert run.scores["hit_at_mask"]["value"] >= 0.95
     assert not stale.exists()
     page = (tmp_path / "report.html").read_text()
-    shown = {p.name for p in (tmp_path / "seed-3" / "frames").iterdir()}
+    shown = {p.name for p in (tmp_path / "seed-3" / "frames").glob("*.jpg")}
     assert page.count("data:image/jpeg;base64,") == len(shown), "a view is there once, however many ask about it"
     assert page.count('class="case') == 24
     assert json.loads((tmp_path / "report.json").read_text())["runs"]["replay"]["questions"] == 24
