@@ -60,9 +60,10 @@ class Watcher:
         return np.array((p.x, p.y))
 
     def stands(self, seconds: float = 1.0) -> bool:
-        """Whether the robot has not moved for so long, in its own time."""
-        moments = [(p.header.stamp.sec + p.header.stamp.nanosec / 1e9, p.pose.position) for p in self.poses[-100:]]
-        recent = np.array([(p.x, p.y) for t, p in moments if t >= moments[-1][0] - seconds])
+        """Whether the robot has neither moved nor turned for so long, in its own time."""
+        moments = [(p.header.stamp.sec + p.header.stamp.nanosec / 1e9, p.pose) for p in self.poses[-100:]]
+        since = moments[-1][0] - seconds
+        recent = np.array([(p.position.x, p.position.y, p.orientation.z) for t, p in moments if t >= since])
         return moments[-1][0] - moments[0][0] > seconds and np.ptp(recent, axis=0).max() < 1e-3
 
     def send(self, x: float, y: float, yaw: float) -> None:
