@@ -104,7 +104,7 @@ def prepared(name: str, scene: GroundTruthScene, count: int, folder: Path) -> Fi
 
 
 def disturbance(condition: str) -> RecordOptions:
-    """Raises ValueError for what is no condition."""
+    """Raises ValueError if the text is not a condition."""
     kind, *numbers = condition.split(":")
     if (kind, len(numbers)) not in (("exact", 0), ("noise", 2), ("drift", 2)):
         raise ValueError(f"a condition is exact, noise:METRES:DEGREES or drift:METRES:DEGREES, found {condition!r}")

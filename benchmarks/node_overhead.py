@@ -2,8 +2,8 @@
 
 The bare service runs in a process of its own and returns the very answer that the node gave; questions go
 alternately to both. Once with the camera at rest, once while it publishes 640x480 RGB-D at 30 Hz to the node, and once
-while other clients ask both services too. Waiting for others' questions to be answered is no overhead of the node: it
-is told apart (queue).
+while other clients ask both services too. Waiting for the answers to other clients' questions is not counted as
+overhead of the node; it has a column of its own (queue).
 """
 
 from __future__ import annotations

@@ -259,7 +259,7 @@ class Simulation:
         return bool(np.linalg.norm(away) < _PERSON_AHEAD and ahead > 0)
 
     def _render(self, T_world_camera: np.ndarray) -> Rendering:
-        """A person who walks casts no shadow; the room need not be drawn anew for them."""
+        """A person who walks casts no shadow, so the room's light stays as it was computed."""
         room = self._renderer.render(self.camera, T_world_camera)
         if self.walker is None:
             return room

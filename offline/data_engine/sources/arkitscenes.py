@@ -31,7 +31,7 @@ _FLOOR = 0.03
 
 
 def frames_folder(folder: Path) -> Path | None:
-    """The folder of a recording that holds its frames; None if ``folder`` is no recording of ARKitScenes."""
+    """The folder of a recording that holds its frames; None if ``folder`` is not a recording of ARKitScenes."""
     inner = folder / f"{folder.resolve().name}_frames"
     return next((place for place in (folder, inner) if (place / "lowres_wide.traj").is_file()), None)
 

@@ -109,12 +109,7 @@ def holds(name: str, a: SeenObject, anchors: Sequence[SeenObject], metres: float
 
 _Test = Callable[[SeenObject, SeenObject], bool | None]
 _FILTERS: dict[str, _Test] = {
-    "left": relations.left_of,
-    "right": relations.right_of,
-    "front": relations.in_front_of,
-    "behind": relations.behind,
-    "on": relations.on,
-    "under": relations.under,
+    **relations.ANCHORED,
     "above": _above,
     "below": lambda a, b: _above(b, a),
     "higher": _higher,

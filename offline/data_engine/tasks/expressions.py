@@ -16,7 +16,7 @@ import numpy as np
 
 from offline.data_engine.sources.labels import normalise_label
 from offline.data_engine.tasks import relations
-from offline.data_engine.tasks.relations import SeenObject
+from offline.data_engine.tasks.relations import ANCHORED, SeenObject
 
 # Nouns that people use for one another: objects of one row are possible referents of each other's names.
 _CONFUSABLE = (
@@ -66,15 +66,6 @@ _TEMPLATES = {
     "free_right": ("Point to the free space on the {b} to the right of the {c}.",),
     "free_between": ("Point to the free space on the {b} between the {c} and the {d}.",),
 }
-ANCHORED: dict[str, Callable[[SeenObject, SeenObject], bool | None]] = {
-    "left": relations.left_of,
-    "right": relations.right_of,
-    "front": relations.in_front_of,
-    "behind": relations.behind,
-    "on": relations.on,
-    "under": relations.under,
-}
-"""Relations of a thing to another, and when they hold."""
 ORDERED = ("leftmost", "rightmost", "nearest", "farthest")
 """Relations of a thing to others of its kind."""
 MEASURED = ("near", "far")

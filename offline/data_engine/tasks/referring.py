@@ -135,7 +135,7 @@ def referring_expressions(
     order = rng.permutation(len(absent))
     plain, related = config.absent_per_frame, config.absent_related_per_frame
     for place, k in enumerate(order[: plain + related]):
-        told = (*ex.ORDERED, *ex.ANCHORED, *ex.MEASURED) if place >= plain else ()
+        told = (*ex.ORDERED, *relations.ANCHORED, *ex.MEASURED) if place >= plain else ()
         expression = ex.absent_expression(absent[k], objects, rng, told)
         states = {views[uid].state for uid, label in labels.items() if label == absent[k]}
         reason = Visibility.OCCLUDED if Visibility.OCCLUDED in states else Visibility.OUT_OF_FRUSTUM

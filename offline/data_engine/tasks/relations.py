@@ -7,6 +7,7 @@ Left, right, in front of and behind are the camera's; on, under, between and nea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -183,3 +184,14 @@ def smallest(values: list[float], gap: float) -> int | None:
     if len(order) < 2 or values[order[1]] - values[order[0]] < gap:
         return None
     return int(order[0])
+
+
+ANCHORED: dict[str, Callable[[SeenObject, SeenObject], bool | None]] = {
+    "left": left_of,
+    "right": right_of,
+    "front": in_front_of,
+    "behind": behind,
+    "on": on,
+    "under": under,
+}
+"""Relations of a thing to another, and when they hold."""

@@ -121,7 +121,7 @@ def phrases(frame: ex.FrameObjects, facts: SceneFacts, rng: np.random.Generator)
         for anchor in anchors:
             if ex.could_be_meant(o.label, anchor.label):
                 continue
-            for relation, holds in ex.ANCHORED.items():
+            for relation, holds in relations.ANCHORED.items():
                 if holds(o, anchor):
                     yield Phrase(f"color_{relation}", ex.phrase_text(relation, rng, a=name, b=anchor.label), (o.uid,))
 
@@ -131,9 +131,9 @@ def absent_phrases(frame: ex.FrameObjects, facts: SceneFacts, rng: np.random.Gen
 
     Each by itself ("absent", "absent_color"), and with where it would be ("absent_related", "absent_color_related").
     """
-    plain = (*ex.ORDERED, *ex.ANCHORED, *ex.MEASURED)
+    plain = (*ex.ORDERED, *relations.ANCHORED, *ex.MEASURED)
     # What is visible is told by its colour with these relations alone: others would tell that it is not there.
-    colored = tuple(ex.ANCHORED)
+    colored = tuple(relations.ANCHORED)
     names: list[tuple[str, str, tuple[str, ...]]] = []
     for label in ex.absent_labels(frame):
         color = rng.choice([facts.colors[uid] for uid, own in facts.labels.items() if own == label])

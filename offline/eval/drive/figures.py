@@ -54,7 +54,9 @@ FIGURES = {
         _of("success"),
         share=True,
     ),
-    "wrong_stop": Figure("wrong stops", "It says that it arrived, and that is no success.", _of("wrong_stop"), True),
+    "wrong_stop": Figure(
+        "wrong stops", "It says that it arrived, but the episode is not a success.", _of("wrong_stop"), True
+    ),
     "lost_wrongly": Figure(
         "lost, wrongly", "It says that the thing is lost or gone, and it is there.", _of("lost_wrongly"), True
     ),

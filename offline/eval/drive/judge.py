@@ -69,7 +69,7 @@ def judged(episode: Episode, driven: Driven, settings: DriveSettings) -> dict:
 
     Success: arrived with the robot's centre within the success distance of the thing's surface (over the floor), the
     thing in view, and the last answered place on it rather than on another of its kind. Of a thing that was taken
-    away: it says that it is lost or gone. A wrong stop is an arrival that is no success.
+    away: it says that it is lost or gone. A wrong stop is an arrival without success.
     """
     ends = driven.decision.end
     arrived, said_lost = ends is End.ARRIVED, ends in LOST_ENDS

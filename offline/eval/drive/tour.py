@@ -46,8 +46,8 @@ class Tour:
     stamp_ns: int
 
     def remembered(self, drifts: bool) -> tuple[View, ...]:
-        """The views anew, as every episode begins: what is computed of views is kept with them, and what was registered
-        for one question serves the next.
+        """New views of the tour, for one episode: registrations and features are kept with a view, and those of an
+        earlier episode would make results depend on the order.
 
         Args:
             drifts: in the poses that odometry says, in its frame; else in their true poses, in the map.

@@ -1,4 +1,4 @@
-"""What cameras do to pictures: exposure, colour cast, blur and noise, drawn anew for every batch."""
+"""What cameras do to pictures: exposure, colour cast, blur and noise, drawn for every batch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Lens:
     blur: float
 
     def __call__(self, tile: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(H, W, 3) uint8 as this camera would have taken it; noise is drawn anew each time."""
+        """(H, W, 3) uint8 as this camera would have taken it; each call draws its own noise."""
         found = tile.astype(np.float32) * np.array(self.gain, dtype=np.float32)
         if self.blur > 0:
             found = np.asarray(cv2.GaussianBlur(found, (0, 0), max(self.blur, 0.05)), dtype=np.float32)

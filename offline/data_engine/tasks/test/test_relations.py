@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from offline.data_engine.tasks import relations as rel
 from offline.data_engine.tasks.expressions import (
-    ANCHORED,
     MEASURED,
     ORDERED,
     FrameObjects,
@@ -17,7 +16,7 @@ from offline.data_engine.tasks.expressions import (
     expressions,
     phrase_text,
 )
-from offline.data_engine.tasks.relations import SeenObject
+from offline.data_engine.tasks.relations import ANCHORED, SeenObject
 
 
 def thing(uid, label, box, depth=(2.0, 2.2, 2.4), lower=(0, 0, 0), upper=(0.4, 0.4, 0.4)) -> SeenObject:

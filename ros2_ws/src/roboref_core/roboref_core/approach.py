@@ -14,7 +14,7 @@ from roboref_core.geometry.pose import pose
 _BEARINGS, _DISTANCES = 72, (1.0, 1.15, 1.3, 1.5)
 # Occupied cells this near to the target are the thing itself, and do not hide it [m].
 _OWN_REACH = 0.35
-# A standing place this near to one from which the target was not seen is no other one [m].
+# Least distance of a standing place from those from which the target was not seen [m].
 _ANOTHER = 0.4
 
 

@@ -27,7 +27,7 @@ class Refer(Behaviour):
     ``feedback_message``. Every answer goes to the blackboard. When the tree turns to something else the goal is
     cancelled, which stops the model.
 
-    ``setup`` takes the node as py_trees_ros hands it on; whoever ticks the tree spins that node.
+    ``setup`` takes the node as py_trees_ros hands it on; the program that ticks the tree spins that node.
 
     Args:
         name: of the behaviour.

@@ -95,7 +95,7 @@ class RoborefNode(LifecycleNode):
         return self._transition("shut down", self._clean_up)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unmake everything, keeping the reason for the diagnostics; the node can then be configured anew."""
+        """Release everything and keep the reason for the diagnostics; the node can then be configured again."""
         try:
             self._clean_up()
         except Exception:

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 
-# Ubuntu 24.04's pydantic is 1.10, and a robot has no torch: whoever imports them here breaks the node there.
+# Ubuntu 24.04's pydantic is 1.10, and a robot has no torch: an import of them here breaks the node there.
 WITHOUT = """
 import sys
 

@@ -59,7 +59,7 @@ class EarlierViews:
     def at(self, pixel: tuple[float, float]) -> Change:
         """What a pixel of the searched view shows, back then.
 
-        UNCHANGED: the same surface was there already, so it is no thing that moved there since; GONE: there was
+        UNCHANGED: the same surface was there already, so nothing moved there since; GONE: there was
         nothing; CHANGED: something of another colour; HIDDEN and NOT_CHECKED: no view tells.
 
         Where there was nothing in any view, the surface came since. That it was there already tells only of views that

@@ -47,7 +47,7 @@ def targets_of(
 def _located(
     target: Target, view: View, covariance: np.ndarray | None, config: LocateConfig, frames: FrameLookup | None
 ) -> Target:
-    """The target with its position in its frame; as it is where there is no depth."""
+    """The target with its position in its frame; unchanged without depth."""
     # In the camera's own frame its pose, and the error of it, play no part.
     seen = view.with_pose(None) if target.frame_id == view.frame_id else view
     place = locate(seen, target.pixel, covariance, config)

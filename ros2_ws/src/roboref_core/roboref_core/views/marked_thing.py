@@ -17,7 +17,7 @@ _GAP = (0.015, 0.02)
 """Neighbouring depths further apart than base + slope * depth are two surfaces [m, m/m]."""
 _FEWEST = 40
 _LARGEST = 0.35
-"""Of the picture: what is larger is no thing but a wall or a floor."""
+"""Largest share of the picture that a thing fills; larger surfaces are walls and floors."""
 
 
 @dataclass(frozen=True, eq=False)

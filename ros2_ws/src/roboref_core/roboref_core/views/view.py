@@ -83,7 +83,7 @@ class View:
         frame_id: name of the optical frame.
         world_frame: name of the fixed frame.
         pose_covariance: (6, 6) of the error of T_world_camera as a twist (translation [m], rotation [rad]) in the
-            optical frame; None: whoever reads the view knows how good its poses are.
+            optical frame; None: the reader's own assumption about its poses holds.
         arrival: time.monotonic() at which its last image arrived [s]; None if it did not arrive live.
     """
 

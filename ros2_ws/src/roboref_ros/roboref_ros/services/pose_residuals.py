@@ -56,7 +56,7 @@ class PoseResiduals:
         self._node.destroy_publisher(self._publisher)
 
     def forget(self) -> None:
-        """The views are gone; what they said of the poses is no longer true."""
+        """Forget what the views said of the poses, as the views are gone."""
         self.newest, self._of = PoseResidual(), ""
 
     def _start(self) -> None:
