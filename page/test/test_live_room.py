@@ -147,10 +147,10 @@ def test_a_marked_thing_is_found_and_driven_to(tmp_path, started, domain, watche
 
     port = free_port()
     live = (sys.executable, "-m", "offline.cli", "sim", "live")
-    # At half the speed of real time there is time to press stop.
+    # Slower than real time, there is time to press stop.
     where = ("--port", str(port), "--logs", tmp_path / "logs")
     room = ("--room", str(ROOM), "--triangles", str(TRIANGLES), "--backend", "reprojection")
-    started(*live, *room, "--speed", "0.5", *where, log=tmp_path / "live")
+    started(*live, *room, "--speed", "0.4", *where, log=tmp_path / "live")
 
     def there(place: tuple[float, float, float]) -> bool:
         return bool(watcher.poses and watcher.stands() and np.linalg.norm(watcher.place - place[:2]) < 0.15)
@@ -202,18 +202,27 @@ def test_a_marked_thing_is_found_and_driven_to(tmp_path, started, domain, watche
     p = answer.targets[0].position
     assert np.linalg.norm(transform(inverse(T_world_room), point[0]) - (p.x, p.y, p.z)) < 0.05
 
-    # It goes there and is stopped on the way.
-    press("go")
-    wait_for(lambda: np.linalg.norm(watcher.place - second[:2]) > 0.1, "the robot to go")
-    press("stop")
-    wait_for(watcher.stands, "the robot to stop")
-    stopped = watcher.place
-    wait_for(lambda: not element("way").text, "no way to be told")
+    def distance() -> float:
+        return float(np.linalg.norm(surface - watcher.place, axis=1).min())
+
+    # It goes there and is stopped on the way: where the robot was there before the click arrived, from the beginning.
+    for _ in range(3):
+        press("go")
+        wait_for(lambda: np.linalg.norm(watcher.place - second[:2]) > 0.1, "the robot to go")
+        press("stop")
+        wait_for(watcher.stands, "the robot to stop")
+        stopped = watcher.place
+        wait_for(lambda: not element("way").text, "no way to be told")
+        if distance() > 1.2:
+            break
+        drive(second)
+    else:
+        pytest.fail(f"three times it went on to {distance():.2f} m before the thing after stop was pressed")
 
     press("go")
     wait_for(lambda: element("way").text.startswith("there"), "the robot to be there", 300)
     wait_for(watcher.stands, "the robot to stand")
-    assert np.linalg.norm(surface - watcher.place, axis=1).min() < 1.0
-    assert np.linalg.norm(watcher.place - stopped) > 0.2, "it was stopped before it was there"
+    assert distance() < 1.0
+    assert np.linalg.norm(watcher.place - stopped) > 0.2
     severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not severe, json.dumps(severe, indent=1)
