@@ -25,15 +25,10 @@ from offline.data_engine.task_files import (
     read_samples,
     turns,
 )
+from offline.data_engine.tasks.kinds import TASKS
 from offline.files import read_mask
 
 _PLACEHOLDERS = ("<image>", "<depth>", "<video>")
-# Tasks whose answers are points or NOT_VISIBLE, and how many pictures each of their forms has.
-_PICTURES = {
-    ("t1", "multi"): 2, ("t1", "concat"): 1, ("t2a", "multi"): 2, ("t2b", "multi"): 2, ("referring", "single"): 1,
-    ("reasoning", "single"): 1, ("reasoning", "steps"): 1,
-}  # fmt: skip
-_POINTING = {task for task, _ in _PICTURES}
 NOT_CHECKED = "not_checked"
 """Kind of findings that are not faults: what could not be checked, and why."""
 _PAIR = re.compile(r"[\[(]\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*,\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)")
@@ -89,7 +84,7 @@ def check_sample(sample: dict, where: str, image_root: Path = Path("/")) -> Iter
         yield Finding("malformed_conversation", where, "expected turns {from: human|gpt, value: text}, human first")
         return
     pictures, task = pictures_of(sample), task_of(sample)
-    pointing = task in _POINTING
+    pointing = task in TASKS
     said = turns(sample, "human") + turns(sample, "gpt")
     found = sum(text.count("<image>") for text in said)
     if pointing and "task" in sample and any(token in text for token in _PLACEHOLDERS for text in said):
@@ -99,7 +94,7 @@ def check_sample(sample: dict, where: str, image_root: Path = Path("/")) -> Iter
         yield Finding("placeholder_count", where, f"{found} <image> for {len(pictures)} pictures")
     if pointing and "task" in sample:
         form = form_of(sample)
-        expected = _PICTURES.get((task, form))
+        expected = TASKS[task].get(form)
         if len(pictures) != expected:
             detail = f"{task} {form} has {expected} pictures, found {len(pictures)}"
             yield Finding("image_count", where, detail)

@@ -25,12 +25,11 @@ from offline.data_engine.filters import is_named
 from offline.data_engine.five_frames import ViewFiles, depth_path
 from offline.data_engine.sealed_folder import Draft
 from offline.data_engine.tasks.ground_truth import ground_truth_pixel, normalised
+from offline.data_engine.tasks.kinds import TASKS
 from offline.data_engine.tasks.pairs import TIERS, Pair, SceneViews, can_be_removed
 from offline.data_engine.tasks.reasoning import read_step
 from offline.files import read_mask, read_picture
 
-TASKS = ("t1", "t2a", "t2b", "referring", "reasoning")
-"""In "reasoning", phrases of several steps are asked twice: for the answer alone, and for the steps that lead to it."""
 _MARGIN = 2.0
 """Of a mask's rim, where a scene does not say how far its colour and depth are apart (at 640 pixels width)."""
 _LEAST_MARGIN = 1.0
@@ -55,7 +54,7 @@ class SampleConfig:
             apart, 2 where that is not known.
     """
 
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[str, ...] = tuple(TASKS)
     forms: tuple[Form, ...] = (Form.MULTI, Form.CONCAT)
     with_grid: bool = True
     grid: Grid = field(default_factory=Grid)

@@ -24,11 +24,11 @@ from roboref_core.prompting.prompt import Form
 from roboref_core.prompting.side_by_side import SideBySide
 
 from offline.data_engine.formats.manipulation import GroundingRecord, LeftOut, grounding_records, is_grounding
+from offline.data_engine.tasks.kinds import TASKS
 from offline.files import read_json
 
-TASKS = ("t1", "t2a", "t2b")
-# Pictures that each task's forms show; anything else trains and scores on the wrong picture.
-_PICTURES = {("t1", Form.MULTI): 2, ("t1", Form.CONCAT): 1, ("t2a", Form.MULTI): 2, ("t2b", Form.MULTI): 2}
+# Tasks between two views; the others have names of their own in other people's files.
+_PAIR_TASKS = {task: forms for task, forms in TASKS.items() if Form.MULTI.value in forms}
 _MASK_KINDS = ("mask_dialated", "mask_dilated", "mask")
 _QUERY_KINDS = re.compile(r"(original|inpainted)(?=\.[A-Za-z]+$)")
 
@@ -180,7 +180,7 @@ def parse_sample(entry: dict, folder: Path) -> Sample:
         raise BadSample("depth count", f"sample {entry['id']}: {len(images)} images but {len(depths)} depth pictures")
     prompt, truth = _turns(entry)
     task, form = _task(str(entry.get("task", "")), str(entry.get("form", "")), len(images))
-    expected = _PICTURES.get((task, form))
+    expected = _PAIR_TASKS.get(task, {}).get(form.value)
     if expected is not None and len(images) != expected:
         raise BadSample(
             "image count", f"sample {entry['id']}: {task} {form.value} shows {expected}, found {len(images)}"
@@ -253,7 +253,7 @@ def select(samples: Sequence[Sample], limit: int | None) -> tuple[Sample, ...]:
 def _task(stated_task: str, stated_form: str, num_images: int) -> tuple[str, Form]:
     words = re.split(r"[\s_/-]+", stated_task.lower())
     stated = next((form for form in Form if form.value in (*words, stated_form.lower())), None)
-    task = next((word for word in words if word in TASKS), None) or "_".join(words) or "pointing"
+    task = next((word for word in words if word in _PAIR_TASKS), None) or "_".join(words) or "pointing"
     if stated is None:
         # Only a pair is ever asked about in T1: one picture holds both views.
         stated = Form.CONCAT if task == "t1" and num_images == 1 else Form.MULTI
