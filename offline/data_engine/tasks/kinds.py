@@ -1,4 +1,4 @@
-"""The tasks, their forms, and how many pictures a form shows: what builds, checks and scores samples reads this table."""
+"""The tasks, their forms, and how many pictures a form shows: read by what builds, checks and scores samples."""
 
 from __future__ import annotations
 
