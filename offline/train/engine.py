@@ -30,10 +30,12 @@ class Engine(ABC):
     Attributes:
         network: what learns.
         parts: of each parameter group of the optimizer.
+        scales: multiples of their parts' learning rates, of the same groups.
     """
 
     network: Network
     parts: tuple[Part, ...]
+    scales: tuple[float, ...]
 
     @abstractmethod
     def accumulate(self, batch: Any, num_items: Any, loss: Callable[..., torch.Tensor] | None, last: bool) -> float:
@@ -95,7 +97,7 @@ class PlainEngine(Engine):
         self._half = plan.precision == "bf16"
         self._distributed = DistributedDataParallel(network) if ranks.world > 1 else None
         self._module: nn.Module = self._distributed or network
-        groups, self.parts = parameter_groups(network, plan.weight_decay)
+        groups, self.parts, self.scales = parameter_groups(network, plan.weight_decay, plan.embedding_lr_scale)
         self._optimizer = torch.optim.AdamW(groups, betas=_BETAS)
 
     def accumulate(self, batch: Any, num_items: Any, loss: Callable[..., torch.Tensor] | None, last: bool) -> float:
@@ -107,8 +109,8 @@ class PlainEngine(Engine):
 
     def step(self, rates: Mapping[Part, float]) -> float:
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._clip)
-        for group, part in zip(self._optimizer.param_groups, self.parts, strict=True):
-            group["lr"] = rates[part]
+        for group, part, scale in zip(self._optimizer.param_groups, self.parts, self.scales, strict=True):
+            group["lr"] = rates[part] * scale
         self._optimizer.step()
         self._optimizer.zero_grad()
         return float(norm)
@@ -134,7 +136,7 @@ class DeepSpeedEngine(Engine):
         import deepspeed
 
         self.network, self._ranks, self._zero = network, ranks, plan.zero
-        groups, self.parts = parameter_groups(network, plan.weight_decay)
+        groups, self.parts, self.scales = parameter_groups(network, plan.weight_decay, plan.embedding_lr_scale)
         self._settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
         if plan.offload:
             from deepspeed.ops.adam import DeepSpeedCPUAdam
@@ -153,8 +155,8 @@ class DeepSpeedEngine(Engine):
         return value.item()
 
     def step(self, rates: Mapping[Part, float]) -> float:
-        for group, part in zip(self._engine.optimizer.param_groups, self.parts, strict=True):
-            group["lr"] = rates[part]
+        for group, part, scale in zip(self._engine.optimizer.param_groups, self.parts, self.scales, strict=True):
+            group["lr"] = rates[part] * scale
         self._engine.step()
         return float(self._engine.get_global_grad_norm())
 
@@ -203,20 +205,31 @@ class DeepSpeedEngine(Engine):
         self._engine.destroy()
 
 
-def parameter_groups(network: Network, weight_decay: float) -> tuple[list[dict[str, Any]], tuple[Part, ...]]:
-    """Groups of an optimizer, and the part of each: those of a part whose weights decay, and its others."""
+def parameter_groups(
+    network: Network, weight_decay: float, embedding_scale: float = 1.0
+) -> tuple[list[dict[str, Any]], tuple[Part, ...], tuple[float, ...]]:
+    """Groups of an optimizer, with the part of each and the multiple of the part's learning rate that it takes.
+
+    A part has one group of weights that decay and one of its others; the LLM's token embeddings have a group of their
+    own if ``embedding_scale`` is not 1.
+    """
+    embeddings = network.family.language_model(network.model).get_input_embeddings().weight
     groups: list[dict[str, Any]] = []
     parts: list[Part] = []
+    scales: list[float] = []
     for part in network.parts:
-        parameters = [parameter for _, parameter in network.learning(part)]
-        decayed = [p for p in parameters if p.ndim > 1 and weight_decay]
-        kept = {id(p) for p in decayed}
-        for members, decay in ((decayed, weight_decay), ([p for p in parameters if id(p) not in kept], 0.0)):
-            if members:
-                # The loop sets the learning rate before each step.
-                groups.append({"params": members, "weight_decay": decay, "lr": 1.0})
-                parts.append(part)
-    return groups, tuple(parts)
+        by_setting: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for _, parameter in network.learning(part):
+            scale = embedding_scale if parameter is embeddings else 1.0
+            decay = weight_decay if parameter.ndim > 1 else 0.0
+            by_setting.setdefault((scale, decay), []).append(parameter)
+        # Weights that decay first, as checkpoints of earlier versions have them.
+        for (scale, decay), members in sorted(by_setting.items(), key=lambda one: (one[0][0] != 1.0, -one[0][1])):
+            # The loop sets the learning rate before each step.
+            groups.append({"params": members, "weight_decay": decay, "lr": 1.0})
+            parts.append(part)
+            scales.append(scale)
+    return groups, tuple(parts), tuple(scales)
 
 
 def deepspeed_config(plan: Plan, world: int, universal: bool = False) -> dict[str, Any]:

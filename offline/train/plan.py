@@ -158,6 +158,8 @@ class Plan(_Strict):
     prompt_form: RoboRefer's prompts as its own training writes them, or as it is asked: those of two colour pictures
         have a newline less before the question. Published checkpoints were trained with "training".
     model_max_length: positions of an example, instead of the checkpoint's.
+    embedding_lr_scale: learning rate of the LLM's token embeddings as a multiple of the LLM's: tokens that the base
+        checkpoint never met must move farther than its weights may.
     window, group: samples of like length come in groups of ``group``, shuffled within windows of ``window``.
     max_corrupt: share of unusable samples at which the run stops (at least 10 must have been seen).
     rft: reinforcement fine-tuning with the questions of the data, instead of learning their answers.
@@ -189,6 +191,7 @@ class Plan(_Strict):
     max_grad_norm: float = Field(1.0, ge=0)
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     lr_schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    embedding_lr_scale: float = Field(1.0, gt=0)
     window: int = Field(512, ge=1)
     group: int = Field(16, ge=1)
     max_corrupt: float = Field(0.05, ge=0, le=1)

@@ -14,14 +14,6 @@ from page.test.in_browser import CHROMIUM, DRIVER
 
 
 @pytest.fixture
-def domain(monkeypatch) -> int:
-    """A DDS domain for this test."""
-    number = 51 + os.getpid() % 50
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
-    return number
-
-
-@pytest.fixture
 def started(domain) -> Iterator[Callable[..., subprocess.Popen]]:
     """Starts commands in the domain and interrupts them at the end."""
     running: list[subprocess.Popen] = []

@@ -29,15 +29,14 @@ def name_of(page: Path) -> str:
 @pytest.mark.parametrize(
     "page", [pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * (page.name in SLOW)) for page in RUN]
 )
-def test_the_lines_of_a_page_run(page, tmp_path):
+def test_the_lines_of_a_page_run(page, tmp_path, domain):
     checkout = tmp_path / "checkout"
     (checkout / "setup").mkdir(parents=True)
     # The line of the pages, in an environment that is there already.
     (checkout / "setup" / "env.sh").write_text("")
     (checkout / "page.sh").write_text(script(page.read_text(encoding="utf-8")))
-    domain = str(1 + os.getpid() % 100)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    environment |= {"ROS_DOMAIN_ID": domain, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    environment |= {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     done = subprocess.run(
         ["bash", "page.sh"], cwd=checkout, env=environment, capture_output=True, text=True, timeout=580, check=False
     )

@@ -67,13 +67,12 @@ def test_record_stopped_by_a_signal_leaves_nothing(tmp_path, monkeypatch, capsys
 
 def play(*arguments: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "offline.cli", "sim", "play", *arguments]
-    environment = os.environ | {"ROS_DOMAIN_ID": str(51 + os.getpid() % 50)}
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
 
 
-def test_play(tmp_path, sens_path):
+def test_play(tmp_path, sens_path, domain):
     pytest.importorskip("rclpy")
     pytest.importorskip("roboref_msgs")
     bag = tmp_path / "bag"

@@ -11,6 +11,7 @@ import torch
 import yaml
 from roboref_core.command_line import Stopped
 from roboref_core.models.options import ModelOptions
+from roboref_core.models.roborefer import calibration
 
 from offline.eval.asking.predict import predict
 from offline.eval.asking.predictor import ModelConfig
@@ -18,10 +19,11 @@ from offline.eval.asking.predictors import load_predictor
 from offline.eval.asking.show import ShowConfig
 from offline.eval.records.predictions import Predictions, read_predictions
 from offline.eval.records.replays import pooled, read_records
-from offline.eval.records.samples import SampleFile
+from offline.eval.records.samples import SampleFile, read_samples
 from offline.eval.replay.cli import Replay, run_replay
 from offline.eval.replay.scoring.score import score
 from offline.eval.replay.scoring.table import Run
+from offline.eval.scoring.calibrate import fit, model_name
 from offline.files import read_json, write_bytes
 from offline.train.check import check
 from offline.train.demo.config import TuningConfig
@@ -85,10 +87,11 @@ def fine_tune(
         "output": f"{plan_file.stem}_run",
         "registry": str(registry.absolute()),
         "batch": tuning.batch,
-        "micro_batch": tuning.batch,
+        "micro_batch": min(tuning.batch, 4),
         "precision": "fp32",
         "prompt_form": _FORM,
         "warmup_ratio": 0.05,
+        "embedding_lr_scale": tuning.embedding_lr_scale,
         "save_every": max(1, steps // 4),
         "keep": 1,
         "log_every": max(1, steps // 100),
@@ -123,6 +126,25 @@ def answer(model: Path, name: str, data: SampleFile, out: Path, show: ShowConfig
     if done.failed or done.unreadable:
         raise ValueError(f"{out}: {done}")
     return read_predictions(out)
+
+
+def calibrate(model: Path, questions: Sequence[Path], out: Path) -> None:
+    """Fits a checkpoint's p_visible and stores it beside it; one that is there is kept.
+
+    Training moves the odds of pointing against refusing, and takes the base model's own calibration away.
+
+    Args:
+        questions: task files about scenes that it was not trained on.
+        out: folder of its answers to them.
+    """
+    if (model / calibration.FILE_NAME).exists():
+        return
+    name = model_name(model)
+    fitted = fit(
+        [(answer(model, name, read_samples(file), out / f"{file.stem}.jsonl"), file) for file in questions], name
+    )
+    calibration.save(fitted, model)
+    print(f"{model}: p_visible fitted on {fitted.samples} questions", file=sys.stderr)
 
 
 def replayed(model: Path, name: str, folder: Path, scans: Sequence[Path], questions: int) -> Run:

@@ -20,15 +20,17 @@ class RoomsConfig:
         look: of rooms, things, words, camera and pictures.
         seed: of the first room; the others follow. Replayed rooms come after them.
         rooms: to learn from.
+        aside: further rooms, on which the probability that something is visible is calibrated after training.
         held_out: further rooms, that are only asked about.
         frames: of each room's walk, 6 a second.
-        questions: most held-out ones of each task.
+        questions: most held-out ones of each task, and most of each task that are set aside.
         depth: make depth pictures too.
     """
 
     look: Look = "workshop"
     seed: int = 100
     rooms: int = 16
+    aside: int = 2
     held_out: int = 8
     frames: int = 40
     questions: int = 120
@@ -38,7 +40,7 @@ class RoomsConfig:
     @property
     def free_seed(self) -> int:
         """The first seed that is of none of the rooms."""
-        return self.seed + self.rooms + self.held_out
+        return self.seed + self.rooms + self.aside + self.held_out
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class TuningConfig:
         steps: of optimisation.
         batch: samples of one.
         lr: peak learning rate; it warms up, then falls as a cosine.
+        embedding_lr_scale: multiple of it that token embeddings take.
         threads: of torch, and processes that make rooms and questions.
     """
 
@@ -57,6 +60,7 @@ class TuningConfig:
     steps: int = 140
     batch: int = 16
     lr: float = 3e-4
+    embedding_lr_scale: float = 10.0
     threads: int = 2
 
 

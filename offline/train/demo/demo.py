@@ -14,11 +14,11 @@ from offline.eval.records.samples import read_samples
 from offline.eval.replay.scoring.table import Run
 from offline.eval.reporting.report import Section, section
 from offline.files import write_bytes, write_json
-from offline.train.demo.chain import Lesson, answer, fine_tune, replayed
+from offline.train.demo.chain import Lesson, answer, calibrate, fine_tune, replayed
 from offline.train.demo.config import DemoConfig, RoomsConfig, TuningConfig
 from offline.train.demo.page import AFTER, BEFORE, MIXED, tables, write_page
-from offline.train.demo.questions import HELD_OUT, TRAIN, write_questions
-from offline.train.demo.rooms import build, make_rooms
+from offline.train.demo.questions import HELD_OUT, TRAIN, TUNING, write_questions
+from offline.train.demo.rooms import aside, build, make_rooms
 from offline.train.inspection import CURVE
 
 _GRIDS = ("", "_grid")
@@ -35,7 +35,7 @@ def prepare(out: Path, data: RoomsConfig, tuning: TuningConfig) -> Path:
     """Rooms, data, and the demo's questions, whose folder is returned."""
     built = build(out / "rooms", data, tuning.threads)
     questions = out / "questions"
-    write_questions(built, questions, tuning.base, data.questions, in_other_words=data.look == "workshop")
+    write_questions(built, questions, tuning.base, data.questions, data.look == "workshop", aside(data))
     return questions
 
 
@@ -66,6 +66,12 @@ def demo(config: DemoConfig) -> list[Section]:
     models[AFTER] = fine_tune(out / "tuned.yaml", tuning, registry, [Lesson(mixture())])
     both = f"{mixture()}+{mixture(prefix=KNOWN)}"
     models[MIXED] = fine_tune(out / "mixed.yaml", tuning, registry, [Lesson(both)])
+    for name in (AFTER, MIXED):
+        # Of the rooms that each has learned from.
+        files = [
+            folder / f"{task}.json" for folder in list(asked.values())[: 1 if name == AFTER else 2] for task in TUNING
+        ]
+        calibrate(models[name], files, out / "calibration" / name)
     workshops, known = (judged(out, prefix, questions, models) for prefix, questions in asked.items())
     scans = replay_scans(config)
     replays: list[Run] = [

@@ -3,7 +3,7 @@ other words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from roboref_core.atomic import replacing_folder
@@ -22,6 +22,8 @@ TASKS = ("t1_{}_multi", "t2a_{}_multi", "t2b_{}_multi", "referring_{}")
 TRAIN, HELD_OUT = tuple(task.format("train") for task in TASKS), tuple(task.format("val") for task in TASKS)
 CONCAT = ("t1_train_concat", "t1_val_concat")
 """T1 with both views in one picture."""
+TUNING = tuple(f"tuning_{name}" for name in TRAIN if "t2b" not in name)
+"""Questions about rooms set aside, of the tasks that have something to refuse."""
 _AFTER_PHRASE = " If it is not visible"
 _WORDS = (
     ("Point to every ", "Mark each "),
@@ -55,14 +57,23 @@ def coordinates_of(base: Path) -> tuple[float, ...]:
     return spelled_coordinates(load_tokenizer(checkpoint_root(base) / "llm", use_depth=False))
 
 
-def write_questions(source: Path, target: Path, base: Path, held_out: int, in_other_words: bool, seed: int = 0) -> None:
+def write_questions(
+    source: Path,
+    target: Path,
+    base: Path,
+    most: int,
+    in_other_words: bool,
+    aside: Collection[str] = (),
+    seed: int = 0,
+) -> None:
     """Task files for the demo, from those of the data engine. What is there is not made again.
 
-    All training files, with their answers spelled in the coordinates of ``base``, and of the held-out ones at most
-    ``held_out`` questions each.
+    All training files, with their answers spelled in the coordinates of ``base``; at most ``most`` questions of each
+    held-out file, and of each file of ``TUNING``.
 
     Args:
         in_other_words: see ``reworded``.
+        aside: scenes of the training split that are not trained on, but asked about in ``TUNING``.
     Raises:
         ValueError: naming a file that is missing.
     """
@@ -70,15 +81,27 @@ def write_questions(source: Path, target: Path, base: Path, held_out: int, in_ot
         return
     coordinates = coordinates_of(base)
     with replacing_folder(target) as part:
-        for name in (*TRAIN, CONCAT[0]):
-            for file in (f"{name}.json", f"{name}_grid.json"):
-                found = [_respelled(sample, coordinates) for sample in read_json(source / file)]
-                write_json(part / file, [reworded(sample) if in_other_words else sample for sample in found])
-        for name in (*HELD_OUT, CONCAT[1]):
+
+        def write(name: str, samples: list[dict]) -> None:
+            write_json(part / f"{name}.json", [reworded(sample) if in_other_words else sample for sample in samples])
+
+        def drawn(name: str, samples: list[dict]) -> list[dict]:
+            chosen = rng_of("train-demo", seed, name).permutation(len(samples))[:most]
+            return [samples[index] for index in sorted(chosen)]
+
+        for name in (f"{name}{grid}" for name in (*TRAIN, CONCAT[0]) for grid in ("", "_grid")):
             found = read_json(source / f"{name}.json")
-            chosen = rng_of("train-demo", seed, name).permutation(len(found))[:held_out]
-            asked = [found[index] for index in sorted(chosen)]
-            write_json(part / f"{name}.json", [reworded(sample) if in_other_words else sample for sample in asked])
+            learned = [sample for sample in found if not _scenes(sample) & set(aside)]
+            write(name, [_respelled(sample, coordinates) for sample in learned])
+            if (tuning := f"tuning_{name}") in TUNING:
+                write(tuning, drawn(tuning, [sample for sample in found if sample["scene_id"] in aside]))
+        for name in (*HELD_OUT, CONCAT[1]):
+            write(name, drawn(name, read_json(source / f"{name}.json")))
+
+
+def _scenes(sample: dict) -> set[str]:
+    """The scenes that a sample's pictures show."""
+    return {sample["scene_id"], (sample.get("visibility") or {}).get("query_scene", sample["scene_id"])}
 
 
 def reworded(sample: dict) -> dict:

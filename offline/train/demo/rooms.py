@@ -36,9 +36,9 @@ def build(folder: Path, config: RoomsConfig, workers: int) -> Path:
     Raises ValueError if the folder holds the data of another configuration, or a room could not be built.
     """
     _same(folder / "rooms.json", config)
-    seeds = range(config.seed, config.seed + config.rooms + config.held_out)
-    names = make_rooms(folder / "scans", seeds, config.frames, workers, config.look)
-    lists = {"train": names[: config.rooms], "validation": names[config.rooms :]}
+    names = make_rooms(folder / "scans", range(config.seed, config.free_seed), config.frames, workers, config.look)
+    # Those set aside are like the ones to learn from until questions are chosen, see ``aside``.
+    lists = {"train": names[: -config.held_out], "validation": names[-config.held_out :]}
     for split, members in lists.items():
         write_bytes(folder / f"{split}.txt", "".join(f"{name}\n" for name in members).encode())
     failed = Build(
@@ -54,9 +54,15 @@ def build(folder: Path, config: RoomsConfig, workers: int) -> Path:
     return folder / "data" / "tasks"
 
 
+def aside(config: RoomsConfig) -> frozenset[str]:
+    """The ids of the rooms that are not trained on."""
+    first = config.seed + config.rooms
+    return frozenset(_name(seed) for seed in range(first, first + config.aside))
+
+
 def make_rooms(folder: Path, seeds: Sequence[int], frames: int, workers: int, look: Look = "home") -> list[str]:
     """Writes the scans that are missing; returns the ids of all, in the order of the seeds."""
-    names = {seed: f"scene{seed:04d}_00" for seed in seeds}
+    names = {seed: _name(seed) for seed in seeds}
     missing = [seed for seed, name in names.items() if not (folder / name / f"{name}.sens").exists()]
     # Not forked: threads of torch may hold locks that would never open in a child.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver")) as executor:
@@ -64,6 +70,10 @@ def make_rooms(folder: Path, seeds: Sequence[int], frames: int, workers: int, lo
         for _ in Progress(jobs, total=len(missing), desc="rooms", unit="room", disable=not missing):
             pass
     return list(names.values())
+
+
+def _name(seed: int) -> str:
+    return f"scene{seed:04d}_00"
 
 
 def _make_room(folder: Path, frames: int, look: Look, seed: int) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from roboref_core.models.nano import CHECKPOINT
+from roboref_core.models.roborefer import calibration
 from roboref_core.prompting import prompt
 from roboref_core.prompting.answer_text import NOT_VISIBLE
 
@@ -19,6 +21,7 @@ from offline.eval.records.predictions import Predictions
 from offline.eval.records.samples import SampleFile, read_samples
 from offline.eval.replay.scoring.table import Run
 from offline.eval.reporting.report import section
+from offline.eval.scoring.calibrate import model_name
 from offline.eval.test.small_data import SmallData
 from offline.train.demo import ablations
 from offline.train.demo.ablations import ABLATIONS
@@ -29,6 +32,7 @@ from offline.train.demo.questions import (
     CONCAT,
     HELD_OUT,
     TRAIN,
+    TUNING,
     coordinates_of,
     hard,
     negative,
@@ -36,7 +40,7 @@ from offline.train.demo.questions import (
     without,
     write_questions,
 )
-from offline.train.demo.rooms import build, make_rooms
+from offline.train.demo.rooms import aside, build, make_rooms
 from offline.train.registry import Entry, load_registry, parse_mixture
 
 
@@ -72,6 +76,20 @@ def test_held_out_questions_are_a_few_as_they_were(tmp_path):
         all_, chosen = (json.loads((f / f"{name}.json").read_text()) for f in (source, tmp_path / "questions"))
         assert len(chosen) == 5
         assert all(sample in all_ for sample in chosen)
+
+
+def test_rooms_set_aside_are_asked_about_and_not_trained_on(tmp_path):
+    source = built(tmp_path)
+    scenes = sorted({sample["scene_id"] for sample in json.loads((source / f"{TRAIN[0]}.json").read_text())})
+    assert len(scenes) > 1
+    write_questions(source, tmp_path / "questions", CHECKPOINT, 5, in_other_words=False, aside=scenes[:1])
+    for name in (*TRAIN, *(f"{name}_grid" for name in TRAIN)):
+        learned = json.loads((tmp_path / "questions" / f"{name}.json").read_text())
+        assert learned and scenes[0] not in {s["scene_id"] for s in learned}
+        assert scenes[0] not in {s["visibility"].get("query_scene") for s in learned}
+    for name in TUNING:
+        asked = json.loads((tmp_path / "questions" / f"{name}.json").read_text())
+        assert 0 < len(asked) <= 5 and {sample["scene_id"] for sample in asked} == set(scenes[:1])
 
 
 def test_phrases_are_said_in_words_that_the_data_engine_never_uses():
@@ -113,14 +131,17 @@ def test_mixtures_name_all_tasks(options):
 
 
 def test_rooms_of_another_configuration_are_refused(tmp_path, monkeypatch):
-    config = RoomsConfig(rooms=2, held_out=1, frames=4)
+    config = RoomsConfig(seed=1000, rooms=2, aside=1, held_out=1, frames=4)
     monkeypatch.setattr("offline.train.demo.rooms.Build.__call__", lambda self: 0)
     monkeypatch.setattr("offline.train.demo.rooms.make_rooms", lambda folder, seeds, *_: [f"scene{s}" for s in seeds])
     build(tmp_path, config, 1)
-    assert (tmp_path / "validation.txt").read_text() == "scene102\n"
-    build(tmp_path, RoomsConfig(rooms=2, held_out=1, frames=4, questions=7), 1)
+    seed = config.seed
+    assert (tmp_path / "train.txt").read_text() == "".join(f"scene{seed + k}\n" for k in range(3))
+    assert (tmp_path / "validation.txt").read_text() == f"scene{seed + 3}\n"
+    assert aside(config) == {f"scene{seed + 2}_00"}
+    build(tmp_path, replace(config, questions=7), 1)
     with pytest.raises(ValueError, match=r"other rooms \(frames: 4 -> 5\): use another output folder"):
-        build(tmp_path, RoomsConfig(rooms=2, held_out=1, frames=5), 1)
+        build(tmp_path, replace(config, frames=5), 1)
 
 
 def told(name: str, data: SampleFile, texts) -> Predictions:
@@ -229,8 +250,8 @@ def test_a_room_is_made_once(tmp_path):
 def test_the_model_is_tuned_and_the_node_answers_with_it(tmp_path, capsys):
     config = DemoConfig(
         out=tmp_path / "demo",
-        data=RoomsConfig(rooms=3, held_out=2, frames=30, questions=12),
-        known=RoomsConfig(look="home", seed=500, rooms=2, held_out=1, frames=30, questions=8),
+        data=RoomsConfig(rooms=3, aside=1, held_out=2, frames=30, questions=12),
+        known=RoomsConfig(look="home", seed=500, rooms=2, aside=1, held_out=1, frames=30, questions=8),
         tuning=TuningConfig(steps=12, batch=8, threads=1),
         replays=1,
         replay_frames=30,
@@ -242,6 +263,7 @@ def test_the_model_is_tuned_and_the_node_answers_with_it(tmp_path, capsys):
         losses = [json.loads(line).get("loss") for line in (config.out / run / "log.jsonl").open()]
         losses = [loss for loss in losses if loss is not None]
         assert len(losses) == config.tuning.steps and np.isfinite(losses).all()
+        assert calibration.load(config.out / run / "model", model_name(config.out / run / "model")) is not None
         weights = Path("llm", "model.safetensors")
         assert (config.out / run / "model" / weights).read_bytes() != (CHECKPOINT / weights).read_bytes()
     text, page = (config.out / "table.md").read_text(), (config.out / "report.html").read_text()
@@ -262,7 +284,7 @@ def test_the_model_is_tuned_and_the_node_answers_with_it(tmp_path, capsys):
 def test_ablations_run(tmp_path):
     config = AblationConfig(
         out=tmp_path,
-        data=RoomsConfig(rooms=3, held_out=1, frames=24, questions=4, depth=True),
+        data=RoomsConfig(rooms=3, aside=0, held_out=1, frames=24, questions=4, depth=True),
         tuning=TuningConfig(steps=5, batch=4, threads=1),
     )
     text = ablations.ablate(config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 
@@ -32,7 +31,6 @@ from sim.bags.view_waiter import ViewWaiter  # noqa: E402
 COLOR = "/camera/color/image_raw/compressed"
 DEPTH = "/camera/depth/image_raw"
 OWN_STAMPS = 50 * 10**9 + np.arange(5) * 40_000_000
-DOMAIN = 51 + os.getpid() % 50
 TYPES = {
     COLOR: CompressedImage,
     DEPTH: Image,
@@ -47,7 +45,7 @@ class Participant:
 
     def __init__(self, name: str):
         self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=DOMAIN)
+        rclpy.init(context=self.context)
         self.node = rclpy.create_node(name, context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
@@ -99,7 +97,7 @@ def bag_path(tmp_path_factory):
 
 
 @pytest.fixture
-def participants():
+def participants(domain):
     made = []
 
     def make(kind, *args, **kwargs):

@@ -3,7 +3,6 @@ nothing that looks like a bag."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -25,14 +24,13 @@ from visualization_msgs.msg import Marker, MarkerArray  # noqa: E402
 
 from sim.bags.message_types import InstalledTypes  # noqa: E402
 
-DOMAIN = 51 + os.getpid() % 50
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @pytest.fixture
-def node():
+def node(domain):
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=DOMAIN)
+    rclpy.init(context=context, domain_id=domain)
     node = rclpy.create_node("talker", context=context)
     yield node
     node.destroy_node()
@@ -40,16 +38,13 @@ def node():
 
 
 @pytest.fixture
-def record(tmp_path):
+def record(tmp_path, domain):
     """Starts `roboref record tmp_path/run ...`."""
     running = []
 
     def start(*options: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "offline.cli", "record", str(tmp_path / "run"), *options]
-        environment = os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)}
-        running.append(
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True)
-        )
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
         return running[-1]
 
     yield start

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import time
 from functools import partial
@@ -29,7 +28,6 @@ from sim.robot.node import RobotNode  # noqa: E402
 from sim.robot.obstacles import CELL  # noqa: E402
 from sim.robot.schedule import Schedule  # noqa: E402
 
-DOMAIN = 51 + os.getpid() % 50
 TOPICS = {
     "/camera/color/image_raw": Image,
     "/camera/depth/image_raw": Image,
@@ -52,12 +50,12 @@ def stamp_ns(message) -> int:
 
 
 @pytest.fixture
-def nodes():
+def nodes(domain):
     """A node for the robot and one for its client, each in a DDS participant of its own."""
     contexts, made, executors = [], [], []
     for name in ("robot", "client"):
         context = rclpy.Context()
-        rclpy.init(context=context, domain_id=DOMAIN)
+        rclpy.init(context=context, domain_id=domain)
         node = rclpy.create_node(name, context=context)
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import replace
 
@@ -29,7 +28,6 @@ from sim.robot.obstacles import CELL  # noqa: E402
 from sim.robot.simulation import Simulation  # noqa: E402
 from sim.rooms.rooms import make_scene  # noqa: E402
 
-DOMAIN = 51 + os.getpid() % 50
 SETTINGS = DriveSettings(width=320, triangles=20_000)
 
 
@@ -51,12 +49,11 @@ def far_start(scene):
 
 
 @pytest.mark.slow
-def test_go_to_arrives_at_a_marked_thing_with_the_real_node(tmp_path, monkeypatch):
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAIN))
+def test_go_to_arrives_at_a_marked_thing_with_the_real_node(tmp_path, domain):
     place, start = far_start(make_scene(100, triangles=20_000))
     simulation = Simulation(place.scene, replace(SETTINGS.robot(), start=(start.x, start.y, start.yaw), rate=5.0))
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=DOMAIN)
+    rclpy.init(context=context, domain_id=domain)
     node = rclpy.create_node("robot", context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import combinations, product
 
 import pytest
@@ -53,8 +52,7 @@ def command(out, ask, way, backend, perturbed) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("combination", REPLAYED, ids=" ".join)
-def test_a_combination_is_replayed(tmp_path, monkeypatch, capsys, combination):
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(51 + os.getpid() % 50))
+def test_a_combination_is_replayed(tmp_path, domain, capsys, combination):
     assert main(command(tmp_path, *combination)) == 0, capsys.readouterr().err
     records = read_records(tmp_path / "seed-3" / "questions.jsonl")
     assert len(records) >= (1 if "live" in combination else 4)

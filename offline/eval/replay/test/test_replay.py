@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
@@ -25,9 +24,8 @@ from sim.rooms.sim_source import SimSource
 
 
 @pytest.fixture(autouse=True)
-def own_domain(monkeypatch):
-    """Nobody else's topics; pytest workers and other programs on this machine each have their own."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(51 + os.getpid() % 50))
+def own_domain(domain):
+    """Nobody else's topics."""
 
 
 def small(out, **changes) -> Replay:

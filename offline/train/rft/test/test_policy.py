@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections import Counter
 
 import numpy as np
@@ -22,7 +23,7 @@ from offline.train.families.roborefer.policy import RoboReferPolicy, answer_logi
 from offline.train.network import load_network
 from offline.train.plan import Plan, Reinforcement, load_plan
 from offline.train.run import run, stage_data
-from offline.train.test.test_resume import figures, torchrun, weights
+from offline.train.test.test_resume import child, figures, torchrun, weights
 from offline.train.test.tiny import write_project
 
 STAGE = {"name": "s", "mixture": "a", "until_step": 4, "train": ["llm", "mm_projector"], "lr": 1e-3}
@@ -125,6 +126,11 @@ def test_constrained_answers_are_all_of_the_grammar(loaded):
 
 def finished(plan: Plan) -> tuple[list[dict], dict[str, bytes]]:
     run(plan)
+    return outcome(plan)
+
+
+def outcome(plan: Plan) -> tuple[list[dict], dict[str, bytes]]:
+    """The figures of every step, and the weights at the end."""
     lines = [json.loads(line) for line in (plan.output / "log.jsonl").read_text().splitlines()]
     kept = ("step", "loss", "grad_norm", "kl", "entropy", "reward", "answer_length")
     return [{key: line[key] for key in kept} for line in lines], weights(plan.output)
@@ -140,6 +146,17 @@ def test_a_run_that_was_cut_resumes_to_the_bit(project, tmp_path, changes):
     for folder in checkpoints.find(tmp_path / "cut")[2:]:
         shutil.rmtree(folder)
     assert finished(load_plan(project, {"output": str(tmp_path / "cut"), "rft": raw})) == whole
+
+
+def test_a_killed_run_resumes_to_the_bit(project, tmp_path):
+    """SIGKILL before and after a checkpoint: answers are drawn, rewarded and learned from again, all alike."""
+    whole, killed = ({"output": str(tmp_path / name), "save_every": 3} for name in ("whole", "killed"))
+    assert child(project, whole) == 0
+    assert child(project, killed, 2) == -signal.SIGKILL and not checkpoints.find(tmp_path / "killed")
+    assert child(project, killed, 3) == -signal.SIGKILL
+    assert [folder.name for folder in checkpoints.find(tmp_path / "killed")] == ["checkpoint-3"]
+    assert child(project, killed) == 0
+    assert outcome(load_plan(project, killed)) == outcome(load_plan(project, whole))
 
 
 def test_it_learns_what_is_rewarded(project, tmp_path):

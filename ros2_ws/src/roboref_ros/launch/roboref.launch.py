@@ -1,5 +1,6 @@
 """ros2 launch roboref_ros roboref.launch.py camera:=realsense (--show-args lists all)."""
 
+import difflib
 import os
 from pathlib import Path
 
@@ -88,7 +89,20 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, (default, text) in described.items()
     ]
-    return LaunchDescription([*arguments, OpaqueFunction(function=start, args=[share])])
+    names = list(described)
+    return LaunchDescription(
+        [*arguments, OpaqueFunction(function=mistyped, args=[names]), OpaqueFunction(function=start, args=[share])]
+    )
+
+
+def mistyped(context: LaunchContext, names: list[str]) -> list:
+    """A word on arguments that look like a misspelt one; others may be those of a file that includes this one."""
+    likely = {given: difflib.get_close_matches(given, names, 1, 0.8) for given in context.launch_configurations}
+    return [
+        LogInfo(msg=f"{given}:= is no argument of roboref.launch.py; did you mean {near[0]}:=?")
+        for given, near in likely.items()
+        if near and given not in names
+    ]
 
 
 def start(context: LaunchContext, share: Path) -> list:

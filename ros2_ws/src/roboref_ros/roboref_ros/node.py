@@ -51,6 +51,9 @@ class RoborefNode(LifecycleNode):
     def __init__(self, **kwargs: Any):
         super().__init__("roboref", **kwargs)
         parameters.declare(self)
+        for text in parameters.unknown(self):
+            self.get_logger().warning(text)
+        self.add_pre_set_parameters_callback(parameters.suggest(self))
         self.add_on_set_parameters_callback(parameters.guard(lambda: self.state == "unconfigured"))
         self._failure: Exception | None = None
         self._buffer: ViewBuffer | None = None
@@ -132,6 +135,8 @@ class RoborefNode(LifecycleNode):
         self._view_services.buffer = self._buffer
         self._questions.answering = session.answering
         self._health.watch(session, self._buffer)
+        for text in parameters.unknown(self, active=True):
+            self.get_logger().warning(text)
         self.get_logger().info(
             f"model {session.answering.model_name}, poses from {session.poses.topic}, images from "
             f"{session.topics[COLOR].image} and {session.topics[DEPTH].image}"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,15 @@ import pytest
 # pytest's importlib mode does not find what lies beside a test.
 sys.path.insert(0, str(Path(__file__).parent))
 
-# Two test processes side by side have a half each; what lies above 50 is for the tests of other rooms.
-_first = 1 + 25 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 2)
-_domains = itertools.cycle(range(_first, _first + 25))
-
 
 @pytest.fixture(scope="module")
-def domain() -> int:
-    """A ROS domain of this module's own."""
-    return next(_domains)
+def domain() -> Iterator[int]:
+    """A ROS domain of this module's own, also that of the commands that it starts."""
+    from ros_domains import unused_domain
+
+    with unused_domain() as number, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(number))
+        yield number
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from roboref_ros.ending import spin
 
 
 @pytest.fixture
-def executor():
+def executor(domain):
     context = Context()
-    rclpy.init(context=context, args=[])
+    rclpy.init(context=context, args=[], domain_id=domain)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(rclpy.create_node("ending", context=context))
     yield executor

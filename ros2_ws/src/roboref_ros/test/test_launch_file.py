@@ -87,6 +87,17 @@ def test_the_node_is_put_in_the_enclave_that_is_given(launch_file, enclave):
     assert given == (["--enclave", enclave] if enclave else ["--ros-args", "-r"])
 
 
+def test_mistyped_arguments_are_said(launch_file):
+    context = LaunchContext()
+    given = {"camra": "oak", "camera": "none", "camera_name": "front", "robot": "r2d2"}
+    context.launch_configurations.update(given)
+    (said,) = launch_file.mistyped(context, ["camera", "namespace"])
+    assert (
+        perform_substitutions(context, said.msg)
+        == "camra:= is no argument of roboref.launch.py; did you mean camera:=?"
+    )
+
+
 def test_missing_rviz_is_said_and_the_node_starts(launch_file, monkeypatch):
     def missing(package: str) -> str:
         raise launch_file.PackageNotFoundError(package)

@@ -11,6 +11,7 @@ pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 
 import rclpy
 import yaml
+from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.parameter import Parameter
 from roboref_core.models.registry import BACKENDS
 from roboref_core.referring.refer import ReferConfig
@@ -132,6 +133,23 @@ def test_what_the_configured_node_uses_is_changed_before_it_is_configured(make_n
     assert node.set_parameters([Parameter("model.path", value="x")])[0].successful
     (unknown,) = node.set_parameters([Parameter("pose.source", value="gps")])
     assert not unknown.successful and "tf, odometry, pose" in unknown.reason
+
+
+def test_mistyped_names_are_said_with_what_was_meant(make_node):
+    node = make_node(
+        **{"pose.sorce": "odometry", "robot_radius": 0.3, "use_sim_time": False, "pose.source": "pose"},
+        **{"qos_overrides./color/image_raw.subscription.depth": 5},
+    )
+    assert sorted(parameters.unknown(node)) == [
+        "no parameter 'pose.sorce'; did you mean 'pose.source'?",
+        "no parameter 'robot_radius'",
+    ]
+    (unused,) = parameters.unknown(node, active=True)
+    assert unused.startswith("qos_overrides./color/image_raw.subscription.depth overrides no QoS")
+    node.add_pre_set_parameters_callback(parameters.suggest(node))
+    with pytest.raises(ParameterNotDeclaredException, match=r"'targt_frame'; did you mean 'target_frame'\?"):
+        node.set_parameters([Parameter("targt_frame", value="map")])
+    assert node.set_parameters([Parameter("target_frame", value="map")])[0].successful
 
 
 @pytest.mark.parametrize(

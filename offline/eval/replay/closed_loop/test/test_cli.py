@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import cv2
 import numpy as np
@@ -64,8 +63,7 @@ def test_a_room_that_changes_is_refused():
 
 
 @pytest.mark.slow
-def test_a_robot_that_asks_arrives(tmp_path, monkeypatch):
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(51 + os.getpid() % 50))
+def test_a_robot_that_asks_arrives(tmp_path, domain):
     figures = run_closed_loop(ClosedLoop(tmp_path, seed=3, objects=12, ways=3, depth="exact", spacing=0.5))
     pooled = figures["pooled"]
     assert pooled["ways"] == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -22,14 +21,8 @@ from sim.bags.recorder import bag_stamps
 from sim.rooms.sim_source import make_source
 
 
-@pytest.fixture
-def own_domain(monkeypatch):
-    """Nobody else's topics; pytest workers and other programs on this machine each have their own."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(51 + os.getpid() % 50))
-
-
 @pytest.mark.slow
-def test_live_and_stepped_answer_the_same_questions(tmp_path, own_domain, capsys):
+def test_live_and_stepped_answer_the_same_questions(tmp_path, domain, capsys):
     config = Replay(tmp_path / "stepped", seeds=(3,), frames=60, questions=24, rate=10.0)
     stepped = run_replay(config)
     live = run_replay(replace(config, out=tmp_path / "live", live=True, speed=0.5, askers=2))
