@@ -100,6 +100,7 @@ class Session:
                 publishers=self._count_publishers,
                 depth_pose=self._depth_pose,
                 timeout=config.timeout,
+                why_missing=self.poses.why_missing,
             )
             opened.callback(self.intake.close)
             self.residuals = PoseResiduals(node, buffer, self._value("pose.residual_period"))

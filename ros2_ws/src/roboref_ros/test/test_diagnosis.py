@@ -48,6 +48,7 @@ CAUSES = {
     ),
     "slop too small": ({"pairs": 0, "nearest_gap": 0.025}, ErrorCode.NO_VIEW, ["sync.slop", "0.0250 s apart"]),
     "a bag": (both(delay=3 * DAY), ErrorCode.VIEW_STALE, ["30.0 Hz", "3.0 days behind", "use_sim_time"]),
+    "no stamps": (both(delay=1.7e9), ErrorCode.VIEW_STALE, ["/c have the stamp 0", "driver"]),
     "camera ahead": (both(delay=-10800.0), ErrorCode.CLOCK_MISMATCH, ["3.0 h ahead of", "camera's clock"]),
     "another clock": ({**both(delay=3 * DAY), "simulated": True}, ErrorCode.VIEW_STALE, ["/clock"]),
     "no clock": ({"simulated": True, "clock": 0.0}, ErrorCode.NO_VIEW, ["nobody publishes /clock"]),

@@ -79,6 +79,12 @@ def test_bounded():
     assert poses.at(900, final=False).before == 900
 
 
+def test_what_is_around_a_stamp_is_said():
+    assert history().describe(1) == "none has arrived"
+    poses = history(1_000_000_000, 2_000_000_000)
+    assert poses.describe(2_500_000_000) == "the nearest of 2 lies 0.500 s before it"
+
+
 def test_clear():
     poses = history(1, 2)
     poses.clear()

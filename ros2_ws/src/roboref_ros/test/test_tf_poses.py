@@ -100,6 +100,31 @@ def test_a_pose_that_is_not_there_yet(world):
     assert source.camera_pose(SECOND, "no_such_camera", final=True) is None
 
 
+def test_why_a_pose_is_missing(world):
+    source, publish = world
+    publish(SECOND, at(1.0))
+    eventually(source, SECOND)
+    assert "no_such_camera" in source.why_missing(SECOND, "no_such_camera")
+    assert "extrapolation" in source.why_missing(9 * SECOND, "camera")
+    assert source.why_missing(SECOND, "") == "header.frame_id of the images is empty"
+
+
+def test_an_image_without_a_stamp_gets_no_pose_of_another_moment(world):
+    source, publish = world
+    publish(SECOND, at(1.0))
+    eventually(source, SECOND)
+    assert source.camera_pose(0, "camera", final=True) is None
+
+
+def test_leading_slashes_of_frames_do_not_count(world):
+    source, publish = world
+    publish(SECOND, at(1.0))
+    expected = eventually(source, SECOND).T_world_camera
+    np.testing.assert_array_equal(source.camera_pose(SECOND, "/camera", final=True).T_world_camera, expected)
+    np.testing.assert_array_equal(source.frames.lookup("/odom", "/camera", SECOND), expected)
+    np.testing.assert_array_equal(source.newest("/base_link", "camera"), source.newest("base_link", "/camera"))
+
+
 def test_frames_of_questions(world):
     source, publish = world
     publish(SECOND, at(1.0))

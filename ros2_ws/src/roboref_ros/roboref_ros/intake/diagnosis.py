@@ -8,6 +8,8 @@ from roboref_core.errors import ErrorCode, ReferError
 
 _CLOCKS_DIFFER = 60.0
 """Stamps and clock this far apart are two clocks rather than a slow network [s]."""
+_UNSTAMPED = 0.5
+"""A stamp this close to 0, while the clock is elsewhere, was not filled in [s]."""
 _SILENT = 2.0
 """A stream that was heard but not for this long is silent [s]."""
 
@@ -100,9 +102,6 @@ def diagnose(facts: IntakeFacts) -> Diagnosis:
         return Diagnosis(ErrorCode.VIEW_STALE, " and ".join(texts) + _publishers(*unheard))
     if facts.problem is not None:
         return Diagnosis(facts.problem.code, str(facts.problem))
-    if facts.pending:
-        text = f"waiting for camera info on {color.info_topic} and for a pose on {facts.pose_topic}"
-        return Diagnosis(ErrorCode.NO_VIEW, text)
     if abs(color.delay - depth.delay) > _CLOCKS_DIFFER:
         return Diagnosis(
             ErrorCode.NO_VIEW,
@@ -114,7 +113,10 @@ def diagnose(facts: IntakeFacts) -> Diagnosis:
     for stream in (color, depth):
         if abs(stream.delay) > _CLOCKS_DIFFER:
             code = ErrorCode.VIEW_STALE if stream.delay > 0 else ErrorCode.CLOCK_MISMATCH
-            return Diagnosis(code, _other_clock(stream, facts.simulated))
+            return Diagnosis(code, _other_clock(stream, facts))
+    if facts.pending:
+        text = f"waiting for camera info on {color.info_topic} and for a pose on {facts.pose_topic}"
+        return Diagnosis(ErrorCode.NO_VIEW, text)
     if facts.overflowed:
         return Diagnosis(ErrorCode.NO_VIEW, f"images come faster than they are handled: {facts.overflowed} dropped")
     return Diagnosis(
@@ -143,12 +145,14 @@ def _no_pair(facts: IntakeFacts) -> str:
     )
 
 
-def _other_clock(stream: StreamFacts, simulated: bool) -> str:
+def _other_clock(stream: StreamFacts, facts: IntakeFacts) -> str:
+    if stream.silence is not None and abs(facts.clock - stream.silence - stream.delay) < _UNSTAMPED:
+        return f"images on {stream.topic} have the stamp 0: their driver must stamp them with the time of exposure"
     where = "behind" if stream.delay > 0 else "ahead of"
     text = f"images arrive at {stream.rate:.1f} Hz on {stream.topic}, but their stamps lie {_span(abs(stream.delay))} "
     hint = (
         "/clock and the images do not come from the same bag or simulator"
-        if simulated
+        if facts.simulated
         else "is this a bag or a simulator? Set use_sim_time. Otherwise set the camera's clock"
     )
     return f"{text}{where} this node's clock: {hint}"

@@ -79,6 +79,7 @@ class Intake:
         publishers: number of publishers of a topic.
         depth_pose: T_color_depth of two optical frames, without waiting; None: not known (yet).
         timeout: longest wait [s].
+        why_missing: of a stamp [ns] and an optical frame: why there is no pose, for a person; may be empty.
 
     Attributes:
         problem: why the newest pair became no view; None if it did.
@@ -101,6 +102,7 @@ class Intake:
         publishers: Callable[[str], int],
         depth_pose: Callable[[str, str], np.ndarray | None],
         timeout: float,
+        why_missing: Callable[[int, str], str] = lambda stamp_ns, frame: "",
     ):
         self.pairer = pairer
         self.problem: ReferError | None = None
@@ -119,6 +121,7 @@ class Intake:
         self._publishers = publishers
         self._depth_pose = depth_pose
         self._timeout = timeout
+        self._why_missing = why_missing
         self._infos: list[CameraInfo | None] = [None, None]
         self._inbox: deque[tuple[_Received, int]] = deque()
         self._pending: deque[_Pair] = deque()
@@ -301,7 +304,7 @@ class Intake:
             pose = self._poses.camera_pose(stamp, frame, final)
             if pose is None and not final:
                 return None
-            self.pose_problem = "" if pose else f"no pose for stamp {stamp * 1e-9:.3f} s on {self._poses.topic}"
+            self.pose_problem = "" if pose else self._no_pose(stamp, frame)
         except ValueError as error:
             pose, self.pose_problem = None, str(error)
         if self.pose_problem:
@@ -319,6 +322,11 @@ class Intake:
             world_frame=pose.world_frame if pose else self._poses.world_frame,
             arrival=max(pair.color.arrival, pair.depth.arrival),
         )
+
+    def _no_pose(self, stamp: int, frame: str) -> str:
+        text = f"no pose for stamp {stamp * 1e-9:.3f} s on {self._poses.topic}"
+        reason = self._why_missing(stamp, frame).rstrip(". ")
+        return f"{text}: {reason}" if reason else text
 
     def _unregistered(self, frame: str, depth_frame: str) -> ReferError:
         return ReferError(

@@ -64,6 +64,9 @@ class PoseSource(Protocol):
             final: nothing more is waited for, so that the tolerance applies.
         """
 
+    def why_missing(self, stamp_ns: int, optical_frame: str) -> str:
+        """What is known of why ``camera_pose`` gave None, for a person; may be empty."""
+
     def newest(self, target_frame: str, source_frame: str) -> np.ndarray | None:
         """The newest 4x4 T_target_source, without waiting; None: this source does not know it (yet)."""
 

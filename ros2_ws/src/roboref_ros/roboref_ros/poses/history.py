@@ -83,6 +83,15 @@ class PoseHistory:
                 return Bracket(self._entries[nearest], self._entries[nearest], 0.0)
             return None
 
+    def describe(self, stamp_ns: int) -> str:
+        """What there is around a stamp, for a person."""
+        with self._lock:
+            if not self._stamps:
+                return "none has arrived"
+            nearest = min(self._stamps, key=lambda stamp: abs(stamp - stamp_ns))
+            place = "before" if nearest < stamp_ns else "after"
+            return f"the nearest of {len(self._stamps)} lies {abs(nearest - stamp_ns) * 1e-9:.3f} s {place} it"
+
     def clear(self) -> None:
         with self._lock:
             self._order.clear()

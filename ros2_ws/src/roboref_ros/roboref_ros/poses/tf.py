@@ -57,12 +57,17 @@ class TfPoses:
         self._thread = threading.Thread(target=spin, args=(self._executor,), name="tf", daemon=True)
         self._thread.start()
         self.topic = self._node.resolve_topic_name("/tf")
-        self.world_frame = config.fixed_frame
+        self.world_frame = _plain(config.fixed_frame)
         self.frames: FrameLookup | None = self
 
     def camera_pose(self, stamp_ns: int, optical_frame: str, final: bool) -> CameraPose | None:
         T = self._transform(self.world_frame, optical_frame, stamp_ns, final)
         return None if T is None else CameraPose(T, self.world_frame)
+
+    def why_missing(self, stamp_ns: int, optical_frame: str) -> str:
+        if not optical_frame:
+            return "header.frame_id of the images is empty"
+        return self._reason(self.world_frame, optical_frame, stamp_ns)
 
     def lookup(self, target_frame: str, source_frame: str, stamp_ns: int | None) -> np.ndarray:
         """T_target_source at a stamp, or the newest; waits for it in the caller's thread. Raises ReferError(TF_ERROR).
@@ -90,22 +95,23 @@ class TfPoses:
     def newest(self, target_frame: str, source_frame: str) -> np.ndarray | None:
         """The newest T_target_source, without waiting; None: nothing links the frames (yet)."""
         try:
-            return _matrix(self._buffer.lookup_transform(target_frame, source_frame, Time()))
+            return _matrix(self._buffer.lookup_transform(_plain(target_frame), _plain(source_frame), Time()))
         except self._error:
             return None
 
     def _is_forgotten(self, target: str, source: str, stamp: int) -> bool:
         """Whether a stamp lies further back than transforms are kept."""
         try:
-            latest = self._buffer.lookup_transform(target, source, Time())
+            latest = self._buffer.lookup_transform(_plain(target), _plain(source), Time())
         except self._error:
             return False
         newest = stamp_ns(latest.header.stamp)
         return newest > 0 and stamp < newest - self._config.tf_cache_time * SECOND
 
     def _transform(self, target: str, source: str, stamp: int, final: bool) -> np.ndarray | None:
+        target, source = _plain(target), _plain(source)
         try:
-            return _matrix(self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp)))
+            return _matrix(self._buffer.lookup_transform(target, source, _time(stamp)))
         except self._error:
             if not final:
                 return None
@@ -117,8 +123,10 @@ class TfPoses:
         return _matrix(latest) if near else None
 
     def _reason(self, target: str, source: str, stamp: int) -> str:
-        possible, reason = self._buffer.can_transform(target, source, Time(nanoseconds=stamp), return_debug_tuple=True)
-        return "it arrived too late" if possible else reason
+        possible, reason = self._buffer.can_transform(
+            _plain(target), _plain(source), _time(stamp), return_debug_tuple=True
+        )
+        return "it arrived too late" if possible else str(reason)
 
     def clear(self) -> None:
         self._buffer.clear()
@@ -127,6 +135,16 @@ class TfPoses:
         self._executor.shutdown()
         self._thread.join()
         self._node.destroy_node()
+
+
+def _plain(frame: str) -> str:
+    """tf2 knows no frame with a leading slash; drivers and questions from ROS 1's time have one."""
+    return frame.removeprefix("/")
+
+
+def _time(stamp: int) -> Time:
+    """tf2 takes 0 for "the newest", which would give an image without a stamp the pose of another moment."""
+    return Time(nanoseconds=max(stamp, 1))
 
 
 def _matrix(transform: TransformStamped) -> np.ndarray:

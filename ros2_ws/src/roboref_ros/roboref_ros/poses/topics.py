@@ -77,6 +77,9 @@ class TopicPoses:
             )
         return pose_from_message(message.pose.pose)
 
+    def why_missing(self, stamp_ns: int, optical_frame: str) -> str:
+        return self._history.describe(stamp_ns)
+
     def newest(self, target_frame: str, source_frame: str) -> np.ndarray | None:
         return None
 
