@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from roboref_core.approach import OccupancyMap, facing
+from roboref_core.approach import Eye, OccupancyMap, facing
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.geometry.pose import inverse, transform
 from roboref_core.models.pointing_model import PointingModel
@@ -47,6 +47,10 @@ class Moment:
     T_map_odom: np.ndarray
     ids: np.ndarray
 
+    @property
+    def eye(self) -> Eye:
+        return Eye(self.view.camera, inverse(self.T_map_base) @ self.T_map_odom @ _posed(self.view))
+
 
 class Agent(Protocol):
     """Drives one episode.
@@ -80,7 +84,7 @@ class Asking:
 
     def decide(self, now: Moment) -> Decision:
         self.answer = self._ask(now)
-        return self._pursuit.on_answer(self.answer, now.T_map_base, self._grid)
+        return self._pursuit.on_answer(self.answer, now.T_map_base, self._grid, now.eye)
 
 
 class NeverMoves:

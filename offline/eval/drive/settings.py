@@ -59,7 +59,7 @@ class DriveSettings:
     """How odometry drifts where it does; turns as well as wheels and a gyroscope together measure them."""
     pose_sigma: tuple[float, float] = (0.1, 0.035)
     """Error of a camera pose that the robot declares where odometry drifts [m], [rad]."""
-    go_to: GoToConfig = field(default_factory=GoToConfig)
+    go_to: GoToConfig = field(default_factory=lambda: GoToConfig(radius=0.2))
     """How it asks, approaches and gives up: the configuration of go_to."""
 
     def __post_init__(self) -> None:

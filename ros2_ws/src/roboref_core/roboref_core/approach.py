@@ -1,4 +1,4 @@
-"""Where a robot should stand to face a target: reachable, clear of obstacles, at a stated distance; or why nowhere."""
+"""Where a robot should stand to face a target: reachable, clear of obstacles, with the target in its camera's view."""
 
 from __future__ import annotations
 
@@ -8,14 +8,25 @@ from enum import Enum
 
 import numpy as np
 
-from roboref_core.geometry.pose import pose
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import inverse, pose, transform
 
-# Candidates around the target, and how much further than asked they may stand.
-_BEARINGS, _DISTANCES = 72, (1.0, 1.15, 1.3, 1.5)
+# How much further than asked a place still counts as before the target, and how far one may be at all.
+_NEAR, _FAR = 1.25, 1.5
+# Directions in the open, where there is no map.
+_BEARINGS = 72
 # Occupied cells this near to the target are the thing itself, and do not hide it [m].
 _OWN_REACH = 0.35
 # Least distance of a standing place from those from which the target was not seen [m].
 _ANOTHER = 0.4
+# A target this near to the picture's border may fall out of it where the robot stops [share of the picture's height].
+_BORDER = 0.04
+# Directions from the target that differ by less show the same of it [rad].
+_SAME_SIDE = np.radians(12.0)
+# What a place costs, as metres of way to it: per metre that it is too far, per metre of what the target rests on that
+# lies between, and for each of its faults.
+_PER_METRE_FAR, _PER_METRE_OVER = 3.0, 2.0
+_TOO_FAR, _HIDDEN, _OUT_OF_PICTURE = 10.0, 30.0, 100.0
 
 
 class Failure(Enum):
@@ -26,7 +37,7 @@ class Failure(Enum):
     START_BLOCKED = "the robot itself stands in no free cell of the map"
     NO_ROOM = "no place at that distance is free for a robot of this radius"
     UNREACHABLE = "the free places before the target are not connected to where the robot stands"
-    HIDDEN = "something stands between every reachable place and the target"
+    HIDDEN = "it was not seen from any of the reachable places before it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +71,33 @@ class OccupancyMap:
 
 
 @dataclass(frozen=True, eq=False)
+class Eye:
+    """The robot's camera, by which a standing place is chosen.
+
+    Attributes:
+        camera: its intrinsics.
+        T_base_camera: 4x4, where it sits on the robot.
+    """
+
+    camera: Camera
+    T_base_camera: np.ndarray
+
+    def sees(self, distances: np.ndarray, height: float) -> np.ndarray:
+        """(N,) bool: whether a target is in the picture of a robot that faces it.
+
+        Args:
+            distances: (N,) from the robot's centre to the target over the floor [m].
+            height: of the target above the robot's base [m].
+        """
+        in_base = np.column_stack([distances, np.zeros_like(distances), np.full_like(distances, height)])
+        pixels = self.camera.project(transform(inverse(self.T_base_camera), in_base))
+        border = _BORDER * self.camera.height
+        low, high = border - 0.5, np.array((self.camera.width, self.camera.height)) - 0.5 - border
+        with np.errstate(invalid="ignore"):  # no pixel behind the camera
+            return np.asarray(((pixels >= low) & (pixels <= high)).all(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
 class Approach:
     """Attributes:
     T_map_base: 4x4 of the robot's base on the floor, x towards the target, z up; None with a failure.
@@ -78,62 +116,94 @@ def approach(
     radius: float,
     grid: OccupancyMap | None = None,
     tried: Sequence[np.ndarray] = (),
+    eye: Eye | None = None,
+    seen_from: Sequence[np.ndarray] = (),
 ) -> Approach:
     """A standing pose that faces ``target``.
 
-    A thing on a table has the table's cells around it. Where every line to it crosses such cells, the place is taken
-    from which the least of what it rests on lies between, and nothing else.
+    Of all free and reachable places the one with the least faults is taken, by the first of these that differs:
+    the target is in the camera's picture; nothing stands between; it is at most a quarter further than ``distance``.
+    Among equals it is the nearest to ``start``, with a price on what is too far and on how much of what the target
+    rests on (a table) lies between. A map of the floor does not know heights, so a place with something between is
+    better than none: the camera may look over it.
+
+    A camera above the target that sees it from one place sees it from any nearer place in the same direction as well,
+    because its line of sight is steeper there.
 
     Args:
-        target, covariance: (3,) [m] and (3, 3) [m^2] in the map's frame; z is not used.
+        target, covariance: (3,) [m] and (3, 3) [m^2] in the map's frame.
         start: (2,) where the robot stands now [m].
         distance: from the robot's centre to the target over the floor [m]; up to half as much again is accepted.
         radius: of the robot [m].
         grid: None: everything is free.
         tried: (2,) standing places from which it was not seen, which are not taken again [m].
+        eye: the camera; None: any place has it in the picture.
+        seen_from: (2,) places of the camera from which it was seen [m].
     Returns:
-        The place nearest to ``start``, or the reason why there is none.
+        The best place, or the reason why there is none.
     """
-    target, start = np.asarray(target, dtype=np.float64)[:2], np.asarray(start, dtype=np.float64)[:2]
-    if not np.isfinite(target).all():
+    target, start = np.asarray(target, dtype=np.float64), np.asarray(start, dtype=np.float64)[:2]
+    if not np.isfinite(target[:2]).all():
         return Approach(None, Failure.TARGET_UNCERTAIN)
     if not np.isfinite(start).all():
         return Approach(None, Failure.START_BLOCKED)
     if too_uncertain(covariance, distance):
         return Approach(None, Failure.TARGET_UNCERTAIN)
     if grid is None:
-        return _in_the_open(target, start, distance, tried)
-    if not grid.inside(grid.cell(target)):
+        return _in_the_open(target, start, distance, tried, eye)
+    middle = target[:2]
+    if not grid.inside(grid.cell(middle)):
         return Approach(None, Failure.TARGET_OUTSIDE)
     reachable = _reachable(grid, start, radius)
     if reachable is None:
         return Approach(None, Failure.START_BLOCKED)
     wide, connected = reachable
-    failure, over_its_support = Failure.NO_ROOM, []
-    for factor in _DISTANCES:
-        angles = 2 * np.pi * np.arange(_BEARINGS) / _BEARINGS
-        places = target + factor * distance * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        places = places[np.argsort(np.linalg.norm(places - start, axis=1), kind="stable")]
-        cells = grid.cell(places)
-        inside = grid.inside(cells)
-        rows, columns = cells[inside].T
-        places = places[inside]
-        usable = connected[rows, columns]
-        for place in places[usable]:
-            if not _is_another(place, tried):
-                continue
-            between = _between(grid, place, target)
-            if between <= _OWN_REACH:
-                return Approach(facing(place, target))
-            if np.isfinite(between):
-                over_its_support.append((between, place))
-        if usable.any():
-            failure = Failure.HIDDEN
-        elif wide[rows, columns].any() and failure is not Failure.HIDDEN:
-            failure = Failure.UNREACHABLE
-    if over_its_support:
-        return Approach(facing(min(over_its_support, key=lambda found: found[0])[1], target))
-    return Approach(None, failure)
+    places = _around(grid, middle, distance)
+    rows, columns = grid.cell(places).T
+    usable = connected[rows, columns]
+    if not usable.any():
+        return Approach(None, Failure.UNREACHABLE if wide[rows, columns].any() else Failure.NO_ROOM)
+    places = places[usable]
+    places = places[[_is_another(place, tried) for place in places]]
+    if not len(places):
+        return Approach(None, Failure.HIDDEN)
+    distances = np.linalg.norm(places - middle, axis=1)
+    between = np.where(_known_to_see(places, middle, seen_from), 0.0, _between(grid, places, middle))
+    hidden = ~np.isfinite(between)
+    cost = np.linalg.norm(places - start, axis=1)
+    cost += _PER_METRE_FAR * (distances - distance) + _TOO_FAR * (distances > _NEAR * distance)
+    cost += np.where(hidden, _HIDDEN, _PER_METRE_OVER * np.where(hidden | (between <= _OWN_REACH), 0.0, between))
+    if eye is not None:
+        cost += _OUT_OF_PICTURE * ~_in_picture(eye, distances, target)
+    return Approach(facing(places[int(cost.argmin())], middle))
+
+
+def _around(grid: OccupancyMap, target: np.ndarray, distance: float) -> np.ndarray:
+    """(N, 2) middles of the map's cells from ``distance`` up to half as much again from the target [m]."""
+    reach = int(np.ceil(_FAR * distance / grid.resolution)) + 1
+    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
+    cells = grid.cell(target) + np.column_stack([rows, columns])
+    cells = cells[grid.inside(cells)]
+    places = (cells[:, ::-1] + 0.5) * grid.resolution + np.asarray(grid.origin)
+    distances = np.linalg.norm(places - target, axis=1)
+    return places[(distances >= distance) & (distances <= _FAR * distance)]
+
+
+def _in_picture(eye: Eye, distances: np.ndarray, target: np.ndarray) -> np.ndarray:
+    height = float(target[2]) if len(target) > 2 and np.isfinite(target[2]) else 0.0
+    return eye.sees(distances, height)
+
+
+def _known_to_see(places: np.ndarray, target: np.ndarray, seen_from: Sequence[np.ndarray]) -> np.ndarray:
+    """(N,) bool: whether a place is nearer to the target than one from which it was seen, and on the same side."""
+    known = np.zeros(len(places), dtype=bool)
+    ways = places - target
+    lengths = np.linalg.norm(ways, axis=1)
+    for other in seen_from:
+        way = np.asarray(other, dtype=np.float64)[:2] - target
+        length = float(np.linalg.norm(way))
+        known |= (lengths <= length) & (ways @ way >= np.cos(_SAME_SIDE) * lengths * length)
+    return known
 
 
 def too_uncertain(covariance: np.ndarray | None, distance: float) -> bool:
@@ -144,14 +214,19 @@ def too_uncertain(covariance: np.ndarray | None, distance: float) -> bool:
     return not np.isfinite(spread) or 2 * spread > distance
 
 
-def _in_the_open(target: np.ndarray, start: np.ndarray, distance: float, tried: Sequence[np.ndarray]) -> Approach:
+def _in_the_open(
+    target: np.ndarray, start: np.ndarray, distance: float, tried: Sequence[np.ndarray], eye: Eye | None
+) -> Approach:
     """From where the robot stands, straight on; from another side where it was there in vain."""
-    away = start - target
+    away = start - target[:2]
     bearing = np.arctan2(away[1], away[0]) if np.linalg.norm(away) > 1e-6 else np.pi
+    distances = np.linspace(distance, _FAR * distance, 21)
+    if eye is not None and (seen := _in_picture(eye, distances, target)).any():
+        distance = float(distances[int(seen.argmax())])
     for step in range(_BEARINGS):
         # To the one side and the other in turn, ever further round.
         angle = bearing + 2 * np.pi / _BEARINGS * (-1) ** step * ((step + 1) // 2)
-        place = target + distance * np.array([np.cos(angle), np.sin(angle)])
+        place = target[:2] + distance * np.array([np.cos(angle), np.sin(angle)])
         if _is_another(place, tried):
             return Approach(facing(place, target))
     return Approach(None, Failure.HIDDEN)
@@ -192,20 +267,21 @@ def _reachable(grid: OccupancyMap, start: np.ndarray, radius: float) -> tuple[np
     return wide, wide & (labels == labels[tuple(cell)])
 
 
-def _between(grid: OccupancyMap, place: np.ndarray, target: np.ndarray) -> float:
-    """Length of the occupied stretch that ends at the target, which is the thing itself and what it stands on [m].
+def _between(grid: OccupancyMap, places: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(N,) length of the occupied stretch that ends at the target, which is the thing itself and what it stands on [m].
 
     Infinite if there is anything free behind something occupied: then that is something else, which hides it.
     """
-    away = target - place
-    length = float(np.linalg.norm(away))
-    steps = np.arange(0.0, length, grid.resolution / 2)
-    rows, columns = grid.cell(place + steps[:, None] * away / max(length, 1e-9)).T
+    ways = target - places
+    lengths = np.linalg.norm(ways, axis=1)
+    steps = np.arange(0.0, lengths.max(initial=0.0), grid.resolution / 2)
+    on_way = steps[None] < lengths[:, None]
+    along = np.minimum(steps[None], lengths[:, None]) / np.maximum(lengths[:, None], 1e-9)
+    rows, columns = np.moveaxis(grid.cell(places[:, None] + along[..., None] * ways[:, None]), -1, 0)
     free = grid.free[rows, columns]
-    occupied = np.flatnonzero(~free)
-    if not len(occupied):
-        return 0.0
-    between = length - float(steps[occupied[0]])
+    occupied = on_way & ~free
+    behind_one = np.cumsum(occupied, axis=1) > 0
+    between = np.where(occupied.any(axis=1), lengths - steps[occupied.argmax(axis=1)], 0.0)
     # The target itself may lie a cell outside of what it is part of.
-    rest = free[occupied[0] :][steps[occupied[0] :] < length - 2 * grid.resolution]
-    return float("inf") if between > _OWN_REACH and rest.any() else between
+    rest = free & behind_one & (steps[None] < (lengths - 2 * grid.resolution)[:, None])
+    return np.where((between > _OWN_REACH) & rest.any(axis=1), np.inf, between)

@@ -7,7 +7,7 @@ from enum import Enum
 
 import numpy as np
 
-from roboref_core.approach import OccupancyMap, approach, too_uncertain
+from roboref_core.approach import Approach, Eye, OccupancyMap, approach, too_uncertain
 from roboref_core.geometry.pose import pose
 from roboref_core.referring.answer import Answer, Status, Target
 from roboref_core.views.locate import DepthSource
@@ -16,6 +16,8 @@ from roboref_core.views.visibility import Visibility
 _UNSEEN = (Visibility.OCCLUDED, Visibility.OUT_OF_FRUSTUM)
 # A robot that is turned away from its goal's heading by less faces it [rad].
 _FACING = 0.2
+# A robot this near to its goal is at it [m].
+_AT_GOAL = 0.1
 # Between two answers a robot that drives moves more than this [m], [rad].
 _STANDING = 0.01
 
@@ -27,7 +29,7 @@ class GoToConfig:
     Attributes:
         distance: to stop before the target [m].
         radius: of the robot [m].
-        arrived: this near to the standing place is there [m].
+        arrived: a robot that comes to rest this near to the standing place is there [m].
         correction: a target that moves further than this gets a new goal [m].
         lost_after: questions in a row without the target, after which it is lost.
         sides: how often a place that is hidden is looked at from another side.
@@ -107,95 +109,140 @@ class Pursuit:
         self._target: np.ndarray | None = None
         self._goal: np.ndarray | None = None
         self._tried: list[np.ndarray] = []
+        self._seen_from: list[np.ndarray] = []
         self._missed = 0
         self._turns = 0
         self._before: np.ndarray | None = None
         self._still = 0
+        self._near = 0
         self.corrections = 0
 
-    def on_answer(self, answer: Answer, T_map_base: np.ndarray, grid: OccupancyMap | None) -> Decision:
+    def on_answer(
+        self, answer: Answer, T_map_base: np.ndarray, grid: OccupancyMap | None, eye: Eye | None = None
+    ) -> Decision:
         """Args:
         answer: with targets in the map's frame.
         T_map_base: 4x4 of the robot now.
         grid: of the floor in the map's frame; None: everything is free.
+        eye: the camera, so that the target is in its picture from the standing place; None: it is from anywhere.
         """
-        place = T_map_base[:2, 3]
         seen = _seen(answer)
         where = seen or _where_to_look(answer)
         uncertain = seen is not None and too_uncertain(seen[1], self._config.distance)
         if seen is not None and uncertain:
             where, seen = (seen[0], None), None
+        self._follow(T_map_base)
         if where is None:
             reason = answer.error_msg or "it is not visible, and was not seen before"
             return self._without_it(T_map_base, End.LOST, reason)
         position, covariance = where
         moved = self._target is None or np.linalg.norm(position[:2] - self._target[:2]) > self._config.correction
         if moved:
-            self._tried = []
+            self._tried, self._seen_from = [], []
         if seen is not None:
             self._missed = self._turns = 0
-        elif self._goal is not None and not moved and self._progress(place).step is Step.ARRIVED:
+            self._seen_from.append((T_map_base if eye is None else T_map_base @ eye.T_base_camera)[:2, 3])
+        if self._goal is not None and not moved and self._left(T_map_base) <= self._config.arrived:
+            at_rest = self._at_rest(T_map_base)
+            if seen is not None:
+                return self._arrived(T_map_base) if at_rest else Decision(Step.WAIT, text="coming to rest before it")
             # There, but the thing is not: a place from memory is where to look, never where it is.
-            turning = self._turns == 0 and not _faces(T_map_base, self._goal)
-            if turning and self._missed + 1 < self._config.lost_after:
+            if not at_rest and self._turns == 0 and self._missed + 1 < self._config.lost_after:
                 self._missed += 1
                 return Decision(Step.WAIT, text="turning to where it was seen last")
             if uncertain:
                 reason = "it is seen, and its place is not known well enough"
                 return self._without_it(T_map_base, End.UNCERTAIN, reason, look_around=False)
-            other = self._other_side(answer, position, covariance, place, grid)
+            other = self._other_side(answer, position, covariance, T_map_base, grid, eye)
             return other or self._without_it(T_map_base, End.GONE, "it is not seen where it was seen last")
-        standing = self._stands(T_map_base)
         if self._goal is not None and not moved:
-            progress = self._progress(place)
-            if progress.step is Step.ARRIVED or standing < self._config.lost_after:
-                return progress
+            if self._still < self._config.lost_after:
+                return Decision(Step.WAIT, text=f"{self._left(T_map_base):.2f} m to go")
             # Nothing moves: the way is blocked, or the navigation took another place for the goal.
             self._tried.append(self._goal[:2, 3])
-        found = approach(position, covariance, place, self._config.distance, self._config.radius, grid, self._tried)
+        found = self._place_before(position, covariance, T_map_base, grid, eye)
         if found.T_map_base is None:
             assert found.failure is not None
             if self._tried:
                 return Decision.failed(End.NOT_DRIVEN, f"the robot does not get to {len(self._tried)} places before it")
             return Decision.failed(End.NO_PLACE_TO_STAND, found.failure.value)
         self.corrections += self._goal is not None
-        self._target, self._goal = position, found.T_map_base
-        if seen is not None and np.linalg.norm(place - self._goal[:2, 3]) <= self._config.arrived:
-            return self._progress(place)
+        self._target, self._goal, self._near = position, found.T_map_base, 0
+        if seen is not None and self._at_goal(T_map_base):
+            return self._arrived(T_map_base)
         what = "corrected" if self.corrections else "seen" if seen else "seen before"
         return Decision(Step.GO, self._goal, f"{what} at ({position[0]:.2f}, {position[1]:.2f})")
 
-    def _stands(self, T_map_base: np.ndarray) -> int:
-        """After how many answers in a row the robot has not moved since the answer before."""
+    def _place_before(
+        self,
+        position: np.ndarray,
+        covariance: np.ndarray | None,
+        T_map_base: np.ndarray,
+        grid: OccupancyMap | None,
+        eye: Eye | None,
+    ) -> Approach:
+        config = self._config
+        return approach(
+            position,
+            covariance,
+            T_map_base[:2, 3],
+            config.distance,
+            config.radius,
+            grid,
+            self._tried,
+            eye,
+            self._seen_from,
+        )
+
+    def _follow(self, T_map_base: np.ndarray) -> None:
+        """Count for how many answers in a row the robot has not moved, and has been near its goal."""
         before, self._before = self._before, T_map_base
         still = before is not None and np.allclose(before, T_map_base, rtol=0.0, atol=_STANDING)
         self._still = self._still + 1 if still else 0
-        return self._still
+        near = self._goal is not None and self._left(T_map_base) <= self._config.arrived
+        self._near = self._near + 1 if near else 0
+
+    def _left(self, T_map_base: np.ndarray) -> float:
+        assert self._goal is not None
+        return float(np.linalg.norm(T_map_base[:2, 3] - self._goal[:2, 3]))
+
+    def _at_goal(self, T_map_base: np.ndarray) -> bool:
+        assert self._goal is not None
+        return self._left(T_map_base) <= _AT_GOAL and _faces(T_map_base, self._goal)
+
+    def _at_rest(self, T_map_base: np.ndarray) -> bool:
+        """Whether a robot near its goal drives no further: what it sees now is what it sees from there."""
+        assert self._goal is not None
+        enough = 1 if _faces(T_map_base, self._goal) else 2
+        return self._at_goal(T_map_base) or self._still >= enough or self._near > self._config.lost_after
+
+    def _arrived(self, T_map_base: np.ndarray) -> Decision:
+        return Decision(Step.ARRIVED, text=f"{self._left(T_map_base):.2f} m from the standing place", end=End.ARRIVED)
 
     def _other_side(
         self,
         answer: Answer,
         position: np.ndarray,
         covariance: np.ndarray | None,
-        place: np.ndarray,
+        T_map_base: np.ndarray,
         grid: OccupancyMap | None,
+        eye: Eye | None,
     ) -> Decision | None:
         """Where something hides its place, or the picture ends before it, it may be seen from another side."""
         hidden = answer.last_known and answer.last_known[0].check.visibility in _UNSEEN
         if not hidden or self._turns or len(self._tried) >= self._config.sides:
             return None
-        self._tried.append(place)
-        config = self._config
-        found = approach(position, covariance, place, config.distance, config.radius, grid, self._tried)
+        self._tried.append(T_map_base[:2, 3])
+        found = self._place_before(position, covariance, T_map_base, grid, eye)
         if found.T_map_base is None:
             return None
-        self._goal, self._missed = found.T_map_base, 0
+        self._goal, self._missed, self._near = found.T_map_base, 0, 0
         return Decision(Step.GO, self._goal, f"hidden from here; looking from another side, {len(self._tried)}")
 
     def _without_it(self, T_map_base: np.ndarray, end: End, reason: str, look_around: bool = True) -> Decision:
         """It may come into sight again on the way; then it may be to the side or behind; then it is given up."""
         self._missed += 1
-        under_way = self._goal is not None and self._progress(T_map_base[:2, 3]).step is not Step.ARRIVED
+        under_way = self._goal is not None and self._left(T_map_base) > self._config.arrived
         patient = self._missed < self._config.lost_after
         if look_around and self._turns < self._config.look_around and not (under_way and patient):
             if under_way:
@@ -207,13 +254,6 @@ class Pursuit:
         if patient:
             return Decision(Step.WAIT, text="not found")
         return Decision.failed(end, f"{end.value} after {self._missed} questions: {reason}")
-
-    def _progress(self, place: np.ndarray) -> Decision:
-        assert self._goal is not None
-        left = float(np.linalg.norm(place - self._goal[:2, 3]))
-        if left <= self._config.arrived:
-            return Decision(Step.ARRIVED, text=f"{left:.2f} m from the standing place", end=End.ARRIVED)
-        return Decision(Step.WAIT, text=f"{left:.2f} m to go")
 
 
 def _seen(answer: Answer) -> tuple[np.ndarray, np.ndarray | None] | None:

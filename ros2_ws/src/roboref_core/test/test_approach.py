@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from roboref_core.approach import Failure, OccupancyMap, approach
+from roboref_core.approach import Eye, Failure, OccupancyMap, approach
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import inverse, look_at, transform
 
 pytest.importorskip("cv2")
 
@@ -61,7 +63,6 @@ def test_without_a_map_it_stops_short_of_the_target():
         ((3, 3), None, (0.02, 0.02), [], Failure.START_BLOCKED),
         ((3, 3), None, (1, 1), [(1.5, 1.5, 4.5, 4.5)], Failure.NO_ROOM),
         ((4.8, 3), None, (1, 1), [(2.5, 0, 2.8, 6)], Failure.UNREACHABLE),
-        ((3, 3), None, (1, 1), CAGE, Failure.HIDDEN),
     ],
 )
 def test_why_there_is_no_place(target, covariance, start, boxes, failure):
@@ -92,3 +93,50 @@ def test_another_side_is_another_place():
             place = found.T_map_base[:2, 3]
             assert all(np.linalg.norm(place - other) >= 0.4 for other in tried)
             tried.append(place)
+
+
+CAMERA = Camera(320, 240, 289.0, 289.0, 159.5, 119.5)
+
+
+def eye(height: float, tilt: float) -> Eye:
+    return Eye(CAMERA, look_at((0.1, 0, height), (0.1 + np.cos(tilt), 0, height - np.sin(tilt))))
+
+
+def pixel_from(found, target: np.ndarray, camera: Eye) -> np.ndarray:
+    return CAMERA.project(transform(inverse(found.T_map_base @ camera.T_base_camera), target[None]))[0]
+
+
+@given(st.floats(0.6, 1.4), st.floats(0.0, 0.8), st.floats(0.0, 1.8), st.booleans())
+def test_the_target_is_in_the_picture_where_any_place_has_it_there(height, tilt, z, mapped):
+    camera, target, start = eye(height, tilt), np.array((3.0, 3.0, z)), np.array((0.6, 0.9))
+    found = approach(target, None, start, 0.8, 0.2, room() if mapped else None, eye=camera)
+    away = float(np.linalg.norm(found.T_map_base[:2, 3] - target[:2]))
+    assert 0.8 - 1e-9 <= away <= 1.2 + 1e-9 and heading_error(found, target) < 1e-9
+    anywhere = camera.sees(np.linspace(0.83, 1.17, 50), z).any()
+    assert CAMERA.contains(pixel_from(found, target, camera)[None])[0] or not anywhere
+
+
+def test_what_lies_on_the_floor_is_stood_before_further_away_than_what_stands_on_a_table():
+    camera, start = eye(1.1, 0.45), np.array((1.0, 3.0))
+    low, high = (approach(np.array((3.0, 3.0, z)), None, start, 0.8, 0.2, room(), eye=camera) for z in (0.02, 0.8))
+    gaps = [np.linalg.norm(found.T_map_base[:2, 3] - (3.0, 3.0)) for found in (low, high)]
+    assert gaps[0] > 0.95 and gaps[1] < 0.9
+
+
+def test_a_wall_between_is_avoided_and_looked_over_where_nothing_else_is_left():
+    target, start = np.array((3.0, 3.0, 0.5)), np.array((1.0, 3.0))
+    beside = approach(target, None, start, 0.9, 0.2, room((2.3, 2.3, 2.4, 3.7))).T_map_base[:2, 3]
+    line = beside + np.linspace(0, 1, 200)[:, None] * (target[:2] - beside)
+    crosses = (line[:, 0] > 2.3) & (line[:, 0] < 2.4) & (line[:, 1] > 2.3) & (line[:, 1] < 3.7)
+    assert not crosses.any()
+    assert approach(target, None, start, 0.9, 0.2, room(*CAGE)).failure is None
+    tried = [np.array((x, y)) for x in np.arange(1.5, 4.6, 0.3) for y in np.arange(1.5, 4.6, 0.3)]
+    assert approach(target, None, start, 0.9, 0.2, room(*CAGE), tried).failure is Failure.HIDDEN
+
+
+def test_where_it_was_seen_from_a_nearer_place_sees_it_too():
+    target, start = np.array((3.0, 3.0, 0.5)), np.array((1.0, 3.0))
+    seen_from = [np.array((3.0, 1.0))]
+    found = approach(target, None, start, 0.9, 0.2, room(*CAGE), seen_from=seen_from)
+    place = found.T_map_base[:2, 3]
+    assert place[1] < 2.2 and abs(place[0] - 3.0) < 0.3

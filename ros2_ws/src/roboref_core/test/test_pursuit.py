@@ -178,3 +178,27 @@ def test_an_uncertain_place_is_where_to_look_and_a_nearer_look_may_know_it():
     assert np.linalg.norm(place - (4.3, 0)) == pytest.approx(0.8)
     steps, _, decision = drive(Pursuit(GoToConfig(lost_after=3)), [vague] * 9)
     assert steps == [Step.GO, Step.WAIT, Step.WAIT, Step.FAILED] and decision.end is End.UNCERTAIN
+
+
+def test_it_arrives_only_at_rest_and_on_a_look_from_there():
+    pursuit = Pursuit(GoToConfig(distance=0.8, arrived=0.25))
+    goal = pursuit.on_answer(found(4, 0), at(0.0, 0.0), None).T_map_goal
+    beside = goal @ pose(np.eye(3), (-0.2, 0.0, 0.0))
+    assert pursuit.on_answer(found(4, 0), beside, None).step is Step.WAIT, "it still drives"
+    assert pursuit.on_answer(found(4, 0), beside, None).end is End.ARRIVED, "it has come to rest a little before"
+
+
+def test_it_arrives_only_when_it_faces_its_target_unless_it_cannot_turn():
+    pursuit, turned = Pursuit(GoToConfig(distance=0.8)), np.diag((-1.0, -1.0, 1.0, 1.0))
+    goal = pursuit.on_answer(found(4, 0), at(0.0, 0.0), None).T_map_goal
+    steps = [pursuit.on_answer(found(4, 0), goal @ turned, None).step for _ in range(3)]
+    assert steps == [Step.WAIT, Step.WAIT, Step.ARRIVED]
+
+
+def test_a_robot_that_trembles_arrives_as_well():
+    pursuit, rng = Pursuit(GoToConfig(distance=0.8, lost_after=4)), np.random.default_rng(0)
+    pursuit.on_answer(found(4, 0), at(0.0, 0.0), None)
+    steps = []
+    for _ in range(6):
+        steps.append(pursuit.on_answer(found(4, 0), at(3.0, *rng.uniform(0.02, 0.1, 1)), None).step)
+    assert Step.ARRIVED in steps and set(steps) == {Step.WAIT, Step.ARRIVED}

@@ -18,14 +18,14 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
-from roboref_core.approach import OccupancyMap, facing
-from roboref_core.geometry.pose import from_quaternion
+from roboref_core.approach import Eye, OccupancyMap, facing
+from roboref_core.geometry.pose import from_quaternion, inverse
 from roboref_core.pursuit import Decision, End, GoToConfig, Pursuit, Step
 from roboref_core.referring.query import Query
 from roboref_msgs.msg import ReferenceView
 
 from roboref_ros.clients import ReferClient
-from roboref_ros.conversions import answer_from_message, pose_from_message
+from roboref_ros.conversions import answer_from_message, camera_from_info, pose_from_message
 from roboref_ros.goals import goals_for
 
 # Longest wait for one answer on the way, and for a goal to be taken back at the end [s].
@@ -51,6 +51,7 @@ class GoTo(Node):
         self._executor.add_node(self)
         self._client = ReferClient(self, asked)
         self._base: np.ndarray | None = None
+        self._eye: Eye | None = None
         self._grid: OccupancyMap | None = None
         self._refused = ""
         self._cancelled = threading.Event()
@@ -102,7 +103,7 @@ class GoTo(Node):
             if self._cancelled.is_set():
                 return Decision.failed(End.INTERRUPTED, "interrupted")
             self._spin(0.0)  # where the robot is now, not before the answer
-            decision = pursuit.on_answer(answer_from_message(answer), self._base, self._grid)
+            decision = pursuit.on_answer(answer_from_message(answer), self._base, self._grid, self._eye)
             self.get_logger().info(f"{decision.step.value}: {decision.text}")
             if decision.step in (Step.ARRIVED, Step.FAILED):
                 return decision
@@ -128,6 +129,7 @@ class GoTo(Node):
         frame = view.camera_pose.header.frame_id
         if frame == self._frame:
             self._base = base_of(view, self._camera_ahead)
+            self._eye = eye_of(view, self._base)
         else:
             self._refused = f"camera poses are in {frame!r}, goals in {self._frame!r}: set the parameter frame"
 
@@ -148,6 +150,19 @@ def base_of(view: ReferenceView, camera_ahead: float = 0.0) -> np.ndarray:
     ahead = T[:2, 2] / max(float(np.linalg.norm(T[:2, 2])), 1e-9)
     centre = T[:2, 3] - camera_ahead * ahead
     return facing(centre, centre + ahead)
+
+
+def eye_of(view: ReferenceView, T_map_base: np.ndarray) -> Eye | None:
+    """The camera on the robot; None for a view without usable intrinsics.
+
+    Args:
+        T_map_base: 4x4 of the base, in the frame of the view's camera pose.
+    """
+    try:
+        camera = camera_from_info(view.camera_info)
+    except ValueError:
+        return None
+    return Eye(camera, inverse(T_map_base) @ pose_from_message(view.camera_pose.pose))
 
 
 def occupancy_map(message: OccupancyGrid) -> OccupancyMap:
