@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -23,10 +23,9 @@ import numpy as np
 import simplejpeg
 import tyro
 from roboref_core.errors import ErrorCode
-from roboref_core.geometry.pose import inverse, transform
 from roboref_core.models.pointing_model import PointingModel
 from roboref_core.models.registry import load_model
-from roboref_core.referring.answer import Answer
+from roboref_core.referring.answer import Answer, Target
 from roboref_core.referring.query import MarkedPoint, Query
 from roboref_core.referring.refer import ReferConfig, answer
 from roboref_core.views.locate import LocateConfig
@@ -150,25 +149,29 @@ def ask_all(sequence: Filmed, model: PointingModel, options: RecordOptions, fold
             assert question.mark is not None
             started = time.perf_counter()
             region = MarkedPoint(question.mark, str(question.reference))
-            told = answer(Query(question.text, regions=(region,)), buffer, model, config)
+            query = Query(question.text, regions=(region,))
+            told = answer(query, buffer, model, config)
+            latency = time.perf_counter() - started
+            in_camera = answer(replace(query, target_frame=_FRAME), buffer, model, config)
             files = {"mask": sequence.masks[question.question_id]} if question.question_id in sequence.masks else {}
-            records.append(Record(question, as_node(told), time.perf_counter() - started, files, folder))
+            records.append(Record(question, as_node(told, in_camera), latency, files, folder))
     return records
 
 
-def as_node(told: Answer) -> NodeAnswer:
-    """The answer as the node's message would be read."""
-    target = told.targets[0] if told.targets and told.status in POINTING else None
-    world = camera = None
-    if target is not None and target.position is not None:
-        world = Place(target.position, target.covariance)
-        if told.view is not None and told.view.T_world_camera is not None:
-            T = inverse(told.view.T_world_camera)
-            covariance = None if target.covariance is None else T[:3, :3] @ target.covariance @ T[:3, :3].T
-            camera = Place(transform(T, target.position), covariance)
+def as_node(told: Answer, in_camera: Answer) -> NodeAnswer:
+    """The answer as the node's message would be read, and its place in the camera's frame as a second one told it."""
+    target, seen = (one.targets[0] if one.targets and one.status in POINTING else None for one in (told, in_camera))
     pixel = None if target is None else target.pixel
     error = ErrorCode(told.error_code).name
-    return NodeAnswer({}, told.status, pixel, world, camera, error, told.model, told.raw_answer, told.error_msg)
+    return NodeAnswer(
+        {}, told.status, pixel, _place(target), _place(seen), error, told.model, told.raw_answer, told.error_msg
+    )
+
+
+def _place(target: Target | None) -> Place | None:
+    if target is None or target.position is None:
+        return None
+    return Place(target.position, target.covariance)
 
 
 def rooms(config: ConditionsBenchmark, folder: Path) -> Iterator[Filmed]:

@@ -29,6 +29,9 @@ from offline.eval.replay.truth.questions import QuestionConfig, make_questions
 from offline.eval.replay.truth.recorded import RecordedScene
 from offline.eval.replay.truth.truth import GroundTruthScene
 
+_MEMORY_STEP = 5
+"""Of the frames before a question, every such one is in the robot's memory."""
+
 
 @dataclass(frozen=True)
 class EllipsoidBenchmark:
@@ -97,7 +100,8 @@ def ask_all(name: str, scene: GroundTruthScene, config: EllipsoidBenchmark, pose
             continue
         assert question.reference is not None and question.mark is not None
         own = ViewBuffer(ViewBufferConfig(sharpness_window=1, min_interval=0.0, max_interval=0.0))
-        for i in (question.reference, question.query):
+        # The robot has seen what lies before, too.
+        for i in sorted({*range(0, question.query, _MEMORY_STEP), question.reference, question.query}):
             own.add(view(i))
         query = Query(question.text, regions=(MarkedPoint(question.mark, view(question.reference).view_id),))
         reply = answer(query, own, ReprojectionModel(), ReferConfig(locate=locate))

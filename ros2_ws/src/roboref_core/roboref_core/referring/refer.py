@@ -118,10 +118,11 @@ def answer(
         asked = tuple(mark_for_view(mark, view, frames) for mark in marks)
         registering = Registering.of(buffer, config.registration, deadline, poses_disagree)
         in_world = _frame_of_targets(query, view, config) != view.frame_id
-        brought = bring(asked, view, registering, config.locate, in_world)
+        stated, brought = view, bring(asked, view, registering, config.locate, in_world)
         asked, view, config = brought.marks, brought.view, replace(config, locate=brought.locate)
         known = replace(known, check=_links(brought))
-        if view.pose_covariance is not None:
+        was, T_world_camera = stated.T_world_camera, view.T_world_camera
+        if T_world_camera is not None and (was is None or not np.array_equal(was, T_world_camera)):
             known = replace(known, view=view)
             # A marked position lies in the picture where the solved pose puts it.
             asked = tuple(

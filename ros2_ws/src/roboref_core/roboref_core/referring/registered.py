@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from roboref_core.views.locate import DepthSource, LocateConfig, locate
 from roboref_core.views.registration import (
     FeatureCache,
     Keyframes,
+    PoseError,
+    PoseErrors,
     Registrar,
     RegistrarConfig,
     Registration,
@@ -20,12 +22,19 @@ from roboref_core.views.registration import (
     Registrations,
     Verdict,
 )
+from roboref_core.views.registration.register import relative_covariance
 from roboref_core.views.view import View
 from roboref_core.views.view_buffer import ViewBuffer
 
 FEATURES = FeatureCache()
 """Of the whole process: its entries belong to images and end with them."""
 _REGISTRATIONS = Registrations()
+_POSE_ERRORS = PoseErrors()
+_NOTICEABLE = 1.0
+"""Two poses are registered where their error moves what they see by this many standard deviations of sensor noise."""
+
+_ENOUGH_PAIRS = 10
+"""Fewer pairs of views say little of poses in general, and nothing of the noise of their sensor."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Brought:
         marks: in the world of ``view``.
         view: the searched one.
         linked: the first mark's view that was registered; None where the stated poses stand.
-        locate: how depth is read, with the error that poses are found to have where none is declared.
+        locate: how depth is read, with the noise that it is seen to have.
     """
 
     marks: tuple[Mark, ...]
@@ -68,13 +77,16 @@ class Registering:
         registrar: registers pairs.
         keyframes: solves poses over several.
         views: all that are held, over which two views without poses may be connected.
+        way: of the camera to a view [m].
         deadline: time.monotonic() after which no further keyframe is registered [s]; None: no limit.
     """
 
     registrar: Registrar
     keyframes: Keyframes
     views: Callable[[], Sequence[View]]
+    way: Callable[[View], float]
     deadline: float | None = None
+    _learned: dict[str, PoseError] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -86,7 +98,21 @@ class Registering:
     ) -> Registering:
         """Of a buffer's views. What is computed of them is kept for the whole process and ends with their images."""
         registrar = Registrar(RegistrarConfig(mode, poses_disagree=poses_disagree), FEATURES)
-        return cls(registrar, Keyframes(registrar, _REGISTRATIONS, buffer.views_overlapping), buffer.views, deadline)
+        keyframes = Keyframes(registrar, _REGISTRATIONS, buffer.views_overlapping)
+        return cls(registrar, keyframes, buffer.views, buffer.way, deadline)
+
+    def pose_error(self, searched: View, references: Sequence[View], config: LocateConfig) -> PoseError | None:
+        """Of poses whose error nobody declared, as all views show it; None where it is declared, or nobody may look."""
+        declared = config.pose_translation_sigma > 0 or config.pose_rotation_sigma > 0
+        off = self.registrar.config.mode is RegistrationMode.OFF
+        if declared or off or searched.T_world_camera is None or searched.pose_covariance is not None:
+            return None
+        world = searched.world_frame
+        if world not in self._learned:
+            views = {view.view_id: view for view in (*self.views(), searched, *references)}
+            own = [view for view in views.values() if view.world_frame == world]
+            self._learned[world] = _POSE_ERRORS.of(self.registrar, own, self.way)
+        return self._learned[world]
 
 
 def bring(
@@ -107,12 +133,16 @@ def bring(
     Raises:
         ImageError: a picture cannot be decoded.
     """
-    stated, registrar = searched, registering.registrar
+    stated = searched
     references = [mark.view for mark in marks if not isinstance(mark, PositionMark)]
     sigmas = (config.pose_translation_sigma, config.pose_rotation_sigma)
     solved = registering.keyframes.solve(searched, references, *sigmas, in_world, registering.deadline)
     if solved is not None:
         searched = solved.searched
+    error = registering.pose_error(searched, references, config)
+    if error is not None and error.pairs:
+        covariance = error.along(registering.way(searched))
+        searched = searched.with_pose(searched.T_world_camera, searched.world_frame, covariance)
     links: dict[int, Linked | None] = {}
     brought: list[Mark] = []
     for mark in marks:
@@ -122,37 +152,38 @@ def bring(
         key = id(mark.view.images)
         if key not in links:
             found = None if solved is None else solved.registration(mark.view)
-            links[key] = Linked(found) if found is not None else _link(mark.view, stated, registering, config)
+            links[key] = Linked(found) if found is not None else _link(mark.view, stated, registering, config, error)
         link = links[key]
-        if link is None or link.registration.T_query_reference is None:
+        registration = None if link is None else link.registration
+        if link is None and error is not None:
+            registration = _trusted(mark.view, searched, registering, error)
+        if registration is None or registration.T_query_reference is None:
             brought.append(mark)
             continue
         if searched.T_world_camera is None:
             searched = searched.with_pose(np.eye(4), searched.frame_id)
-        brought.append(_brought(mark, mark.view, searched, link.registration, config))
+        brought.append(_brought(mark, mark.view, searched, registration, config))
     linked = next((one for one in links.values() if one is not None), None)
-    return Brought(tuple(brought), searched, linked, _with_learned_sigma(marks, stated, registrar, config))
+    if error is not None and error.pairs >= _ENOUGH_PAIRS:
+        config = replace(
+            config, noise_base=error.noise * config.noise_base, noise_quadratic=error.noise * config.noise_quadratic
+        )
+    return Brought(tuple(brought), searched, linked, config)
 
 
-def _with_learned_sigma(
-    marks: tuple[Mark, ...], searched: View, registrar: Registrar, config: LocateConfig
-) -> LocateConfig:
-    """Poses without a declared error have the one that the surfaces of the two views show."""
-    declared = config.pose_translation_sigma > 0 or config.pose_rotation_sigma > 0
-    if declared or registrar.config.mode is RegistrationMode.OFF or len(marks) != 1:
-        return config
-    (mark,) = marks
-    if isinstance(mark, PositionMark) or mark.view.images is searched.images:
-        return config
-    return replace(config, pose_translation_sigma=registrar.pose_sigma(mark.view, searched))
-
-
-def _link(reference: View, searched: View, registering: Registering, config: LocateConfig) -> Linked | None:
+def _link(
+    reference: View, searched: View, registering: Registering, config: LocateConfig, error: PoseError | None
+) -> Linked | None:
     registrar = registering.registrar
     if registrar.config.mode is RegistrationMode.OFF:
         return None
     if reference.T_world_camera is not None and searched.T_world_camera is not None:
         sigmas = config.pose_translation_sigma, config.pose_rotation_sigma
+        if error is not None and error.pairs >= _ENOUGH_PAIRS:
+            between = error.between(_way_between(reference, searched, registering))
+            noticed = 2.0 * np.hypot(between[0], between[1] * error.depth)
+            if noticed > _NOTICEABLE * registrar.noise(searched):
+                sigmas = between
         registration = registrar.register(reference, searched, *sigmas)
         return None if registration is None else Linked(registration)
     found = registrar.through(reference, searched, registering.views())
@@ -160,6 +191,19 @@ def _link(reference: View, searched: View, registering: Registering, config: Loc
         return Linked(Registration(Verdict.UNCONSTRAINED, None, None), without_poses=True)
     registration, via = found
     return Linked(registration, without_poses=True, via_view_ids=tuple(via))
+
+
+def _trusted(reference: View, searched: View, registering: Registering, error: PoseError) -> Registration | None:
+    """Two stated poses that stand, with the error that such poses are seen to have; None where that is none."""
+    sigmas = error.between(_way_between(reference, searched, registering))
+    if reference.T_world_camera is None or searched.T_world_camera is None or not any(sigmas):
+        return None
+    stated = inverse(searched.T_world_camera) @ reference.T_world_camera
+    return Registration(Verdict.UNCONSTRAINED, stated, relative_covariance(stated, *sigmas))
+
+
+def _way_between(first: View, second: View, registering: Registering) -> float:
+    return abs(registering.way(first) - registering.way(second))
 
 
 def _brought(

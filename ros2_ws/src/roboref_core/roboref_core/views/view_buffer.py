@@ -11,6 +11,7 @@ import numpy as np
 
 from roboref_core.geometry.pose import inverse, rotation_angle
 from roboref_core.views.coverage import CoverageIndex
+from roboref_core.views.odometer import Odometer
 from roboref_core.views.view import View
 
 SECOND = 1_000_000_000
@@ -68,6 +69,7 @@ class ViewBuffer:
         self._newest: View | None = None
         self._last_keyframe: View | None = None
         self._candidates: list[View] = []
+        self._odometer = Odometer()
 
     def next_id(self) -> str:
         """A view id that no other view has, in this run or another: ``<8 hex of the run>-<counter>``."""
@@ -91,6 +93,7 @@ class ViewBuffer:
                 best = max(self._candidates, key=sharpness) if len(self._candidates) > 1 else self._candidates[0]
                 self._candidates = []
                 self._make_keyframe(best)
+                self._odometer.pass_by(best)
                 self._last_keyframe = best
             self._evict()
 
@@ -170,6 +173,7 @@ class ViewBuffer:
             self._keyframes, self._kept, self._candidates = {}, {}, []
             self._coverage = CoverageIndex()
             self._newest = self._last_keyframe = None
+            self._odometer.forget()
             for view in pinned:
                 self._make_keyframe(view)
             return len(pinned)
@@ -208,6 +212,11 @@ class ViewBuffer:
         """At most ``count`` keyframes, newest first, that show other space than ``view`` and one another."""
         with self._lock:
             return [self._keyframes[view_id] for view_id in self._coverage.elsewhere(view, count)]
+
+    def way(self, view: View) -> float:
+        """Way of the camera, turning included, from the first view of its world to ``view`` [m]."""
+        with self._lock:
+            return self._odometer.way(view)
 
     @property
     def nbytes(self) -> int:

@@ -73,7 +73,7 @@ def test_a_still_thing_is_placed_by_geometry_and_the_model_vouches(room, off):
     told, _, _ = ask(room, points_at(pixel + off))
     assert told.status == Status.FOUND and told.check.agreement == Agreement.AGREES
     assert told.check.surface.change is Change.UNCHANGED
-    assert np.linalg.norm(np.subtract(told.targets[0].pixel, pixel)) < 0.1
+    assert np.linalg.norm(np.subtract(told.targets[0].pixel, pixel)) < 0.2
     assert told.targets[0].score > 0.95
     assert told.model == "fused(told)" and "UNCHANGED" in told.raw_answer
 

@@ -2,6 +2,7 @@
 
 from roboref_core.views.registration.features import FeatureCache
 from roboref_core.views.registration.keyframes import Keyframes, KeyframesConfig, Registrations
+from roboref_core.views.registration.pose_error import PoseError, PoseErrors
 from roboref_core.views.registration.register import Registration, RegistrationConfig, Verdict, register
 from roboref_core.views.registration.registrar import Registrar, RegistrarConfig, RegistrationMode
 from roboref_core.views.registration.surroundings import Change, ChangeEvidence, what_changed
@@ -12,6 +13,8 @@ __all__ = [
     "FeatureCache",
     "Keyframes",
     "KeyframesConfig",
+    "PoseError",
+    "PoseErrors",
     "Registrar",
     "RegistrarConfig",
     "Registration",

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from roboref_core.geometry.pose import inverse, rotation_angle
+from roboref_core.views.registration.pair_memory import PairMemory
 from roboref_core.views.registration.pose_graph import Edge, PoseGraph, solve
 from roboref_core.views.registration.register import Registration, Verdict, relative_covariance
 from roboref_core.views.registration.registrar import Registrar, RegistrationMode
-from roboref_core.views.view import ImageError, LazyImage, View
+from roboref_core.views.view import ImageError, View
 
 Overlapping = Callable[[View], Sequence[tuple[View, float]]]
 """Keyframes that see part of what a view sees, with the share of it, largest first."""
@@ -49,10 +48,7 @@ class Registrations:
     """Registrations of pairs of images, which end with their images. Safe from several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: weakref.WeakKeyDictionary[LazyImage, weakref.WeakKeyDictionary[LazyImage, _Known]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._known = PairMemory[_Known]()
 
     def of(self, registrar: Registrar, first: View, second: View, sigma: tuple[float, float]) -> Registration | None:
         """The registration of two posed views with a declared error, from before if they were registered so already.
@@ -60,23 +56,16 @@ class Registrations:
         Raises ImageError if a picture cannot be decoded.
         """
         stated = relative_pose(first, second)
-        with self._lock:
-            held = self._known.get(first.images)
-            known = None if held is None else held.get(second.images)
+        known = self._known.get(first, second)
         if known is not None and known.sigma == sigma and np.array_equal(known.stated, stated):
             return known.registration
         registration = registrar.register(first, second, *sigma)
-        with self._lock:
-            self._known.setdefault(first.images, weakref.WeakKeyDictionary())[second.images] = _Known(
-                stated, sigma, registration
-            )
+        self._known.put(first, second, _Known(stated, sigma, registration))
         return registration
 
     def knows(self, first: View, second: View) -> bool:
         """Whether the pair was registered, in this order."""
-        with self._lock:
-            held = self._known.get(first.images)
-            return held is not None and second.images in held
+        return self._known.get(first, second) is not None
 
 
 @dataclass(frozen=True, eq=False)

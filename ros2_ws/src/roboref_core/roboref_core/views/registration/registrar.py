@@ -16,10 +16,6 @@ from roboref_core.views.view import View
 
 _SENSOR_NOISE = (0.001, 0.0015)
 """Median disagreement of two measured surfaces in exact poses: base and growth with the squared depth [m, 1/m]."""
-_ONE_PAIR = 1.35
-"""One pair of views shows one relative pose, of six degrees of freedom: with so few the 95 % bound of three
-coordinates is that of 3 F(3, 6) = 14.3, not that of the chi-squared 7.8 of a known sigma; the root of their ratio."""
-
 _EXPLAINED = 0.1
 """Share of the disagreement of undeclared poses that a registration must remove; else moved things explain it."""
 
@@ -116,23 +112,23 @@ class Registrar:
         before: View | None = None
         for view in views:
             if before is not None and before.world_frame == view.world_frame:
-                distance = self._disagreement(before, view)
+                distance = self.disagreement(before, view)
                 if np.isfinite(distance):
                     distances.append(distance)
             before = view
         return float(np.median(distances)) if distances else float("nan")
 
-    def pose_sigma(self, reference: View, query: View) -> float:
-        """What the surfaces of two views say of the error of their stated poses, per axis [m].
+    def disagreement(self, reference: View, query: View) -> float:
+        """Median distance of the surfaces of two views in their stated poses [m]; NaN where they cannot be compared.
 
-        What the noise of depth sensors explains is none; 0 where the views cannot be compared.
+        Raises ImageError if a depth image is broken.
         """
-        distance = self._disagreement(reference, query)
-        if not np.isfinite(distance):
-            return 0.0
-        noise = self.noise(query)
-        # 1.48 medians of a Gaussian's magnitude are its standard deviation.
-        return _ONE_PAIR * 1.4826 * float(np.sqrt(max(distance**2 - noise**2, 0.0)))
+        if reference.T_world_camera is None or query.T_world_camera is None:
+            return float("nan")
+        a, b = self.cache.surface(reference), self.cache.surface(query)
+        if a is None or b is None:
+            return float("nan")
+        return disagreement(_stated(reference, query), a, b)
 
     def noise(self, view: View) -> float:
         """Median disagreement with another view in exact poses: the noise of depth sensors [m]; NaN without depth."""
@@ -153,14 +149,6 @@ class Registrar:
             return True  # Nothing speaks against the poses.
         share, pairs = agreement(_stated(reference, query), a, b)
         return pairs < self.config.criteria.min_pairs or share >= self.config.agreed_share
-
-    def _disagreement(self, reference: View, query: View) -> float:
-        if reference.T_world_camera is None or query.T_world_camera is None:
-            return float("nan")
-        a, b = self.cache.surface(reference), self.cache.surface(query)
-        if a is None or b is None:
-            return float("nan")
-        return disagreement(_stated(reference, query), a, b)
 
 
 def _stated(reference: View, query: View) -> np.ndarray:

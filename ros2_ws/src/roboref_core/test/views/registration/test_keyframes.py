@@ -103,6 +103,6 @@ def test_an_entry_ends_with_its_images(room):
     known = Registrations()
     pair = [room.textured(T).with_pose(T) for T in TRUE[:2]]
     keyframes(pair, known).solve(pair[0], [pair[1]], *SIGMA)
-    assert len(known._known) > 0
+    assert len(known._known._held) > 0
     pair.clear()
-    assert len(known._known) == 0
+    assert len(known._known._held) == 0
