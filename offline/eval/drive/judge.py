@@ -115,7 +115,9 @@ def judged(episode: Episode, driven: Driven, settings: DriveSettings) -> dict:
     }
     if arrived and last.target is not None and last.status is Status.FOUND:
         camera = driven.final.T_room_camera[:3, 3]
-        figures["lateral"] = surface.distance_from_ray(camera, last.target - camera)
+        lateral = surface.distance_from_ray(camera, last.target - camera)
+        # Infinite where the thing lies behind the camera: nothing that JSON could hold, and no answer that hits.
+        figures["lateral"] = lateral if np.isfinite(lateral) else None
         figures["off"] = surface.distance(last.target)
         figures["off_mark"] = float(np.linalg.norm(last.target - episode.marked_point))
     return _rounded(figures)

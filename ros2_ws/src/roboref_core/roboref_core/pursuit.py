@@ -20,6 +20,10 @@ _FACING = 0.2
 _AT_GOAL = 0.1
 # Between two answers a robot that drives moves more than this [m], [rad].
 _STANDING = 0.01
+# How much further than a standing place a place may be from which to look at where the target may be.
+_LOOKOUTS = (1.5, 2.25)
+# Sightings that came to nothing from near by, after which a sighting at that place is not followed any more.
+_MOST_VAIN = 2
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,9 @@ class Pursuit:
         self._before: np.ndarray | None = None
         self._still = 0
         self._near = 0
+        self._lookout = False
+        self._sighting: np.ndarray | None = None
+        self._in_vain: list[np.ndarray] = []
         self.corrections = 0
 
     def on_answer(
@@ -127,20 +134,28 @@ class Pursuit:
         eye: the camera, so that the target is in its picture from the standing place; None: it is from anywhere.
         """
         seen = _seen(answer)
-        where = seen or _where_to_look(answer)
-        uncertain = seen is not None and too_uncertain(seen[1], self._config.distance)
-        if seen is not None and uncertain:
-            where, seen = (seen[0], None), None
+        if seen is not None and self._times_in_vain(seen[0]) >= _MOST_VAIN:
+            seen = None
+        where = seen or self._where_to_look(answer)
         self._follow(T_map_base)
         if where is None:
             reason = answer.error_msg or "it is not visible, and was not seen before"
             return self._without_it(T_map_base, End.LOST, reason)
         position, covariance = where
-        moved = self._target is None or np.linalg.norm(position[:2] - self._target[:2]) > self._config.correction
+        vague = too_uncertain(covariance, self._config.distance)
+        uncertain = vague and seen is not None
+        if vague:
+            # A nearer look may know it.
+            covariance, seen = None, None
+        moved = self._target is None or bool(np.linalg.norm(position[:2] - self._target[:2]) > self._config.correction)
+        if moved and seen is None and not uncertain and self._times_in_vain(position):
+            return self._without_it(T_map_base, End.GONE, "it is not seen where it was seen last")
+        moved = moved or (seen is not None and self._lookout)
         if moved:
             self._tried, self._seen_from = [], []
         if seen is not None:
             self._missed = self._turns = 0
+            self._sighting = position
             self._seen_from.append((T_map_base if eye is None else T_map_base @ eye.T_base_camera)[:2, 3])
         if self._goal is not None and not moved and self._left(T_map_base) <= self._config.arrived:
             at_rest = self._at_rest(T_map_base)
@@ -153,25 +168,56 @@ class Pursuit:
             if uncertain:
                 reason = "it is seen, and its place is not known well enough"
                 return self._without_it(T_map_base, End.UNCERTAIN, reason, look_around=False)
-            other = self._other_side(answer, position, covariance, T_map_base, grid, eye)
-            return other or self._without_it(T_map_base, End.GONE, "it is not seen where it was seen last")
+            if self._sighting is None:
+                other = self._other_side(answer, position, covariance, T_map_base, grid, eye)
+                if other is not None:
+                    return other
+            if self._turns == 0:
+                self._in_vain.append(position)
+                self._sighting = None
+            return self._without_it(T_map_base, End.GONE, "it is not seen where it was seen last")
         if self._goal is not None and not moved:
             if self._still < self._config.lost_after:
                 return Decision(Step.WAIT, text=f"{self._left(T_map_base):.2f} m to go")
             # Nothing moves: the way is blocked, or the navigation took another place for the goal.
             self._tried.append(self._goal[:2, 3])
-        found = self._place_before(position, covariance, T_map_base, grid, eye)
+        found, lookout = self._place_before(position, covariance, T_map_base, grid, eye), False
+        if found.T_map_base is None and seen is None:
+            lookout = True
+            for factor in _LOOKOUTS:
+                if found.T_map_base is None:
+                    found = self._place_before(position, covariance, T_map_base, grid, eye, factor)
         if found.T_map_base is None:
             assert found.failure is not None
             if self._tried:
                 return Decision.failed(End.NOT_DRIVEN, f"the robot does not get to {len(self._tried)} places before it")
+            if seen is None:
+                return self._without_it(T_map_base, End.NO_PLACE_TO_STAND, found.failure.value)
             return Decision.failed(End.NO_PLACE_TO_STAND, found.failure.value)
         self.corrections += self._goal is not None
-        self._target, self._goal, self._near = position, found.T_map_base, 0
+        self._target, self._goal, self._near, self._lookout = position, found.T_map_base, 0, lookout
         if seen is not None and self._at_goal(T_map_base):
             return self._arrived(T_map_base)
         what = "corrected" if self.corrections else "seen" if seen else "seen before"
         return Decision(Step.GO, self._goal, f"{what} at ({position[0]:.2f}, {position[1]:.2f})")
+
+    def _where_to_look(self, answer: Answer) -> tuple[np.ndarray, np.ndarray | None] | None:
+        """The better one of two rival places, or where it was seen before.
+
+        What this way has shown is newer than such a place, which would take the robot back from a thing that was moved.
+        """
+        if answer.status is Status.AMBIGUOUS and answer.targets:
+            place = _located(answer.targets[0])
+        else:
+            place = _located(answer.last_known[0].target) if answer.last_known else None
+        if place is None or self._sighting is None:
+            return place
+        elsewhere = np.linalg.norm(place[0][:2] - self._sighting[:2]) > self._config.correction
+        return (self._sighting, None) if elsewhere else place
+
+    def _times_in_vain(self, position: np.ndarray) -> int:
+        """How often the robot stood before this place and did not see it there."""
+        return sum(bool(np.linalg.norm(position[:2] - old[:2]) <= self._config.correction) for old in self._in_vain)
 
     def _place_before(
         self,
@@ -180,13 +226,14 @@ class Pursuit:
         T_map_base: np.ndarray,
         grid: OccupancyMap | None,
         eye: Eye | None,
+        factor: float = 1.0,
     ) -> Approach:
         config = self._config
         return approach(
             position,
             covariance,
             T_map_base[:2, 3],
-            config.distance,
+            factor * config.distance,
             config.radius,
             grid,
             self._tried,
@@ -258,13 +305,6 @@ class Pursuit:
 
 def _seen(answer: Answer) -> tuple[np.ndarray, np.ndarray | None] | None:
     return _located(answer.targets[0]) if answer.status is Status.FOUND and answer.targets else None
-
-
-def _where_to_look(answer: Answer) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """The better one of two rival places, or where it was seen last."""
-    if answer.status is Status.AMBIGUOUS and answer.targets:
-        return _located(answer.targets[0])
-    return _located(answer.last_known[0].target) if answer.last_known else None
 
 
 def _located(target: Target) -> tuple[np.ndarray, np.ndarray | None] | None:

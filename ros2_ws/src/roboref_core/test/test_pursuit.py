@@ -202,3 +202,47 @@ def test_a_robot_that_trembles_arrives_as_well():
     for _ in range(6):
         steps.append(pursuit.on_answer(found(4, 0), at(3.0, *rng.uniform(0.02, 0.1, 1)), None).step)
     assert Step.ARRIVED in steps and set(steps) == {Step.WAIT, Step.ARRIVED}
+
+
+def test_what_the_way_has_shown_is_newer_than_memory():
+    """A moved thing that was seen once is gone to, though the next look misses it and memory knows the old place."""
+    pursuit = Pursuit(GoToConfig(look_around=0))
+    steps, place, _ = drive(pursuit, [remembered(4, 0), found(0, 4), remembered(4, 0), found(0, 4), found(0, 4)])
+    assert steps == [Step.GO, Step.GO, Step.WAIT, Step.ARRIVED]
+    assert np.linalg.norm(place - (0, 4)) == pytest.approx(0.8)
+
+
+def test_a_sighting_that_came_to_nothing_is_not_followed_for_ever():
+    pursuit, T_map_base = Pursuit(GoToConfig(lost_after=2, look_around=1)), at(0.0, 0.0)
+    visits, decision = 0, None
+    for _ in range(60):
+        # From afar a model sees it where from near by there is nothing.
+        near = np.linalg.norm(T_map_base[:2, 3] - (0, 4)) < 1.5
+        decision = pursuit.on_answer(remembered(4, 0) if near else found(0, 4), T_map_base, None)
+        if decision.T_map_goal is not None:
+            visits += decision.text.startswith(("seen at", "corrected at (0"))
+            T_map_base = decision.T_map_goal
+        if decision.end is not None:
+            break
+    assert decision.end in (End.GONE, End.LOST) and visits <= 2
+
+
+def test_a_place_that_is_remembered_vaguely_is_where_to_look():
+    vague = Answer(Status.NOT_VISIBLE, last_known=(LastKnown("a", target(4, 0, sigma=0.8)),))
+    steps, place, _ = drive(Pursuit(GoToConfig(distance=0.8)), [vague, found(4.3, 0), found(4.3, 0)])
+    assert steps == [Step.GO, Step.GO, Step.ARRIVED]
+    assert np.linalg.norm(place - (4.3, 0)) == pytest.approx(0.8)
+
+
+def test_where_nobody_can_stand_before_a_remembered_place_it_is_looked_at_from_further_away():
+    occupancy = np.zeros((120, 120), np.int8)
+    occupancy[20:80, 20:80] = 100  # only cells at least 1.5 m from it are free
+    grid = OccupancyMap(occupancy, 0.05, (0.0, 0.0))
+    pursuit, start = Pursuit(GoToConfig(distance=0.8)), at(5.5, 5.5)
+    decision = pursuit.on_answer(remembered(2.5, 2.5), start, grid)
+    away = np.linalg.norm(decision.T_map_goal[:2, 3] - (2.5, 2.5))
+    assert decision.step is Step.GO and 1.5 < away < 2.8
+    seen = pursuit.on_answer(found(2.5, 2.5), decision.T_map_goal, grid)
+    assert seen.end is End.NO_PLACE_TO_STAND, "seen from there is not reached"
+    moved = pursuit.on_answer(found(5.0, 3.0), decision.T_map_goal, grid)
+    assert moved.step is Step.GO
