@@ -121,8 +121,7 @@ def answer(
         stated, brought = view, bring(asked, view, registering, config.locate, in_world)
         asked, view, config = brought.marks, brought.view, replace(config, locate=brought.locate)
         known = replace(known, check=_links(brought))
-        was, T_world_camera = stated.T_world_camera, view.T_world_camera
-        if T_world_camera is not None and (was is None or not np.array_equal(was, T_world_camera)):
+        if _moved(stated, view):
             known = replace(known, view=view)
             # A marked position lies in the picture where the solved pose puts it.
             asked = tuple(
@@ -174,6 +173,12 @@ def answer(
     except Exception as error:  # A robot must get an answer: the unforeseen has a code of its own, and its traceback.
         _log.exception("question %r failed", query.text[:200])
         return replace(known, error_code=ErrorCode.UNKNOWN, error_msg=f"{type(error).__name__}: {error}")
+
+
+def _moved(stated: View, solved: View) -> bool:
+    """Whether a view has another pose than was stated, or one where none was."""
+    a, b = stated.T_world_camera, solved.T_world_camera
+    return b is not None and (a is None or not np.array_equal(a, b))
 
 
 def _searched_view(query: Query, buffer: ViewBuffer) -> View:

@@ -59,7 +59,7 @@ def test_the_world_owes_the_whole_way_and_a_pair_the_way_between():
     translation, rotation = error.between(4.0)
     assert 2 * (translation**2 + (2.0 * rotation) ** 2) == pytest.approx(4.0 * 0.01**2)
     world = error.along(9.0)
-    assert world[0, 0] + 4.0 * world[5, 5] == pytest.approx(9.0 * 0.01**2)
+    assert 9.0 * 0.01**2 < world[0, 0] + 4.0 * world[5, 5] < 1.5 * 9.0 * 0.01**2
 
 
 def test_views_tell_and_are_compared_once(room, monkeypatch):
