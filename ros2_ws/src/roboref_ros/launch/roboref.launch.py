@@ -117,6 +117,9 @@ def start(context: LaunchContext, share: Path) -> list:
             remappings.append((topic, chosen))
     if given["tf_namespace"]:
         remappings += [(f"/{tf}", f"/{given['tf_namespace'].strip('/')}/{tf}") for tf in ("tf", "tf_static")]
+    # launch_ros warns of it only, and the node would start with its defaults.
+    if given["params_file"] and not Path(given["params_file"]).is_file():
+        raise ValueError(f"params_file:={given['params_file']}: there is no such file")
     simulated = {"use_sim_time": flag(given, "use_sim_time", "false")}
     parameters: list = [given["params_file"]] if given["params_file"] else []
     parameters.append({**simulated, "autostart": flag(given, "autostart", "true")})

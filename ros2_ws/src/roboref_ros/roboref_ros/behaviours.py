@@ -7,7 +7,6 @@ from typing import Any
 
 from py_trees.behaviour import Behaviour
 from py_trees.common import Access, Status
-from rclpy.action import ActionClient
 from rclpy.action.client import ClientGoalHandle
 from rclpy.node import Node
 from rclpy.task import Future
@@ -16,6 +15,7 @@ from roboref_core.referring.stage import Stage
 from roboref_msgs.action import ReferPoint
 from roboref_msgs.msg import ReferAnswer
 
+from roboref_ros.action_client import ActionClient
 from roboref_ros.conversions import query_to_message
 from roboref_ros.services.spoken import in_words
 

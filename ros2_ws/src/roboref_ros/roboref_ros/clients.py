@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
@@ -16,6 +15,7 @@ from roboref_msgs.action import ReferPoint as ReferPointAction
 from roboref_msgs.msg import ReferAnswer, ReferQuery
 from roboref_msgs.srv import ReferPoint
 
+from roboref_ros.action_client import ActionClient
 from roboref_ros.conversions import query_to_message
 
 _NO_QUESTION = Query(text="", timeout=-1.0)

@@ -13,20 +13,21 @@ from typing import Any
 import numpy as np
 import rclpy
 from nav_msgs.msg import OccupancyGrid
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 from roboref_core.approach import Eye, OccupancyMap, facing
 from roboref_core.geometry.pose import from_quaternion, inverse
 from roboref_core.pursuit import Decision, End, GoToConfig, Pursuit, Step
 from roboref_core.referring.query import Query
 from roboref_msgs.msg import ReferenceView
 
+from roboref_ros import mistyped
 from roboref_ros.clients import ReferClient
 from roboref_ros.conversions import answer_from_message, camera_from_info, pose_from_message
 from roboref_ros.goals import goals_for
+from roboref_ros.starting import complaint, initialise, words
 
 # Longest wait for one answer on the way, and for a goal to be taken back at the end [s].
 _ANSWER_SECONDS, _STOP_SECONDS = 10.0, 1.0
@@ -47,6 +48,8 @@ class GoTo(Node):
         self._frame: str = self.declare_parameter("frame", "map").value
         self._camera_ahead: float = self.declare_parameter("camera_ahead", 0.0).value
         asked: str = self.declare_parameter("node", "/roboref").value
+        for text in mistyped.unknown(self):
+            self.get_logger().warning(text)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self)
         self._client = ReferClient(self, asked)
@@ -140,6 +143,14 @@ class GoTo(Node):
             self.get_logger().error(f"map: {error}: driving without it")
 
 
+_USAGE = """usage: ros2 run roboref_ros go_to WORDS [--ros-args -p distance:=0.8 -p node:=/roboref ...]
+
+Asks the node where it is, drives there through Nav2 (or /goal_pose), and asks again on the way.
+
+  ros2 run roboref_ros go_to "the red chair"
+"""
+
+
 def base_of(view: ReferenceView, camera_ahead: float = 0.0) -> np.ndarray:
     """4x4 of the robot's base on the floor, in the frame of a view's camera pose: below the camera, facing as it looks.
 
@@ -180,13 +191,24 @@ def occupancy_map(message: OccupancyGrid) -> OccupancyMap:
 
 def main() -> int:
     """Returns 0 if the robot is there, 1 if not, 2 for wrong usage."""
-    words = remove_ros_args(sys.argv)[1:]
-    if not words:
-        print('usage: ros2 run roboref_ros go_to "the red chair" [--ros-args -p distance:=0.8 ...]', file=sys.stderr)
+    given = words("go_to", _USAGE)
+    if isinstance(given, int):
+        return given
+    if not given:
+        print(_USAGE, end="", file=sys.stderr)
         return 2
-    # rclpy's own handlers would end the context before the goal is taken back.
-    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-    node = GoTo()
+    # Without rclpy's own handlers, which would end the context before the goal is taken back.
+    if text := initialise():
+        print(f"go_to: {text}", file=sys.stderr)
+        return 2
+    try:
+        node = GoTo()
+    except (InvalidParameterTypeException, RuntimeError) as error:
+        if not (text := complaint(error)):
+            raise
+        print(f"go_to: {text}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
     ended = threading.Event()
     decisions: list[Decision] = []
 
@@ -195,7 +217,7 @@ def main() -> int:
 
     def run() -> None:
         try:
-            decisions.append(node.run(" ".join(words)))
+            decisions.append(node.run(" ".join(given)))
         finally:
             ended.set()
 

@@ -111,7 +111,7 @@ def goals_for(node: Node, wait: Callable[[Any, float], None]) -> Goals:
         from nav2_msgs.action import NavigateToPose
     except ImportError:
         return TopicGoals(node)
-    from rclpy.action import ActionClient
+    from roboref_ros.action_client import ActionClient
 
     client = ActionClient(node, NavigateToPose, "navigate_to_pose")
     if not client.wait_for_server(_SERVER_SECONDS):

@@ -9,6 +9,14 @@ import threading
 import time
 from types import FrameType
 
+_USAGE = """usage: ros2 run roboref_ros roboref_node [--ros-args -p NAME:=VALUE ... -r FROM:=TO ... --params-file FILE]
+
+Answers where the things are that people ask for or point at, from RGB-D topics. Topics to remap: color/image_raw,
+color/camera_info, depth/image_raw, depth/camera_info, and odom or pose. config/roboref.yaml lists all parameters.
+
+  roboref_node --ros-args -p pose.source:=odometry -r color/image_raw:=/camera/color/image_raw
+"""
+
 # For the answers that the end of questions brings about to be sent [s].
 _LAST_ANSWERS = 0.1
 # Longest wait for the executor to end what it is doing [s].
@@ -37,7 +45,11 @@ class _Ending:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM. Returns 0; 1 if it cannot start, or fails."""
+    """Run the node until SIGINT or SIGTERM. Returns 0; 1 if it cannot start, or fails; 2 for wrong arguments.
+
+    Args:
+        args: with the program's name; None: those of the process.
+    """
     ending = _Ending()
     # After the handlers: these imports take a second.
     import logging
@@ -45,27 +57,33 @@ def main(args: list[str] | None = None) -> int:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.logging import get_logger
-    from rclpy.signals import SignalHandlerOptions
-    from roboref_core.command_line import log_folder_remedy
     from roboref_core.errors import ReferError
 
     from roboref_ros.ending import spin
     from roboref_ros.node import RoborefNode
+    from roboref_ros.starting import complaint, initialise, words
 
     logging.basicConfig(level=logging.WARNING, format="[%(levelname)s] [%(name)s]: %(message)s")
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except Exception as error:
-        if text := log_folder_remedy(error):
-            print(f"roboref_node: {text}", file=sys.stderr)
-            ending.over()
-            return 1
-        raise
+    given = words("roboref_node", _USAGE, args)
+    if isinstance(given, int):
+        ending.over()
+        return given
+    if text := initialise(args):
+        print(f"roboref_node: {text}", file=sys.stderr)
+        ending.over()
+        return 1
     try:
         node = RoborefNode()
         node.start()
     except (ValueError, ImportError, ReferError) as error:
         get_logger("roboref").fatal(str(error))
+        rclpy.try_shutdown()
+        ending.over()
+        return 1
+    except RuntimeError as error:
+        if not (text := complaint(error)):
+            raise
+        print(f"roboref_node: {text}", file=sys.stderr)
         rclpy.try_shutdown()
         ending.over()
         return 1

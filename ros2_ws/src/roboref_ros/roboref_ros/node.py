@@ -14,7 +14,7 @@ from roboref_core.views.view import View
 from roboref_core.views.view_buffer import ViewBuffer
 from roboref_msgs.msg import ReferenceView
 
-from roboref_ros import parameters
+from roboref_ros import mistyped, parameters
 from roboref_ros.bond import Bond, make_bond
 from roboref_ros.conversions import view_to_message
 from roboref_ros.ending import unless_ending
@@ -51,9 +51,9 @@ class RoborefNode(LifecycleNode):
     def __init__(self, **kwargs: Any):
         super().__init__("roboref", **kwargs)
         parameters.declare(self)
-        for text in parameters.unknown(self):
+        for text in mistyped.unknown(self):
             self.get_logger().warning(text)
-        self.add_pre_set_parameters_callback(parameters.suggest(self))
+        self.add_pre_set_parameters_callback(mistyped.suggest(self))
         self.add_on_set_parameters_callback(parameters.guard(lambda: self.state == "unconfigured"))
         self._failure: Exception | None = None
         self._buffer: ViewBuffer | None = None
@@ -135,7 +135,7 @@ class RoborefNode(LifecycleNode):
         self._view_services.buffer = self._buffer
         self._questions.answering = session.answering
         self._health.watch(session, self._buffer)
-        for text in parameters.unknown(self, active=True):
+        for text in mistyped.unused_qos(self):
             self.get_logger().warning(text)
         self.get_logger().info(
             f"model {session.answering.model_name}, poses from {session.poses.topic}, images from "

@@ -11,14 +11,9 @@ from typing import Any
 
 import numpy as np
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import (
-    InvalidParameterTypeException,
-    InvalidParameterValueException,
-    ParameterNotDeclaredException,
-)
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
-from roboref_core.command_line import did_you_mean
 from roboref_core.geometry.pose import from_quaternion
 from roboref_core.models.registry import BACKENDS, parse_options
 from roboref_core.referring.refer import ReferConfig
@@ -213,48 +208,10 @@ def declare(node: Node) -> None:
         try:
             node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ValueError(f"parameter {parameter.name}: {error}") from error
+            hint = " (write 1.0, not 1)" if "expecting type 'DOUBLE'" in str(error) else ""
+            raise ValueError(f"parameter {parameter.name}: {error}{hint}") from error
         if problem := _refused(parameter, node.get_parameter(parameter.name).value):
             raise ValueError(problem)
-
-
-# What ROS itself declares, when the node is made or when it subscribes.
-_QOS_OVERRIDES = "qos_overrides."
-_OF_ROS = ("use_sim_time", "start_type_description_service")
-
-
-def unknown(node: Node, active: bool = False) -> list[str]:
-    """What was given at start and is no parameter of the node, with the name that may have been meant.
-
-    ROS ignores it, and a parameter file's section for all nodes may hold it on purpose: it is worth a warning.
-
-    Args:
-        active: the node has subscribed, which declares the QoS overrides of its topics: tell of unused ones alone.
-    """
-    given = [name for name in node._parameter_overrides if not node.has_parameter(name)]
-    known = [parameter.name for parameter in PARAMETERS]
-    if active:
-        overrides = [name for name in given if name.startswith(_QOS_OVERRIDES)]
-        declared = [name for name in node.get_parameters_by_prefix("") if name.startswith(_QOS_OVERRIDES)]
-        return [f"{name} overrides no QoS of this node{did_you_mean(name, declared)}" for name in overrides]
-    return [
-        f"no parameter {name!r}{did_you_mean(name, known)}"
-        for name in given
-        if name not in _OF_ROS and not name.startswith(_QOS_OVERRIDES)
-    ]
-
-
-def suggest(node: Node) -> Callable[[list[RosParameter]], list[RosParameter]]:
-    """What refuses a change of a parameter that does not exist by its name, and says which may have been meant."""
-    known = [parameter.name for parameter in PARAMETERS]
-
-    def look_up(changes: list[RosParameter]) -> list[RosParameter]:
-        for change in changes:
-            if not node.has_parameter(change.name):
-                raise ParameterNotDeclaredException(f"{change.name!r}{did_you_mean(change.name, known)}")
-        return changes
-
-    return look_up
 
 
 def guard(unconfigured: Callable[[], bool]) -> Callable[[list[RosParameter]], SetParametersResult]:

@@ -12,7 +12,6 @@ pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 from action_msgs.msg import GoalStatus
 from fake_rgbd import AHEAD
 from in_process import patient, result_of
-from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
 from roboref_core.errors import ErrorCode
 from roboref_core.referring.answer import Status
@@ -20,6 +19,7 @@ from roboref_core.referring.query import Query
 from roboref_core.referring.stage import Stage
 from roboref_msgs.action import ReferPoint
 from roboref_msgs.msg import ReferQuery
+from roboref_ros.action_client import ActionClient
 from roboref_ros.conversions import to_duration
 
 
@@ -191,3 +191,25 @@ def test_the_client_cancels_what_takes_too_long(domain, monkeypatch):
         while not model.ended and time.monotonic() < deadline:
             time.sleep(0.02)
         assert model.ended == ["ReferError"]
+
+
+class SlowToNote(dict):
+    """Requests that are pending, of a client that takes its time between sending one and noting it."""
+
+    def __contains__(self, key):
+        time.sleep(0.3)
+        return super().__contains__(key)
+
+
+def test_a_response_that_arrives_before_its_request_is_noted_is_not_lost(domain, monkeypatch):
+    with patient(domain, monkeypatch) as (model, _, camera):
+        model.go.set()
+        client = ActionClient(camera.node, ReferPoint, "/roboref/refer_point")
+        assert client.wait_for_server(10)
+        for kind in ("goal", "result", "cancel"):
+            setattr(client, f"_pending_{kind}_requests", SlowToNote())
+        handle = result_of(client.send_goal_async(ReferPoint.Goal(query=ReferQuery(text="it"))))
+        assert handle.accepted
+        result_of(handle.cancel_goal_async())
+        result_of(handle.get_result_async())
+        client.destroy()

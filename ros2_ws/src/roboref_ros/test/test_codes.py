@@ -12,7 +12,6 @@ pytest.importorskip("roboref_msgs", reason="ros2_ws is not built: make setup")
 
 from fake_rgbd import AHEAD, pixel_of
 from in_process import patient, raising, result_of, there
-from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
 from roboref_core.errors import ErrorCode
 from roboref_core.models.model_answer import Outcome
@@ -21,6 +20,7 @@ from roboref_core.referring.answer import Status
 from roboref_core.referring.query import MAX_TEXT, Query
 from roboref_msgs.action import ReferPoint
 from roboref_msgs.msg import ReferAnswer, ReferQuery
+from roboref_ros.action_client import ActionClient
 from roboref_ros.clients import ReferClient
 
 RIVAL = np.array([0.9, 3.0, 1.3])

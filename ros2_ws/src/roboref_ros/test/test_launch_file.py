@@ -114,6 +114,11 @@ def test_wrong_values_are_refused_with_what_is_expected(launch_file, name, value
         started(launch_file, **{name: value})
 
 
+def test_a_missing_parameter_file_is_refused(launch_file, tmp_path):
+    with pytest.raises(ValueError, match=r"params_file:=.*/none\.yaml: there is no such file"):
+        started(launch_file, params_file=str(tmp_path / "none.yaml"))
+
+
 def test_all_empty_is_the_default(launch_file):
     empty = dict.fromkeys(launch_file.TOPICS | dict.fromkeys(("namespace", "params_file", "log_level", "rviz")), "")
     assert sum(isinstance(action, Node) for action in started(launch_file, **empty)) == 1

@@ -23,7 +23,6 @@ from fake_rgbd import AHEAD, BESIDE, WALL_POINT, FakeCamera, NodeProcess, pixel_
 from in_process import KINDS, TOPICS, PatientModel, raising, result_of, spinning
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.action import ActionClient
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -33,6 +32,7 @@ from roboref_core.referring.query import MarkedPoint, Query
 from roboref_msgs.action import ReferPoint as ReferAction
 from roboref_msgs.msg import ReferQuery
 from roboref_msgs.srv import CaptureView, GetView, ListViews, ReleaseViews
+from roboref_ros.action_client import ActionClient
 from roboref_ros.node import RoborefNode
 
 CONFIGURE, ACTIVATE, DEACTIVATE, CLEANUP = (

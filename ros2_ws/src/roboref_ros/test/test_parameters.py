@@ -16,7 +16,7 @@ from rclpy.parameter import Parameter
 from roboref_core.models.registry import BACKENDS
 from roboref_core.referring.refer import ReferConfig
 from roboref_core.views.view_buffer import ViewBufferConfig
-from roboref_ros import parameters
+from roboref_ros import mistyped, parameters
 
 YAML = Path(__file__).parents[1] / "config" / "roboref.yaml"
 
@@ -140,13 +140,13 @@ def test_mistyped_names_are_said_with_what_was_meant(make_node):
         **{"pose.sorce": "odometry", "robot_radius": 0.3, "use_sim_time": False, "pose.source": "pose"},
         **{"qos_overrides./color/image_raw.subscription.depth": 5},
     )
-    assert sorted(parameters.unknown(node)) == [
+    assert sorted(mistyped.unknown(node)) == [
         "no parameter 'pose.sorce'; did you mean 'pose.source'?",
         "no parameter 'robot_radius'",
     ]
-    (unused,) = parameters.unknown(node, active=True)
+    (unused,) = mistyped.unused_qos(node)
     assert unused.startswith("qos_overrides./color/image_raw.subscription.depth overrides no QoS")
-    node.add_pre_set_parameters_callback(parameters.suggest(node))
+    node.add_pre_set_parameters_callback(mistyped.suggest(node))
     with pytest.raises(ParameterNotDeclaredException, match=r"'targt_frame'; did you mean 'target_frame'\?"):
         node.set_parameters([Parameter("targt_frame", value="map")])
     assert node.set_parameters([Parameter("target_frame", value="map")])[0].successful
