@@ -27,7 +27,7 @@ class SimulatedRoom:
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         node.create_subscription(String, "/room/objects", self._on_objects, latched)
         node.create_subscription(String, "/room/kinds", self._on_kinds, latched)
-        node.create_subscription(String, "/room/answer", self._on_answer, 10)
+        self._answers = node.create_subscription(String, "/room/answer", self._on_answer, 10)
         self._changes = node.create_publisher(String, "/room/change", 10)
 
     async def change(self, change: dict[str, Any], timeout: float = 10.0) -> None:
@@ -36,9 +36,13 @@ class SimulatedRoom:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[str] = loop.create_future()
         self._waiting[text] = loop, done
-        self._changes.publish(String(data=text))
         try:
-            refused = await asyncio.wait_for(done, timeout)
+            async with asyncio.timeout(timeout):
+                # What is published before the other side is matched is lost, and so is its answer.
+                while not (self._changes.get_subscription_count() and self._answers.get_publisher_count()):
+                    await asyncio.sleep(0.02)
+                self._changes.publish(String(data=text))
+                refused = await done
         except TimeoutError:
             raise TimeoutError(f"no word on /room/answer within {timeout:g} s") from None
         finally:
