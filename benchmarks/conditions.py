@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -38,7 +38,7 @@ from offline.eval.records.replays import Question, Record
 from offline.eval.replay.cli import Replay, print_table, procedural
 from offline.eval.replay.playing.perturbation import Perturbation
 from offline.eval.replay.scoring.compare import Replayed, compare, render
-from offline.eval.replay.scoring.score import score
+from offline.eval.replay.scoring.score import CHI2_95, score
 from offline.eval.replay.scoring.table import Run
 from offline.eval.replay.truth.questions import QuestionConfig, make_questions
 from offline.eval.replay.truth.recorded import MARKED_POINT, RecordedScene
@@ -46,6 +46,7 @@ from offline.eval.replay.truth.truth import GroundTruthScene
 from sim.bags.recorder import RecordOptions, as_millimetres, bag_stamps
 
 _FRAME = "camera"
+_FRAMES = ("in_world", "in_camera")
 
 
 @dataclass(frozen=True)
@@ -204,10 +205,21 @@ def main(config: ConditionsBenchmark) -> None:
 def report(records: dict[tuple[str, str], list[Record]]) -> None:
     scored = {key: score(own) | {"pairs": {"dropped": 0, "played": 0}} for key, own in records.items()}
     print_table([Run(", ".join(key), "", records[key], scored[key], Path()) for key in records])
+    for key in records:
+        world, camera = (_radius(getattr(record.answer, frame) for record in records[key]) for frame in _FRAMES)
+        print(f"{', '.join(key)}: median radius of ellipsoids {world:.1f} cm (world), {camera:.1f} cm (camera's frame)")
     for (a, condition), (b, other) in combinations(records, 2):
         if condition == other:
             found = compare(_replayed(records[a, condition]), _replayed(records[b, condition]))
             print(f"\n{condition}\n{render(found, a, b)}")
+
+
+def _radius(places: Iterable[Place | None]) -> float:
+    """Median radius [cm] of the balls that have the volumes of the stated 95 % ellipsoids; NaN without any."""
+    covariances = [place.covariance for place in places if place is not None and place.covariance is not None]
+    if not covariances:
+        return float("nan")
+    return 100 * float(np.median([(np.linalg.det(covariance) * CHI2_95**3) ** (1 / 6) for covariance in covariances]))
 
 
 def _replayed(records: Sequence[Record]) -> Replayed:
