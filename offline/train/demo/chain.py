@@ -140,9 +140,10 @@ def calibrate(model: Path, questions: Sequence[Path], out: Path) -> None:
     if (model / calibration.FILE_NAME).exists():
         return
     name = model_name(model)
-    fitted = fit(
-        [(answer(model, name, read_samples(file), out / f"{file.stem}.jsonl"), file) for file in questions], name
-    )
+    # Files of the same task come from several folders, one for each kind of rooms.
+    logs = [out / f"{number}_{file.stem}.jsonl" for number, file in enumerate(questions)]
+    answered = [(answer(model, name, read_samples(file), log), file) for file, log in zip(questions, logs, strict=True)]
+    fitted = fit(answered, name)
     calibration.save(fitted, model)
     print(f"{model}: p_visible fitted on {fitted.samples} questions", file=sys.stderr)
 

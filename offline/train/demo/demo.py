@@ -66,11 +66,9 @@ def demo(config: DemoConfig) -> list[Section]:
     models[AFTER] = fine_tune(out / "tuned.yaml", tuning, registry, [Lesson(mixture())])
     both = f"{mixture()}+{mixture(prefix=KNOWN)}"
     models[MIXED] = fine_tune(out / "mixed.yaml", tuning, registry, [Lesson(both)])
-    for name in (AFTER, MIXED):
-        # Of the rooms that each has learned from.
-        files = [
-            folder / f"{task}.json" for folder in list(asked.values())[: 1 if name == AFTER else 2] for task in TUNING
-        ]
+    for name, prefixes in ((AFTER, ("",)), (MIXED, ("", KNOWN))):
+        # Of the kinds of rooms that each has learned from.
+        files = [asked[prefix] / f"{task}.json" for prefix in prefixes for task in TUNING]
         calibrate(models[name], files, out / "calibration" / name)
     workshops, known = (judged(out, prefix, questions, models) for prefix, questions in asked.items())
     scans = replay_scans(config)
