@@ -43,7 +43,7 @@ def pose_residual(views: Iterable[View], registrar: Registrar | None = None) -> 
         try:
             residual, noise = registrar.residual((earlier, later)), registrar.noise(later)
         except ImageError:
-            continue  # Whoever asks about the view is told.
+            continue  # Who asks about the view is told.
         if np.isfinite(residual) and np.isfinite(noise):
             residuals.append(residual)
             noises.append(noise)

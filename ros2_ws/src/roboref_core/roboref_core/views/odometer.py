@@ -31,7 +31,7 @@ class Odometer:
         self._start = 0.0
 
     def pass_by(self, view: View) -> None:
-        """Count the way to the next keyframe. Another world frame begins anew; a view without a pose is passed over."""
+        """Count the way to the next keyframe. Another world frame begins at 0; a view without a pose is passed over."""
         if view.T_world_camera is None:
             return
         way, last = self._start, self._stops[-1] if self._stops else None

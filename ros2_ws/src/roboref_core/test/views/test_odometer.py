@@ -27,7 +27,7 @@ def test_turning_counts(room):
     assert way_between(np.eye(4), pose(turned, (0, 0, 0))) == pytest.approx(LEVER * np.pi / 2)
 
 
-def test_another_world_begins_anew_and_a_jump_of_the_clock_does_not(room):
+def test_another_world_begins_at_0_and_a_jump_of_the_clock_does_not(room):
     odometer = Odometer()
     odometer.pass_by(at(room, 0.0, 10))
     odometer.pass_by(at(room, 1.0, 11))

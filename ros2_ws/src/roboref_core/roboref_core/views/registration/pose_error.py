@@ -158,7 +158,7 @@ class PoseErrors:
             surface = registrar.cache.surface(second)
             depth = 1.0 if surface is None or not len(surface.points) else float(np.median(surface.points[:, 2]))
         except ImageError:
-            pass  # Whoever asks about the view is told.
+            pass  # Who asks about this view is told.
         found = _Compared(_relative(first, second), distance, noise, depth)
         self._compared.put(first, second, found)
         return found
