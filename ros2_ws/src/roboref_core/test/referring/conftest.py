@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from roboref_core.views.view_buffer import SECOND, ViewBuffer, ViewBufferConfig
+
+# pytest's importlib mode does not find what lies beside a test.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 class Answering:

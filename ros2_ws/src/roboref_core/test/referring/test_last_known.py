@@ -6,32 +6,13 @@ import time
 
 import numpy as np
 import pytest
-from roboref_core.geometry.pose import look_at
-from roboref_core.models.model_answer import Outcome
-from roboref_core.models.pointing_model import Prediction
+from looks import AWAY, NOT_VISIBLE, OPPOSITE, A, B, found, point
 from roboref_core.models.reprojection import ReprojectionModel
 from roboref_core.referring.answer import Agreement, Status
-from roboref_core.referring.query import MarkedPoint, Query
+from roboref_core.referring.query import Query
 from roboref_core.referring.refer import ReferConfig, answer
 from roboref_core.views.registration import Change
 from roboref_core.views.visibility import Visibility
-
-CENTRE = (0.0, 0.0, 0.5)
-A = look_at((-2.0, 0.0, 1.2), CENTRE)
-B = look_at((-1.2, -1.7, 1.4), CENTRE)  # sees the sphere from the side
-AWAY = look_at((-2.0, 0.0, 1.2), (-3.0, 0.5, 1.0))
-OPPOSITE = look_at((2.4, -0.3, 1.2), CENTRE)
-
-
-def found(*pixels, scores=None):
-    return Prediction("[...]", Outcome.VISIBLE, np.array(pixels, float), scores=scores)
-
-
-NOT_VISIBLE = Prediction("NOT_VISIBLE", Outcome.NOT_VISIBLE)
-
-
-def point(view, pixel, **fields):
-    return MarkedPoint(pixel, view.view_id, **fields)
 
 
 def test_memory_tells_the_last_known_place_and_says_so(room, buffer, add):

@@ -4,9 +4,10 @@ import time
 
 import numpy as np
 import pytest
+from looks import AWAY, CENTRE, NOT_VISIBLE, OPPOSITE, A, B, found, point
 from roboref_core.errors import ErrorCode, ReferError
 from roboref_core.geometry.camera import Camera
-from roboref_core.geometry.pose import look_at, pose, transform
+from roboref_core.geometry.pose import pose, transform
 from roboref_core.models.model_answer import Outcome
 from roboref_core.models.pointing_model import PositionMark, Prediction
 from roboref_core.models.reprojection import ReprojectionModel
@@ -17,23 +18,6 @@ from roboref_core.views.locate import DepthSource
 from roboref_core.views.view import LazyImage
 from roboref_core.views.view_buffer import SECOND, ViewBuffer, ViewBufferConfig
 from roboref_core.views.visibility import DepthTolerance, Visibility
-
-CENTRE = (0.0, 0.0, 0.5)
-A = look_at((-2.0, 0.0, 1.2), CENTRE)
-B = look_at((-1.2, -1.7, 1.4), CENTRE)  # sees the sphere from the side
-AWAY = look_at((-2.0, 0.0, 1.2), (-3.0, 0.5, 1.0))
-OPPOSITE = look_at((2.4, -0.3, 1.2), CENTRE)
-
-
-def found(*pixels, scores=None):
-    return Prediction("[...]", Outcome.VISIBLE, np.array(pixels, float), scores=scores)
-
-
-NOT_VISIBLE = Prediction("NOT_VISIBLE", Outcome.NOT_VISIBLE)
-
-
-def point(view, pixel, **fields):
-    return MarkedPoint(pixel, view.view_id, **fields)
 
 
 def test_a_mark_in_one_view_is_found_in_another(room, buffer, add):
