@@ -155,12 +155,15 @@ def _normals(vertices: np.ndarray, z: np.ndarray, reach: int = 2) -> np.ndarray:
     n = np.cross(dv, du)
     with np.errstate(invalid="ignore", divide="ignore"):
         n /= np.linalg.norm(n, axis=2, keepdims=True)
-    # Of a surface, everything around was measured and lies near; across an edge there is no normal.
-    solid = cv2.erode(known.astype(np.uint8), np.ones((2 * r + 1, 2 * r + 1), np.uint8))[r:-r, r:-r].astype(bool)
-    centre = z[r:-r, r:-r]
-    for neighbour in (z[r:-r, 2 * r :], z[r:-r, : -2 * r], z[2 * r :, r:-r], z[: -2 * r, r:-r]):
-        with np.errstate(invalid="ignore"):
-            solid &= np.abs(neighbour - centre) < 2 * _EDGE * centre
+    # Of a surface, everything that the smoothed neighbours hold was measured and lies near; across an edge there is no
+    # normal, nor is there one of which a smoothed neighbour holds some of the other side.
+    e = r + 1
+    window = np.ones((2 * e + 1, 2 * e + 1), np.uint8)
+    solid = cv2.erode(known.astype(np.uint8), window).astype(bool)
+    filled = np.where(known, z, np.float32(0.0))
+    with np.errstate(invalid="ignore"):
+        solid &= cv2.dilate(filled, window) - cv2.erode(filled, window) < 2 * e * _EDGE * z
+    solid = solid[r:-r, r:-r]
     normals[r:-r, r:-r] = np.where(solid[..., None] & np.isfinite(n).all(axis=2, keepdims=True), n, np.nan)
     return normals
 

@@ -231,7 +231,7 @@ def _edge_of(first: int, second: int, found: Registration, stated: np.ndarray, s
     prior = np.linalg.inv(relative_covariance(stated, max(sigma[0], 1e-4), max(sigma[1], 1e-4)))
     values, vectors = np.linalg.eigh(np.linalg.inv(found.covariance) - prior)
     information = (vectors * np.maximum(values, 0.0)) @ vectors.T
-    return Edge(first, second, found.T_query_reference, information)
+    return Edge(first, second, found.T_query_reference, information, found.systematic)
 
 
 def _connected(edges: Sequence[Edge]) -> frozenset[int]:

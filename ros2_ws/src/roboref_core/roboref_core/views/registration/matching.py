@@ -14,6 +14,8 @@ _MIN_SIMILARITY = 0.6
 # Beyond this a prior no longer narrows the search [pixel].
 _WIDEST_GATE = 250.0
 _NARROWEST_GATE = 25.0
+# Keypoints nearer than this are of one thing, at several scales or orientations [pixel].
+_SAME = 6.0
 # Reprojection error of an inlier [pixel of a 640 pixels wide picture].
 _INLIER = 3.0
 _ROUNDS = 200
@@ -63,8 +65,33 @@ def match(
     similarity[rows, best] = -1.0
     second = similarity.max(axis=1)
     # Squared distances of unit vectors are 2 - 2 a.b.
-    good = mutual & (top > _MIN_SIMILARITY) & (1.0 - top < _RATIO**2 * (1.0 - second))
-    return np.stack([located[good], best[good]], axis=1)
+    good = np.flatnonzero(mutual & (top > _MIN_SIMILARITY) & (1.0 - top < _RATIO**2 * (1.0 - second)))
+    reach = None if gate is None else np.minimum(gate[good], _WIDEST_GATE)
+    unique = ~_doubled(query, best[good], top[good], reach) & ~_doubled(reference, located[good], top[good], reach)
+    return np.stack([located[good], best[good]], axis=1)[unique]
+
+
+def _doubled(
+    features: ViewFeatures, chosen: np.ndarray, similarity: np.ndarray, reach: np.ndarray | None
+) -> np.ndarray:
+    """(M,) whether a keypoint looks more like another one of its own picture than like its counterpart.
+
+    Tiles, shelves and wallpapers repeat: under another perspective a neighbour passes for the counterpart, and the
+    ratio test, which compares across the views, does not see it.
+
+    Args:
+        chosen: (M,) indices of keypoints.
+        similarity: (M,) of each to its counterpart.
+        reach: (M,) distance within which a double could be taken for it [pixel]; None: anywhere.
+    """
+    if len(chosen) == 0:
+        return np.zeros(0, dtype=bool)
+    own = features.descriptors[chosen] @ features.descriptors.T
+    distance = np.linalg.norm(features.pixels[chosen][:, None] - features.pixels[None], axis=2)
+    own[distance < _SAME] = -1.0
+    if reach is not None:
+        own[distance > reach[:, None]] = -1.0
+    return own.max(axis=1) > similarity
 
 
 def _pixel_spread(points: np.ndarray, camera: Camera, sigma: np.ndarray) -> np.ndarray:

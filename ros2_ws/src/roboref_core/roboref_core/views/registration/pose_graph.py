@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,12 +26,14 @@ class Edge:
         first, second: their indices.
         T_second_first: 4x4 relative pose.
         information: (6, 6) inverse covariance of its error as a twist in the frame of ``second``; may be singular.
+        systematic: (6, 6) covariance of the part of that error which other registrations of the two poses share.
     """
 
     first: int
     second: int
     T_second_first: np.ndarray
     information: np.ndarray
+    systematic: np.ndarray = field(default_factory=lambda: np.zeros((6, 6)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,9 @@ def solve(stated: np.ndarray, edges: Sequence[Edge], translation_sigma: float, r
     share = _independent_share(cost, freedom)
     if share != 1.0:
         poses, covariance, _, _ = _solve(stated, edges, 1.0 / (own * share))
+    for i in range(len(poses)):
+        rows = slice(6 * i, 6 * i + 6)
+        covariance[rows, rows] += _systematic(i, edges)
     return PoseGraph(poses, covariance, np.diag(own * max(1.0 - share, 0.0)))
 
 
@@ -105,6 +110,17 @@ def _solve(
     cost = float((deviations**2 * information).sum())
     freedom = 6 * n - float((np.diag(covariance) * np.tile(information, n)).sum())
     return poses, covariance, cost, freedom
+
+
+def _systematic(i: int, edges: Sequence[Edge]) -> np.ndarray:
+    """(6, 6) covariance of what all registrations of a pose have in common, as a twist in its own frame.
+
+    A camera whose colour and depth disagree errs alike in each of its registrations, so that no number of them reduces
+    it. One half of what an edge has is taken to be of either end.
+    """
+    own = [edge.systematic for edge in edges if i in (edge.first, edge.second)]
+    own.sort(key=np.trace)
+    return 0.5 * own[(len(own) - 1) // 2] if own else np.zeros((6, 6))
 
 
 def _add_edge(H: np.ndarray, g: np.ndarray, poses: np.ndarray, edge: Edge) -> None:

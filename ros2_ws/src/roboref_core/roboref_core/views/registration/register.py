@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -36,16 +36,21 @@ class RegistrationConfig:
     Attributes:
         min_inliers: matched keypoints that support a pose.
         min_inliers_unposed: the same, where no pose was stated.
+        min_share: share of all matches that must support a pose where none was stated, or where it deviates from the
+            stated one by more than ``doubted_deviation``: repeated texture matches in several ways.
         min_pairs: comparable surface points, of some 4,000, without which surfaces say nothing.
         min_agreement: share of comparable surface points that must lie on the other surface.
-        max_deviation: largest correction in standard deviations of the stated pose (Mahalanobis).
+        doubted_deviation, max_deviation: largest correction without ``min_share``, and at all, in standard deviations
+            of the stated pose (Mahalanobis).
         covariance_scale: factor of the formal covariance; errors of neighbouring pixels are not independent.
     """
 
     min_inliers: int = 10
     min_inliers_unposed: int = 16
+    min_share: float = 0.4
     min_pairs: int = 300
     min_agreement: float = 0.5
+    doubted_deviation: float = 4.0
     max_deviation: float = 8.0
     covariance_scale: float = 2.0
 
@@ -56,6 +61,7 @@ class Registration:
     verdict: whether ``T_query_reference`` is better than what was stated.
     T_query_reference: 4x4; as stated unless REGISTERED, None if nothing was stated and nothing found.
     covariance: (6, 6) of its error as a twist (translation [m], rotation [rad]) in the query's frame, or None.
+    systematic: (6, 6) the part of it that every registration of the two views has in common; zeros where none is seen.
     inliers: matched keypoints that agree with it.
     pairs: surface points that could be compared.
     agreement, stated_agreement: share of those on the other surface now, and in the stated pose.
@@ -72,6 +78,7 @@ class Registration:
     stated_agreement: float = float("nan")
     deviation: float = float("nan")
     correction: tuple[float, float] = (float("nan"), float("nan"))
+    systematic: np.ndarray = field(default_factory=lambda: np.zeros((6, 6)))
 
     def then(self, second: Registration) -> Registration:
         """This registration of a to b and one of b to c as one of a to c; both must be REGISTERED."""
@@ -85,6 +92,7 @@ class Registration:
             min(self.inliers, second.inliers),
             min(self.pairs, second.pairs),
             min(self.agreement, second.agreement),
+            systematic=second.systematic + Ad @ self.systematic @ Ad.T,
         )
 
 
@@ -153,13 +161,15 @@ class _Attempt:
         a, b, stated = self._a, self._b, self._stated
         matched = match(a, b, self._camera, stated, self._prior)
         found = pose_of_matches(a, b, self._camera, matched, stated)
-        needed = self._config.min_inliers if stated is not None else self._config.min_inliers_unposed
+        needed: float = self._config.min_inliers
+        if stated is None:
+            needed = max(self._config.min_inliers_unposed, self._config.min_share * len(matched))
         starts: list[tuple[np.ndarray, np.ndarray | None]] = []
         if found is not None and len(found[1]) >= needed and self._plausible(found[0]):
             starts.append(found)
         elif stated is not None:
             starts.append((stated, None))
-        candidates = [self._candidate(T, inliers) for T, inliers in starts]
+        candidates = [self._candidate(T, inliers, len(matched)) for T, inliers in starts]
         if not candidates:
             return Registration(Verdict.UNCONSTRAINED, stated, self._prior)
         return max(candidates, key=lambda candidate: (candidate.verdict is Verdict.REGISTERED, candidate.agreement))
@@ -173,7 +183,7 @@ class _Attempt:
         twist = logarithm(T @ inverse(self._stated))
         return float(np.sqrt(twist @ self._information @ twist))
 
-    def _candidate(self, T: np.ndarray, inliers: np.ndarray | None) -> Registration:
+    def _candidate(self, T: np.ndarray, inliers: np.ndarray | None, matches: int) -> Registration:
         a, b, config = self._a, self._b, self._config
         keypoints = None
         if inliers is not None:
@@ -191,19 +201,28 @@ class _Attempt:
             if self._stated is not None:
                 stated_share, _ = agreement(self._stated, a.surface, b.surface)
         count = 0 if inliers is None else len(inliers)
-        verdict = self._verdict(refined, count, pairs, share, stated_share)
-        kept = refined.T if verdict is Verdict.REGISTERED else self._stated
-        covariance = self._prior
+        verdict = self._verdict(refined, count, matches, pairs, share, stated_share)
+        kept, covariance, systematic = self._stated, self._prior, np.zeros((6, 6))
         if verdict is Verdict.REGISTERED:
-            covariance = config.covariance_scale * np.linalg.inv(refined.information + 1e-6 * np.eye(6))
             if keypoints is not None and a.surface is not None:
-                covariance = covariance + self._systematic(refined, keypoints, a.surface)
+                systematic = self._systematic(refined, keypoints, a.surface)
+            kept = refined.T
+            covariance = config.covariance_scale * np.linalg.inv(refined.information + 1e-6 * np.eye(6)) + systematic
         correction = (float("nan"), float("nan"))
         if self._stated is not None:
             change = refined.T @ inverse(self._stated)
             correction = (float(np.linalg.norm(change[:3, 3])), rotation_angle(change))
         return Registration(
-            verdict, kept, covariance, count, pairs, share, stated_share, self._deviation(refined.T), correction
+            verdict,
+            kept,
+            covariance,
+            count,
+            pairs,
+            share,
+            stated_share,
+            self._deviation(refined.T),
+            correction,
+            systematic,
         )
 
     def _systematic(self, refined: Refined, keypoints: Keypoints, surface: Surface) -> np.ndarray:
@@ -220,12 +239,17 @@ class _Attempt:
         variance = _SYSTEMATIC * apart**2
         return np.diag([variance] * 3 + [variance / depth**2] * 3)
 
-    def _verdict(self, refined: Refined, inliers: int, pairs: int, share: float, stated_share: float) -> Verdict:
+    def _verdict(
+        self, refined: Refined, inliers: int, matches: int, pairs: int, share: float, stated_share: float
+    ) -> Verdict:
         config = self._config
         enough = pairs >= config.min_pairs
         if inliers < config.min_inliers and not (enough and self._constrained(refined)):
             return Verdict.UNCONSTRAINED
-        if self._deviation(refined.T) > config.max_deviation:
+        deviation = self._deviation(refined.T)
+        if deviation > config.max_deviation:
+            return Verdict.REJECTED
+        if deviation > config.doubted_deviation and inliers < config.min_share * matches:
             return Verdict.REJECTED
         if enough and share < max(config.min_agreement, 0.0 if np.isnan(stated_share) else stated_share - 0.05):
             return Verdict.REJECTED
