@@ -106,3 +106,14 @@ def test_what_a_registration_leaves_open_stays_as_stated(blind):
     graph = solve(noisy(rng), edges, *SIGMA)
     assert np.isfinite(graph.poses).all()
     assert np.linalg.eigvalsh(graph.covariance_of(0)).max() <= OWN.max() ** 2 * 1.001
+
+
+def test_what_a_camera_errs_by_in_each_registration_is_not_averaged_away():
+    rng = np.random.default_rng(4)
+    systematic = np.diag([2 * 0.01**2] * 3 + [2 * 0.004**2] * 3)
+    edges = registered(rng, star())
+    shared = [Edge(e.first, e.second, e.T_second_first, e.information, systematic) for e in edges]
+    before, after = (solve(noisy(np.random.default_rng(5)), some, *SIGMA) for some in (edges, shared))
+    np.testing.assert_array_equal(before.poses, after.poses)
+    np.testing.assert_allclose(after.covariance_of(0) - before.covariance_of(0), systematic / 2, atol=1e-12)
+    assert np.trace(after.relative(3, 0)[1]) > np.trace(before.relative(3, 0)[1]) + np.trace(systematic) / 2
