@@ -27,6 +27,7 @@ from geometry_msgs.msg import PoseStamped
 from roboref_core.geometry.pose import inverse, look_at, pose, transform
 from roboref_core.referring.answer import Status
 from roboref_core.referring.query import MarkedPoint, Query
+from roboref_msgs.msg import ViewRegistration
 from roboref_msgs.srv import ListViews
 from roboref_ros.clients import ReferClient
 from roboref_ros.conversions import pose_to_message, stamp_ns
@@ -219,7 +220,15 @@ class Asker:
             sigma = float(np.sqrt(np.linalg.eigvalsh(np.reshape(target.position_covariance, (3, 3))).max()))
             error = float(np.linalg.norm(found - transform(T, truth)))
             if not error <= SIGMAS * sigma + FLOOR:
-                self.wrong.append({"error": error, "sigma": sigma, "frame": frame, "status": name})
+                self.wrong.append(
+                    {"error": error, "sigma": sigma, "frame": frame, "status": name} | _how(answer.check.registration)
+                )
+
+
+def _how(registration: ViewRegistration) -> dict:
+    """How the mark came into the searched view."""
+    fields = ("verdict", "inliers", "agreement", "correction_distance", "without_poses", "via_view_ids")
+    return {name: str(getattr(registration, name)) for name in fields}
 
 
 def memory(pid: int) -> dict[str, int]:

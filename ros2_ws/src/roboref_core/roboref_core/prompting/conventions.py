@@ -1,6 +1,6 @@
 """How each family of models writes coordinates: one table for the backends, the benchmarks and the documentation.
 
-Whoever configures a model states its family, or for models that are not listed the scale alone ("normalised",
+The configuration of a model states its family, or for models that are not listed the scale alone ("normalised",
 "thousand", "pixels"). Nothing is guessed from a model's name or from the size of its numbers. A question that states
 its own scale, as some benchmarks' do, is read in that one.
 """

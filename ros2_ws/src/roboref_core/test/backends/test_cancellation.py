@@ -15,7 +15,7 @@ from roboref_core.models.http.roborefer_http import RoboReferHTTP
 from roboref_core.models.vision_language_model import Prompt, check_waiting
 
 
-def test_it_is_set_once_and_calls_whoever_runs():
+def test_it_is_set_once_and_calls_those_who_run():
     cancellation, called = Cancellation(), []
     cancellation.check()
     with cancellation.calling(lambda: called.append("gone")):

@@ -53,7 +53,7 @@ class ViewServices:
         ]
 
     def deactivate(self) -> None:
-        """Whoever waits for a view is told that there will be none."""
+        """Tells those who wait for a view that there will be none."""
         self.buffer = None
         with self._lock:
             captures, self._captures = self._captures, []
@@ -124,7 +124,7 @@ class ViewServices:
         if view is None:
             response.message = f"unknown view {request.view_id!r}" if request.view_id else "no view has arrived yet"
             return response
-        # Whoever looks at it may mark something in it.
+        # A person who looks at it may mark something in it.
         buffer.keep(view)
         try:
             response.color = _encoded_color(view)
