@@ -84,14 +84,15 @@ def _doubled(
         similarity: (M,) of each to its counterpart.
         reach: (M,) distance within which a double could be taken for it [pixel]; None: anywhere.
     """
-    if len(chosen) == 0:
-        return np.zeros(0, dtype=bool)
     own = features.descriptors[chosen] @ features.descriptors.T
-    distance = np.linalg.norm(features.pixels[chosen][:, None] - features.pixels[None], axis=2)
-    own[distance < _SAME] = -1.0
+    rows, others = np.nonzero(own > similarity[:, None])
+    distance = np.linalg.norm(features.pixels[chosen[rows]] - features.pixels[others], axis=1)
+    double = distance >= _SAME
     if reach is not None:
-        own[distance > reach[:, None]] = -1.0
-    return own.max(axis=1) > similarity
+        double &= distance <= reach[rows]
+    doubled = np.zeros(len(chosen), dtype=bool)
+    doubled[rows[double]] = True
+    return doubled
 
 
 def _pixel_spread(points: np.ndarray, camera: Camera, sigma: np.ndarray) -> np.ndarray:
