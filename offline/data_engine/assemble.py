@@ -1,8 +1,7 @@
 """The last step of a run: records of all scenes joined into the files that trainers read, and a manifest.
 
-``t1_train_multi.json``, ``t1_train_concat.json``, ``t2a_train_multi.json``, ``t2b_train_multi.json``,
-``referring_train.json``, ``reasoning_train.json`` and ``reasoning_steps_train.json``, the same with ``_grid``, and
-all of them for ``val``. Contains no dates and no machine: the same input and settings give the same bytes.
+A file for each task and form (``tasks.kinds``), split, and with or without grid, such as ``t1_train_multi_grid.json``.
+They hold no dates and no machine: the same input and settings give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,11 +21,10 @@ from offline.data_engine.config import FORMAT
 from offline.data_engine.five_frames import SPLITS
 from offline.data_engine.runner import Run
 from offline.data_engine.splits import check_leakage
-from offline.data_engine.task_build import task_name
+from offline.data_engine.tasks.kinds import file_name, task_name
 from offline.data_engine.tree_survey import read_survey
 from offline.files import read_json, write_json
 
-_SHORT = {"train": "train", "validation": "val"}
 SET_ASIDE = {
     "frames": ("near_duplicate", "no_object"),
     "objects": ("structural", "never_seen"),
@@ -49,7 +47,7 @@ def assemble(run: Run) -> dict:
                 if job.split != split:
                     continue
                 for sample in read_records(layout.records(job)):
-                    name = file_name(sample, split)
+                    name = file_name(task_name(sample), split)
                     if name not in writers:
                         writers[name] = _ListWriter(stack.enter_context(replacing(layout.tasks / name)))
                     writers[name].add(sample)
@@ -86,12 +84,6 @@ def assemble(run: Run) -> dict:
     }
     write_json(run.out / "manifest.json", manifest)
     return manifest
-
-
-def file_name(sample: dict, split: str) -> str:
-    """``t1_train_multi.json``: the split stands behind the task, as trainers expect."""
-    task, _, form = task_name(sample).partition("_")
-    return "_".join(part for part in (task, _SHORT[split], form) if part) + ".json"
 
 
 def read_records(path: Path) -> Iterator[dict]:

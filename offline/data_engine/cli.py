@@ -12,6 +12,7 @@ import tyro
 from roboref_core.command_line import CommandTable, ExitStatus
 
 from offline.data_engine.config import TaskConfig
+from offline.data_engine.tasks.kinds import TASKS
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ class Audit:
     """Folder that ``build`` or ``tasks`` wrote."""
     samples: int = 100
     """Of each task."""
-    tasks: tuple[Literal["t1", "t2a", "t2b", "referring"], ...] = ("t1", "t2a", "t2b", "referring")
+    tasks: tuple[str, ...] = tuple(TASKS)
+    """Which to draw from."""
     split: Literal["train", "val"] = "train"
     verdicts: Path | None = None
     """Where verdicts are kept; by default audit.json in --out."""

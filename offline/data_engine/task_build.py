@@ -15,6 +15,7 @@ from offline.data_engine.five_frames import objects, read_object, read_views
 from offline.data_engine.sealed_folder import sealed_folder
 from offline.data_engine.splits import space_of
 from offline.data_engine.tasks.change import without_unseen_changes
+from offline.data_engine.tasks.kinds import task_name
 from offline.data_engine.tasks.pairs import SceneViews, pairs_not_made, pairs_of
 from offline.data_engine.tasks.samples import SampleMaker
 from offline.data_engine.tree_survey import Survey
@@ -81,9 +82,7 @@ def build_tasks(
         pairs = pairs_of(scene, donors, config.pairs, config.seed)
         for reason, count in pairs_not_made(scene, pairs, config.pairs).items():
             maker.dropped.add(reason, count)
-        samples = [s for pair in pairs for s in maker.pair_samples(pair)]
-        samples += maker.difference_samples()
-        samples += maker.referring_samples()
+        samples = list(maker.samples(pairs))
     lines = "".join(json.dumps(sample, sort_keys=True) + "\n" for sample in samples).encode()
     write_bytes(out / "records" / split / f"{scene_id}.jsonl", lines)
     summary = {
@@ -112,9 +111,3 @@ def count_samples(samples: list[dict]) -> dict[str, dict[str, int]]:
         visibility = sample["visibility"]
         counts["reason"][f"{name}:{visibility.get('reason', 'visible')}"] += 1
     return {key: dict(sorted(counter.items())) for key, counter in counts.items()}
-
-
-def task_name(sample: dict) -> str:
-    """Which file a sample belongs to, split aside: ``t1_multi``, ``t1_concat_grid``, ``referring``."""
-    form = "" if sample["form"] == "single" else f"_{sample['form']}"
-    return f"{sample['task']}{form}{'_grid' if sample['grid'] else ''}"

@@ -12,15 +12,13 @@ from roboref_core.atomic import write_json
 from roboref_core.seeds import fraction_of
 
 from offline.data_engine.task_files import read_samples
+from offline.data_engine.tasks.kinds import first_file, refuse_unknown
 from offline.eval.scoring.intervals import wilson
 from offline.files import read_json
 
 VERDICTS = ("right", "wrong", "unclear")
 FAULTS = ("point", "mask", "visibility", "phrase")
 """What can be wrong with a sample; a "wrong" verdict may name one."""
-FILES = {"t1": "t1_{split}_multi.json", "t2a": "t2a_{split}_multi.json", "t2b": "t2b_{split}_multi.json",
-         "referring": "referring_{split}.json"}  # fmt: skip
-"""One form of each task: the others show the same pairs again."""
 _FORMAT = 1
 
 
@@ -128,21 +126,23 @@ def draw(out: Path, tasks: tuple[str, ...], split: str, count: int, seed: int) -
 
     Args:
         out: folder that ``build`` or ``tasks`` wrote.
+        tasks: of ``TASKS``; one that was not built is left out.
         split: "train" or "val".
         count: samples of each task.
 
     Raises:
-        ValueError: no task file is there.
+        ValueError: a task is unknown, or no file of any is there.
     """
+    refuse_unknown(tasks)
     found = {}
     for task in tasks:
-        path = out / "tasks" / FILES[task].format(split=split)
+        path = out / "tasks" / first_file(task, split)
         if path.is_file():
             samples = [sample for _, sample in read_samples(path) if isinstance(sample, dict)]
             order = sorted(samples, key=lambda sample: (fraction_of("audit", seed, sample["id"]), sample["id"]))
             found[task] = order[:count]
     if not found:
-        names = ", ".join(FILES[task].format(split=split) for task in tasks)
+        names = ", ".join(first_file(task, split) for task in tasks)
         raise ValueError(f"{out / 'tasks'}: none of {names}; build the data first")
     return found
 

@@ -7,7 +7,7 @@ puts exactly one per picture in front.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,7 +25,7 @@ from offline.data_engine.filters import is_named
 from offline.data_engine.five_frames import ViewFiles, depth_path
 from offline.data_engine.sealed_folder import Draft
 from offline.data_engine.tasks.ground_truth import ground_truth_pixel, normalised
-from offline.data_engine.tasks.kinds import TASKS
+from offline.data_engine.tasks.kinds import TASKS, refuse_unknown
 from offline.data_engine.tasks.pairs import TIERS, Pair, SceneViews, can_be_removed
 from offline.data_engine.tasks.reasoning import read_step
 from offline.files import read_mask, read_picture
@@ -41,7 +41,7 @@ class SampleConfig:
     """What is asked, and how it is shown.
 
     Attributes:
-        tasks: of ``TASKS``.
+        tasks: which to make.
         forms: of T1: two pictures, or both side by side in one.
         with_grid: make a second set of the same samples, with a Visual Grid Coordinate over the queried picture.
         grid: its lines and labels.
@@ -64,9 +64,7 @@ class SampleConfig:
     margin_px: float | None = None
 
     def __post_init__(self):
-        unknown = set(self.tasks) - set(TASKS)
-        if unknown:
-            raise ValueError(f"no task {', '.join(sorted(unknown))}; there are {', '.join(TASKS)}")
+        refuse_unknown(self.tasks)
 
 
 @dataclass
@@ -100,7 +98,14 @@ class SampleMaker:
         self._grids = (None, config.grid) if config.with_grid else (None,)
         self._points: dict[tuple[int, str, int], tuple[int, int]] = {}
 
-    def pair_samples(self, pair: Pair) -> Iterator[dict]:
+    def samples(self, pairs: Iterable[Pair]) -> Iterator[dict]:
+        """Those of every task, in the order in which they are written."""
+        for pair in pairs:
+            yield from self._pair_samples(pair)
+        yield from self._difference_samples()
+        yield from self._referring_samples()
+
+    def _pair_samples(self, pair: Pair) -> Iterator[dict]:
         """T1 in its forms, and T2A, from one pair; each with and without grid."""
         mark_pixel = self._point(pair.reference)
         answer_pixel = self._point(pair.query_view) if pair.query_view else None
@@ -111,7 +116,7 @@ class SampleMaker:
                 for grid in self._grids:
                     yield self._pair_sample(pair, task, form, grid, mark_pixel, answer_pixel)
 
-    def difference_samples(self) -> Iterator[dict]:
+    def _difference_samples(self) -> Iterator[dict]:
         """T2B of every view that has an inpainted picture."""
         if "t2b" not in self.config.tasks:
             return
@@ -126,7 +131,7 @@ class SampleMaker:
                 for grid in self._grids:
                     yield self._difference_sample(view, pixel, grid)
 
-    def referring_samples(self) -> Iterator[dict]:
+    def _referring_samples(self) -> Iterator[dict]:
         """One sample per phrase of the scene's facts."""
         if self.scene.facts is None:
             return

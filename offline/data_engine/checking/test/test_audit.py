@@ -11,6 +11,7 @@ import pytest
 
 from offline.data_engine.checking.audit import Audit, draw
 from offline.data_engine.checking.audit_page import audit_server
+from offline.data_engine.tasks.kinds import TASKS, first_file
 
 
 @pytest.fixture
@@ -37,6 +38,13 @@ def test_a_draw_is_the_beginning_of_a_longer_one(out):
     assert draw(out, ("t1",), "train", 5, 1)["t1"] != few
     with pytest.raises(ValueError, match=r"none of t1_val_multi\.json"):
         draw(out, ("t1",), "val", 5, 0)
+    with pytest.raises(ValueError, match="no task t9; there are t1"):
+        draw(out, ("t9",), "train", 5, 0)
+
+
+def test_every_task_has_a_file_to_draw_from():
+    names = [first_file(task, "val") for task in TASKS]
+    assert names[:2] == ["t1_val_multi.json", "t2a_val_multi.json"] and names[-1] == "reasoning_val.json"
 
 
 def test_verdicts_are_kept_and_taken_up_again(out):
