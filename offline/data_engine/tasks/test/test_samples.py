@@ -17,10 +17,13 @@ from offline.data_engine.checking.validate import check_sample
 from offline.data_engine.config import TaskConfig
 from offline.data_engine.task_build import build_tasks, choose_donors, load_scene
 from offline.data_engine.task_files import answer_points, pictures_of
+from offline.data_engine.tasks.kinds import TASKS
 from offline.data_engine.tasks.pairs import REASONS, TIERS, PairConfig, pairs_of
 from offline.files import read_mask, read_picture
 
 SCENE = "scene0000_00"
+_TASKS_OF_PAIRS = [task for task, forms in TASKS.items() if "multi" in forms]
+"""The others are made of phrases, which a tree without facts does not have."""
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +42,7 @@ def test_the_validator_finds_nothing(samples):
 
 def test_every_task_form_and_grid_is_there(samples):
     kinds = Counter((s["task"], s["form"], s["grid"]) for s in samples)
-    forms = {("t1", "multi"), ("t1", "concat"), ("t2a", "multi"), ("t2b", "multi"), ("referring", "single")}
-    forms |= {("reasoning", "single"), ("reasoning", "steps")}
+    forms = {(task, form) for task, forms in TASKS.items() for form in forms}
     assert set(kinds) == {(*form, grid) for form in forms for grid in (False, True)}
     assert all(kinds[(*form, False)] == kinds[(*form, True)] for form in forms)
 
@@ -149,7 +151,7 @@ def test_a_foreign_tree_without_facts_gives_what_it_can(built, tmp_path):
     shutil.copytree(built / "train" / SCENE, tree / "train" / SCENE, ignore=ours_only)
     summary = build_tasks(tree, tmp_path / "tasks", "train", SCENE, [SCENE], TaskConfig(), "hash")
     assert set(summary["counts"]["task"]) == {
-        f"{name}{grid}" for name in ("t1_multi", "t1_concat", "t2a_multi", "t2b_multi") for grid in ("", "_grid")
+        f"{task}_{form}{grid}" for task in _TASKS_OF_PAIRS for form in TASKS[task] for grid in ("", "_grid")
     }
     reasons = {key.split(":")[1] for key in summary["counts"]["reason"]}
     assert reasons == {"visible", "inpainted"}
