@@ -44,8 +44,8 @@ class Case:
     Attributes:
         micro_batch: samples per pass; every step is one pass.
         steps: timed ones, after ``warm`` others.
-        size: of the two pictures of each sample [pixel].
-        peak_tflops: of the device; 0 leaves utilisation out.
+        size: size of the two pictures of each sample [pixel].
+        peak_tflops: peak of the device [TFLOPS]; 0 leaves utilisation out.
     """
 
     shape: Shape

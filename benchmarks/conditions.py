@@ -64,7 +64,7 @@ class ConditionsBenchmark:
     questions: int = 120
     """Asked of each sequence."""
     depth: Literal["exact", "sensor"] = "sensor"
-    """Of rooms: exact, or with a structured-light sensor's noise and holes."""
+    """Depth of rooms: exact, or with a structured-light sensor's noise and holes."""
     moved: int = 0
     """Things put elsewhere in the middle of the walk."""
     removed: int = 0

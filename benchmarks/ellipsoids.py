@@ -50,7 +50,7 @@ class EllipsoidBenchmark:
     questions: int = 120
     """Asked of each sequence."""
     question_seed: int = 0
-    """Of the choice of questions."""
+    """Seed of the choice of questions."""
     pose_noise: tuple[float, float] = (0.02, 1.0)
     """Standard deviation of noisy poses, per axis [m, degree]."""
     undeclared: bool = False

@@ -41,7 +41,7 @@ class GpuLatencyConfig:
     """What is measured."""
 
     models: tuple[str, ...] = ("2b", "8b")
-    """Of tiny, 2b, 8b."""
+    """Which models: of tiny, 2b, 8b."""
     sizes: tuple[tuple[int, int], ...] = ((640, 480), (848, 480), (448, 448))
     """Widths and heights of the pictures."""
     questions: int = 20

@@ -52,14 +52,13 @@ class PointingConfig:
     points: tuple[int, ...] = (1, 4)
     """Most points that an answer may have."""
     dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
-    """Of the weights and the arithmetic, for both. In bfloat16 near ties may fall either way: equal answers are
-    counted, and demanded in float32."""
+    """Number formats of weights and arithmetic. Equal answers are demanded in float32, in bfloat16 counted: ties."""
     questions: int = 3
     """Asked in turn; medians are reported."""
     threads: int = 2
     """Threads of torch."""
     seed: int = 1
-    """Of weights and pictures."""
+    """Seed of weights and pictures."""
     shape: tyro.conf.Suppress[Shape] = field(default_factory=lambda: MID_SIZE)
 
 

@@ -42,11 +42,11 @@ class PointingBatchConfig:
     """What is measured."""
 
     models: tuple[str, ...] = ("tiny", "small", "mid")
-    """Of tiny, small, mid."""
+    """Which models: of tiny, small, mid."""
     batch: int = 8
     """Questions of a batch."""
     rounds: int = 3
-    """Of either way in turn; one more warms up."""
+    """Rounds, each way in turn; one more warms up."""
     size: tuple[int, int] = (320, 240)
     """Width and height of the pictures."""
     threads: int = 2
@@ -56,7 +56,7 @@ class PointingBatchConfig:
 class Asked(NamedTuple):
     """Attributes:
     seconds: on the clock, and of the processor.
-    passes: of the LLM after the pictures.
+    passes: forward passes of the LLM after the pictures.
     """
 
     seconds: tuple[float, float]

@@ -32,7 +32,7 @@ class RegistrationBenchmark:
     """What is measured."""
 
     seed: int = 1
-    """Of the room and of the errors."""
+    """Seed of the room and of the errors."""
     pairs: int = 12
     """Pairs of views."""
     gap: int = 20

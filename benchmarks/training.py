@@ -19,7 +19,7 @@ class TrainingConfig:
     """What is measured.
 
     Attributes:
-        threads: of torch.
+        threads: threads of torch.
     """
 
     threads: int = 2

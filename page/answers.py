@@ -48,7 +48,7 @@ class AnswerColumn:
     """What the newest answer says.
 
     Attributes:
-        places: of the newest answer.
+        places: places of the newest answer.
     """
 
     def __init__(self) -> None:

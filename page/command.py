@@ -30,6 +30,7 @@ class ServePage:
     host: str = "127.0.0.1"
     """Address to listen at."""
     port: int = 8090
+    """Port of the page."""
     rate: float = 10.0
     """Most live pictures a second."""
     read_only: bool = False

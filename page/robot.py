@@ -82,7 +82,7 @@ class Errand:
     Attributes:
         target: (3,) place that it shall stand before [m].
         standing: (2,) place where it shall stand [m].
-        frame: of both.
+        frame: frame of both.
     """
 
     target: np.ndarray
@@ -103,7 +103,7 @@ class Robot:
         way: where the robot's base was, (2,) places [m] in the frame of the node's camera poses.
 
     Args:
-        node_name: of the node, for example "/roboref".
+        node_name: name of the node, for example "/roboref".
         color_topic, depth_topic: raw or compressed images to show live.
         rate: most live pictures a second that are made for the browser.
         read_only: questions, captured views, goals, stop and changes of a simulated room raise ReadOnly.

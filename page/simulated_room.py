@@ -16,7 +16,7 @@ class SimulatedRoom:
 
     Attributes:
         objects: id, label, colour and position of the room's things; None as long as no simulation tells of a room.
-        kinds: of things that can be brought in.
+        kinds: what can be brought in.
     """
 
     def __init__(self, node: Node):

@@ -31,7 +31,7 @@ class LiveRoom:
     backend: str = "fused"
     """Model of the node: fused (marks by geometry, words by the bundled model), reprojection (marks alone), ..."""
     port: int = 8090
-    """Of the page, on this machine alone."""
+    """Port of the page, on this machine alone."""
     rate: float = 8.0
     """Camera frames per second."""
     speed: float = 1.0

@@ -19,7 +19,7 @@ from sim.bags.recorder import RecordOptions, record
 class Record:
     """Record a posed RGB-D sequence as a rosbag2 that `roboref sim play` and `ros2 bag play` play.
 
-    Reads ScanNet (.sens or exported folders), 7-Scenes, TUM RGB-D and slambook layouts:
+    Reads ScanNet (.sens or exported folders), 7-Scenes, TUM RGB-D and slambook layouts.
 
       roboref sim record scans/scene0000_00 bags/scene0000_00 --stride 3
     """

@@ -53,8 +53,7 @@ class Build:
     """
 
     scans: Path
-    """Folder with one subfolder or .sens file per scan, also in folders of its own (scans/, data/, Training/); or one
-    scan."""
+    """One scan, or a folder with a subfolder or .sens file per scan, also in folders such as scans/ or Training/."""
     out: Path
     """Where the data goes."""
     phase: Phase = "all"
@@ -72,8 +71,7 @@ class Build:
     verify: bool = False
     """Read every finished file and compare its hash; else only sizes, and the hashes of files that changed."""
     annotations: Path | None = None
-    """Folder with a folder per scan that holds ScanNet's mesh and annotation, where they do not lie beside the frames
-    (scannet_frames_25k)."""
+    """Folder with a folder per scan of ScanNet's mesh and annotation, if not beside the frames (scannet_frames_25k)."""
     label_table: Path | None = None
     """scannetv2-labels.combined.tsv; by default the one beside the scans or above them, if any."""
     scene: SceneConfig = field(default_factory=SceneConfig)

@@ -19,8 +19,8 @@ from offline.data_engine.tasks.kinds import TASKS
 class Tasks:
     """Make training samples from a finished five_frames or x3 tree, also of another program.
 
-    Without the facts that ``build`` keeps beside its views, negatives are limited to painted-out objects and pictures
-    of other places, and there are no referring expressions. Exit status as of ``build``.
+    Without the facts that `build` keeps beside its views, negatives are limited to painted-out objects and pictures
+    of other places, and there are no referring expressions. Exit status as of `build`.
 
       roboref data tasks --tree five_frames --out out/tasks
     """
@@ -101,7 +101,7 @@ class Stats:
     """
 
     out: Path
-    """Folder that ``build`` wrote."""
+    """Folder that `build` wrote."""
     per_scene: bool = False
     """Also say for each scene what it gave and what was lost."""
     truth: Path | None = None
@@ -139,18 +139,19 @@ class Audit:
     """
 
     out: Path
-    """Folder that ``build`` or ``tasks`` wrote."""
+    """Folder that `build` or `tasks` wrote."""
     samples: int = 100
-    """Of each task."""
+    """How many of each task."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """Which to draw from."""
     split: Literal["train", "val"] = "train"
+    """Which split to draw from."""
     verdicts: Path | None = None
     """Where verdicts are kept; by default audit.json in --out."""
     seed: int = 0
-    """Of the draw."""
+    """Seed of the draw."""
     port: int = 0
-    """Of the page; 0 takes a free one."""
+    """Port of the page; 0 takes a free one."""
     report: bool = False
     """Only print what was found so far."""
 
@@ -187,7 +188,7 @@ class Show:
     samples: int = 100
     """How many, drawn at random."""
     seed: int = 0
-    """Of the draw."""
+    """Seed of the draw."""
     image_root: Path = Path("/")
     """What relative picture paths start from."""
 
@@ -242,6 +243,7 @@ class Shrink:
     target: Path
     """Root of the smaller tree."""
     factor: int = 3
+    """Pictures become this much smaller in both axes."""
 
     def __call__(self) -> int:
         from offline.data_engine.shrink import shrink_tree
@@ -266,6 +268,7 @@ class Convert:
     """
 
     how: tyro.conf.Positional[Literal["from-grounding", "to-grounding", "from-refspatial", "to-refspatial"]]
+    """What to make of what."""
     source: Path
     """File or folder to read."""
     target: Path
@@ -273,9 +276,9 @@ class Convert:
     image_root: Path = Path("/")
     """from-grounding: what picture paths start from."""
     split: Literal["train", "validation"] = "train"
-    """to-grounding: of the tree."""
+    """to-grounding: split of the tree."""
     seed: int = 0
-    """to-grounding: of the points."""
+    """to-grounding: seed of the points."""
 
     def __call__(self) -> int:
         from offline.data_engine.formats.convert import convert

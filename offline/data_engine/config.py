@@ -26,9 +26,9 @@ class SceneConfig:
     """How scenes become views.
 
     Attributes:
-        seed: of everything that is drawn at random.
+        seed: seed of everything that is drawn at random.
         downsample: pictures are this much smaller than the source's in both axes (3: the x3 tree).
-        dilation: of the object's mask before it is painted out: radius as a share of the picture's diagonal.
+        dilation: radius by which an object's mask grows before it is painted out, as a share of the diagonal.
         sources: most other views that an inpainted background is taken from.
         depth_pictures: write an 8-bit depth picture beside each picture.
     """
@@ -47,7 +47,11 @@ class SceneConfig:
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """How views become training samples."""
+    """How views become training samples.
+
+    Attributes:
+        seed: seed of pairs, donors and points.
+    """
 
     seed: int = 0
     pairs: PairConfig = field(default_factory=PairConfig)

@@ -49,18 +49,21 @@ class FilterConfig:
         labels: keep only these labels: raw spellings, categories (both with all spellings of the category), names of
             ScanNet200 or NYU40; empty keeps all.
         keep_immobile: keep fixtures and heavy furniture that nobody moves.
-        min_extent, max_extent: longest side of an object's bounding box [m].
-        min_fraction: visible share of the object's silhouette.
-        min_area, max_area: visible pixels as a share of the picture.
-        max_cut: share of the silhouette that the picture's border may cut off.
-        max_distance: from camera to object [m].
-        max_holes: share of the object's pixels without depth.
-        max_contradicted: share of the object's measured pixels where the sensor looks through the mesh.
-        max_residual: mean |sensor - mesh| on the object, where they agree [m].
-        min_inliers, max_bias, max_spread: a frame's pose is bad below this share of agreeing pixels or above
-            this median [m] or median absolute deviation [m] of sensor - mesh.
-        min_sharpness: of a frame, relative to the median of its scene.
-        min_agreement: of a frame's colours with those of its neighbours, through the geometry, in [-1, 1].
+        min_extent: smallest longest side of an object's bounding box [m].
+        max_extent: largest longest side of an object's bounding box [m].
+        min_fraction: least visible share of the object's silhouette.
+        min_area: fewest visible pixels, as a share of the picture.
+        max_area: most visible pixels, as a share of the picture.
+        max_cut: largest share of the silhouette that the picture's border may cut off.
+        max_distance: largest distance from camera to object [m].
+        max_holes: largest share of the object's pixels without depth.
+        max_contradicted: largest share of the object's measured pixels where the sensor looks through the mesh.
+        max_residual: largest mean |sensor - mesh| on the object, where they agree [m].
+        min_inliers: a frame's pose is bad below this share of pixels where sensor and mesh agree.
+        max_bias: it is bad above this median of sensor - mesh [m].
+        max_spread: it is bad above this median absolute deviation of sensor - mesh [m].
+        min_sharpness: least sharpness of a frame, relative to the median of its scene.
+        min_agreement: least agreement of a frame's colours with those of its neighbours, in [-1, 1].
         min_scene_agreement: a scene whose median is below has pictures of other moments, or wrong intrinsics; all of
             its frames are left out.
     """

@@ -25,7 +25,7 @@ _GRACE = 20.0
 class Slurm:
     """Build on a cluster: one job array per phase, failed shards again, then the files are joined.
 
-    Waits until all is done. Exit status as of ``build``.
+    Waits until all is done. Exit status as of `build`.
 
       roboref data slurm --build.scans scans --build.out out/data --partition cpu
     """
@@ -37,7 +37,9 @@ class Slurm:
     executor: Literal["slurm", "local", "debug"] = "slurm"
     """submitit's executor: a cluster, processes of this machine, or this process."""
     partition: str | None = None
+    """Slurm partition; by default the cluster's own."""
     minutes: int = 240
+    """Time limit of a job [minutes]."""
     cpus: int = 4
     """Per job; as many scans at a time."""
     memory_gb: int = 8

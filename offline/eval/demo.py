@@ -36,7 +36,7 @@ class Demo:
     out: Path = Path("out/demo")
     """Folder for report.html, report.json, the bags and one JSON line per question."""
     seed: int = 7
-    """Of room, walk, noise and questions."""
+    """Seed of room, walk, noise and questions."""
     frames: int = 300
     """Length of the walk, at 10 frames a second."""
     questions: int = 48

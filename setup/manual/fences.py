@@ -43,7 +43,7 @@ class Fence:
 
     Attributes:
         how: the comment right above it, without its marks; "" for none.
-        language: of the block.
+        language: language of the block.
         code: its lines.
     """
 

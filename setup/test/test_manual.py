@@ -47,6 +47,19 @@ def test_every_command_appears_with_its_options(written):
         assert f"usage: {each.program}" in each.help, each.program
 
 
+def test_every_option_says_what_it_is():
+    undescribed = []
+    for command in every_command():
+        assert "``" not in command.help, command.program
+        # An option's choices may take several lines; behind them come two blanks or a line end, then its description.
+        for entry in re.split(r"\n  (?=-)", re.sub(r"\{[^}]*\}", "{}", command.help))[1:]:
+            option, _, text = re.sub(r"\s{2,}", "\n", entry).partition("\n")
+            # The entries of a mapping share the description of the whole.
+            if text.startswith("(") and ".mix." not in option:
+                undescribed.append(f"{command.program} {option}")
+    assert undescribed == []
+
+
 def test_every_key_of_a_plan_appears(written):
     from offline.train.plan import Evaluation, Lora, Plan, Reinforcement, Rewards, Stage
 

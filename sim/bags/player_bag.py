@@ -124,14 +124,14 @@ class Bag:
         self.close()
 
     def _files(self) -> list[Path]:
+        if not self.path.exists():
+            raise ValueError(f"{self.path}: no such file or folder")
         if not self.path.is_dir():
             if self.path.suffix not in _SUFFIXES:
                 expected = "a folder, an .mcap or a .db3 file"
                 if self.path.suffix == ".bag":
                     expected += "; `roboref sim convert` makes one of a ROS 1 bag"
                 raise ValueError(f"{self.path}: not a whole rosbag2: expected {expected}")
-            if not self.path.is_file():
-                raise ValueError(f"{self.path}: not a whole rosbag2: there is no such file")
             return [self.path]
         self._metadata = read_metadata(self.path)
         files = [self.path / name for name in self._metadata.files]

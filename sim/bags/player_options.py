@@ -21,15 +21,13 @@ class PlayOptions:
     share_clock: bool = False
     """Play although somebody else publishes /clock."""
     wait_for: tuple[str, ...] | None = None
-    """Recorded topics that need a subscriber before the first message; none given: a colour and a depth topic, with
-    their camera infos."""
+    """Recorded topics that need a subscriber first; default: a colour and a depth topic, with their camera infos."""
     discovery_seconds: float = 20.0
     """How long to wait for those."""
     attempts: int = 3
     """Stepped: how often a view is sent before it counts as not taken (a best-effort subscriber may miss it)."""
     view_topics: tuple[str, ...] = ()
-    """Stepped: recorded topics of the colour and the depth images that make a view; none given: those with
-    subscribers, told apart by what the images are."""
+    """Stepped: recorded topics of a view's colour and depth images; default: those with subscribers."""
     view_tolerance: float = 0.02
     """Stepped: largest difference of the stamps of colour and depth of a view [s], the node's sync.slop."""
     max_silence: float = 3600.0

@@ -72,8 +72,8 @@ class RecordResult:
 
     Attributes:
         path: the bag's folder.
-        positions: of the views written, in the order in which they arrive.
-        without_pose: of these, views without pose (tracking lost).
+        positions: positions of the views written, in the order in which they arrive.
+        without_pose: how many of these are views without pose (tracking lost).
         bad_frames: messages of the frames left out because they could not be read.
         bytes: serialised messages written.
         seconds: time taken.

@@ -30,7 +30,13 @@ def typestore() -> Typestore:
 
 @dataclass(frozen=True)
 class Frames:
-    """Names of coordinate frames: ``world`` -> ``link`` (body, moves) -> ``optical`` (fixed to it)."""
+    """Names of coordinate frames.
+
+    Attributes:
+        world: fixed frame.
+        link: the camera's body, which moves in the world: x forward, y left, z up (REP-103).
+        optical: fixed to the link: z forward, x right, y down.
+    """
 
     world: str = "map"
     link: str = "camera_link"

@@ -20,7 +20,7 @@ class Channel(NamedTuple):
     Attributes:
         id: the file's own number of it.
         topic, type: names.
-        encoding: of the messages: "cdr" in ROS 2.
+        encoding: encoding of the messages: "cdr" in ROS 2.
         qos: profiles that its publishers offered; none if the file does not say.
         messages: how many the file has.
     """

@@ -35,7 +35,7 @@ class RecordTopics:
     image_rate: float | None = None
     """Most images a second and topic, by their stamps; default: all."""
     compression: Literal["none", "zstd"] = "none"
-    """Of the chunks of the file."""
+    """Compression of the chunks of the file."""
     use_sim_time: bool = False
     """Record at the time of /clock."""
     seconds: float | None = None

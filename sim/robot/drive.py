@@ -51,9 +51,11 @@ class Drive:
 
     Attributes:
         mode: "differential" on the floor, "flying" freely.
-        radius: of the robot, which is a cylinder or, flying, a ball [m].
-        max_speed, max_turn: commands are cut to these [m/s], [rad/s].
-        acceleration, turn_acceleration: largest change of velocity [m/s^2], [rad/s^2].
+        radius: radius of the robot, which is a cylinder or, flying, a ball [m].
+        max_speed: faster commands are cut to this [m/s].
+        max_turn: faster turns are cut to this [rad/s].
+        acceleration: largest change of speed [m/s^2].
+        turn_acceleration: largest change of the turning speed [rad/s^2].
     """
 
     mode: Literal["differential", "flying"] = "differential"

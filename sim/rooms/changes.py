@@ -31,7 +31,7 @@ class Change:
 
     Attributes:
         at: first position that sees the changed scene.
-        renderer: of the changed scene.
+        renderer: renderer of the changed scene.
         motions: id of each object that was moved, those that rest on it included -> 4x4 that carries its points
             from their old place in the world to their new one.
         gone: ids of the objects that were taken away.
@@ -53,7 +53,7 @@ def make_change(
     half of the walk looks most often.
 
     Args:
-        renderer: of the scene as it is at first.
+        renderer: renderer of the scene as it is at first.
         camera: sees the scene along ``path``.
         moved, removed: how many things; what rests on them is not counted.
 

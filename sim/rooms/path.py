@@ -40,9 +40,9 @@ def make_path(renderer: Renderer, frames: int, *, seed: int = 0, rate_hz: float 
     the objects it has seen least so far.
 
     Args:
-        renderer: of the scene; it decides what has been seen.
+        renderer: renderer of the scene; it decides what has been seen.
         frames: how many poses, >= 1.
-        rate_hz: of the camera.
+        rate_hz: frames per second of the camera.
 
     Raises ValueError if the room has no free floor to stand on.
     """

@@ -39,7 +39,7 @@ class _Lens:
 
     Attributes:
         ray_x, ray_y: (H, W) viewing directions with z = 1.
-        half_angle: of the cone about the optical axis that holds all rays [rad].
+        half_angle: half the opening angle of the cone about the optical axis that holds all rays [rad].
         intrinsics: fx, fy, cx, cy.
         bulge: see ``rasterise``, pad.
     """

@@ -34,7 +34,7 @@ def write_sens(
 
     Args:
         scene: undistorted cameras; depth in a unit that divides a metre evenly.
-        path: of the new file.
+        path: path of the new file.
         jpeg_quality: 1..100, for raw colour.
         on_frame: called with the number of frames written so far.
 

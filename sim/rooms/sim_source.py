@@ -29,17 +29,17 @@ class SimSource:
     Frames are rendered on request; the last few are kept. Reading is safe from several threads.
 
     Args:
-        renderer: of the scene.
+        renderer: renderer of the scene.
         path: camera poses and stamps.
         color_camera, depth_camera: the depth camera defaults to the colour camera.
         depth_noise: sensor model; None gives exact depth.
         lost: positions of frames whose tracking is lost: they have images but no pose.
-        seed: of the sensor noise.
+        seed: seed of the sensor noise.
         change: what is different from some position on; mesh and instances stay those of the beginning.
 
     Attributes beyond the protocol:
         scene: the SimScene.
-        renderer: of it, for ground truth.
+        renderer: renderer of the scene, for ground truth.
         path: the walk.
         change, change_at: as given, and its first position.
         true_poses: (N, 4, 4) T_world_camera, of lost frames too.

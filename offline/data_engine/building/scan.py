@@ -35,7 +35,8 @@ class ScanConfig:
     """How a scene is searched.
 
     Attributes:
-        keyframe_translation, keyframe_rotation: motion that makes a frame worth another look [m, rad].
+        keyframe_translation: motion of the camera that makes a frame worth another look [m].
+        keyframe_rotation: its turn that does [rad].
         min_points: sample points of an object that the sensor must see before a frame is drawn for it.
     """
 

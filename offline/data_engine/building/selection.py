@@ -17,7 +17,7 @@ class SelectionConfig:
     Attributes:
         views: most views per object.
         min_views: objects with fewer are left out.
-        min_separation: between any two chosen views, see ``separation``.
+        min_separation: least difference of two chosen views: angle [rad] + |log of the ratio of distances|.
     """
 
     views: int = 5

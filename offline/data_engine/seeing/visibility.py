@@ -36,11 +36,10 @@ class VisibilityConfig:
     Attributes:
         tolerance: |sensor - mesh| that still counts as the same surface.
         min_pixels: fewer visible pixels leave an object UNKNOWN, not VISIBLE.
-        margin_px, margin_m: NOT_VISIBLE is certain only if it also holds for a picture displaced by this many pixels
-            of a 640 pixel wide image, plus what this shift of the camera makes of it at the object's distance: errors
-            of orientation, registration and position move silhouettes.
-        speckle_px: contradictions by the sensor narrower than this (at 640 pixels) are noise of single
-            pixels, not an occluder.
+        margin_px: NOT_VISIBLE is certain only if it also holds for a picture displaced by this many pixels of a 640
+            pixel wide image: errors of orientation and registration move silhouettes.
+        margin_m: this is added to that, as what a shift of the camera by so much makes of it at the object's distance.
+        speckle_px: contradictions by the sensor narrower than this, at 640 pixels, are noise, not an occluder.
     """
 
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)

@@ -130,7 +130,7 @@ class RandomInSizePrior(Baseline):
 
     Args:
         sizes: (M, 2) of ``object_sizes``.
-        seed: of the draws.
+        seed: seed of the draws.
     """
 
     name = "random_prior"

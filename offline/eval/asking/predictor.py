@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import tyro
-from roboref_core.models.options import BACKEND_FLAG, ModelOptions
+from roboref_core.models.options import ModelOptions, backend_flag
 from roboref_core.models.registry import BACKENDS
 from roboref_core.models.vision_language_model import Generation, Prompt
 
@@ -64,14 +64,14 @@ if TYPE_CHECKING:
     Backend = str
 else:
     Backend = Literal[(*BACKENDS, *BASELINES)]
+_MODELS = f"Model: {', '.join(BACKENDS)}; or a baseline: {', '.join(BASELINES)}, and reprojection by --scenes."
 
 
 @dataclass(frozen=True)
 class ModelConfig(ModelOptions):
     """Which model answers, or which baseline."""
 
-    backend: Annotated[Backend, BACKEND_FLAG] = tyro.MISSING
-    """Kind of model, or a baseline: image_centre, random_prior, never_visible, and reprojection by --scenes."""
+    backend: Annotated[Backend, backend_flag(_MODELS)] = tyro.MISSING
     workers: int = 4
     """Batches under way at once per server. A model that runs here takes one at a time."""
     name: str = ""

@@ -28,7 +28,8 @@ class ShowConfig:
 
     Attributes:
         grid: draw a coordinate grid over the answered picture and explain it.
-        grid_rows, grid_columns: its cells.
+        grid_rows: cells of the grid from top to bottom.
+        grid_columns: cells from left to right.
         depth: show depth pictures where the model takes them and the samples have them.
         depth_estimator: folder of a Depth-Anything-V2 checkpoint that makes the depth pictures that samples lack.
     """

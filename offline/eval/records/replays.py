@@ -63,7 +63,7 @@ class Question:
         reference, query: positions in the scene of the marked frame and of the newest frame when it is asked.
         mark: (u, v) in the reference frame [pixel]; both are None for a question in words alone.
         truth: the right answer.
-        fate: of the object, between reference and query.
+        fate: what happened to the object, between reference and query.
     """
 
     question_id: str

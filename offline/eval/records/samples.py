@@ -48,8 +48,8 @@ class Sample:
             empty where another truth (a mask, a manipulation record) decides.
         scene: cluster for the bootstrap.
         query: the clean queried picture, in whose coordinates the mask is.
-        mask: of the object in the queried picture; None where there is none (negatives).
-        label: of the object; "" unknown.
+        mask: mask of the object in the queried picture; None where there is none (negatives).
+        label: label of the object; "" unknown.
         reason: why a negative is one; "" for positives.
         relation: what a referring expression says of the object ("left", "nearest", "unique", ...); "" for other tasks.
         baseline: between the two viewpoints [m]; None unknown.

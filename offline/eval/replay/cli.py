@@ -81,7 +81,7 @@ class Replay:
     live: bool = False
     """Play in real time and ask under load, instead of waiting for the node at each view."""
     speed: float = 1.0
-    """Of --live, relative to the recording."""
+    """Speed of --live, relative to the recording."""
     askers: int = 3
     """Who besides ask all the time while --live."""
     json: bool = False

@@ -254,7 +254,7 @@ class Report:
     cases: int = 24
     """Most cases shown of each outcome of each model."""
     title: str = "Spatial tasks"
-    """Of the page."""
+    """Title of the page."""
 
     def __call__(self) -> None:
         models = gather(self.predictions)

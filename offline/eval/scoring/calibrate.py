@@ -65,7 +65,7 @@ class Calibrate:
     """
 
     predictions: Positional[tuple[Path, ...]]
-    """Of this checkpoint with --options calibrated=false, or without a calibration; one file per data file."""
+    """Predictions of this checkpoint, made with --options calibrated=false; one file per data file."""
     data: tuple[Path, ...]
     """The samples that they answer, in the same order."""
     path: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]

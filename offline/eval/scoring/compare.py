@@ -123,7 +123,7 @@ class Compare:
     common: bool = False
     """Leave out samples that either has no answer to, instead of counting them as wrong."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
     json: bool = False
     """Print the figures as JSON instead of a table, for scripts."""
 

@@ -58,7 +58,7 @@ class ClusterBootstrap:
     Args:
         clusters: (N,) cluster index of each sample, 0..C-1.
         replicates: number of draws.
-        seed: of the draws; they depend on it and on C only, so that two runs over the same samples are paired.
+        seed: seed of the draws; they depend on it and on C only, so that two runs over the same samples are paired.
     """
 
     def __init__(self, clusters: np.ndarray, replicates: int = REPLICATES, seed: int = 0):

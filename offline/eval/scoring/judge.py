@@ -37,7 +37,7 @@ class Judged(Decisions):
             NaN unless visible and pointed at.
         l2_diagonal: the same in units of the picture's diagonal.
         p_visible: as the model said, NaN if it did not, or not a number in [0, 1].
-        area: of the mask as a share of the picture; NaN without a mask.
+        area: area of the mask as a share of the picture; NaN without a mask.
         problems: what was odd in the predictions or the masks: reason -> how often.
         examples: reason -> one case.
     """
@@ -157,7 +157,7 @@ class _Seen:
 
     Attributes:
         size: (width, height) of the queried picture; NaN if it cannot be told.
-        area: of the mask as a share of the picture; NaN without a usable mask.
+        area: area of the mask as a share of the picture; NaN without a usable mask.
         point: (k, R, 2) in the queried picture.
         hit: (k, R).
         truths: position among the k -> right points in the queried picture, where the sample has them elsewhere.

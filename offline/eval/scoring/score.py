@@ -142,7 +142,7 @@ class Score:
     out: Path | None = None
     """Also write all figures here, as JSON."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
     json: bool = False
     """Print the figures as JSON instead of a table, for scripts."""
 

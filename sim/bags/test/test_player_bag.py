@@ -49,7 +49,7 @@ def test_unfinished_or_missing_bag_is_refused_by_name(tmp_path):
         Bag(path)
     with Bag(path / "bag.mcap") as alone:
         assert alone.topics[COLOR].count == 5
-    with pytest.raises(ValueError, match="none: not a whole rosbag2"):
+    with pytest.raises(ValueError, match="none: no such file or folder"):
         Bag(tmp_path / "none")
 
 

@@ -64,7 +64,7 @@ class ClosedLoop:
     log: Literal["survey", "walk"] = "survey"
     """What is recorded of a procedural room: every free place of a grid in all directions, or somebody's walk."""
     spacing: float = 0.3
-    """Of a survey's grid [m]."""
+    """Spacing of a survey's grid [m]."""
     frames: int = 600
     """Length of a walk; at most so many frames of a scan."""
     objects: int | None = 22

@@ -53,7 +53,7 @@ class Stop:
 
     Attributes:
         T_world_robot: (4, 4) where the robot's camera is, or would be if it were not virtual.
-        position: of the recorded view that it got instead, the nearest one.
+        position: position of the nearest recorded view, which it got instead.
         miss: distance of that view's pose from the robot's [m, see LoopConfig].
         answer: about it.
         target: (3,) answered place in the world [m], None without one.

@@ -19,7 +19,7 @@ def survey(scene: SimScene, spacing: float = 0.3, headings: int = 8) -> CameraPa
     """Poses 1.5 m above the free floor, 20 degrees downwards, row by row.
 
     Args:
-        spacing: of the grid [m].
+        spacing: spacing of the grid [m].
         headings: how many at each place, evenly spread.
 
     Raises ValueError if the grid has no free place.

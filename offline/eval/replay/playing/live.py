@@ -36,7 +36,7 @@ class LiveConfig:
     Attributes:
         speed: relative to the recording.
         askers: how many ask all the time, each its next question when the last one is answered.
-        pause: of an asker between an answer and its next question [s].
+        pause: pause of an asker between an answer and its next question [s].
     """
 
     speed: float = 1.0

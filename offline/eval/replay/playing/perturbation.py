@@ -30,7 +30,7 @@ class Disturbance:
     focal_scale: float = 1.0
     """The camera infos state the focal lengths times this: the calibration of another camera."""
     noise_seed: int = 0
-    """Of all that is random here."""
+    """Seed of the errors."""
 
     def __post_init__(self):
         if not self.focal_scale > 0:

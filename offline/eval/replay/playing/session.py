@@ -37,7 +37,7 @@ class NodeConfig:
     """The node under test.
 
     Attributes:
-        namespace: of the bag's image topics.
+        namespace: namespace of the bag's image topics.
         parameters: ROS parameters besides those that the bag asks for.
     """
 

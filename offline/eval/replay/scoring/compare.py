@@ -38,7 +38,7 @@ class Compare:
     out: Path | None = None
     """Also write the comparison here, as JSON."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
     json: bool = False
     """Print the figures as JSON instead of a table, for scripts."""
 

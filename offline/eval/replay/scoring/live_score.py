@@ -16,9 +16,9 @@ class LiveStats:
     Attributes:
         speed: at which the bag was to be played, relative to the recording.
         played: duration of the bag as far as it was played [s]; took: how long that took [s].
-        latencies: of all answers, from call to reply at the client, those under load that nobody scores included [s].
+        latencies: of every answer, those asked for load alone included: from call to reply at the client [s].
         load_errors: names of the error codes among answers that nobody scores.
-        behind: of each scored answer that names a view, how many views later it is than the one it was meant for.
+        behind: how many views later a scored answer's view is than the one it was meant for, where it names one.
         not_asked: ids of questions whose marked view the node did not capture, and why.
     """
 

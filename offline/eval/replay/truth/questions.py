@@ -31,8 +31,8 @@ class QuestionConfig:
         references, queries: how many frames are marked, and at how many frames questions are asked.
         min_area: least visible area of a marked object [pixel].
         edge_distance: a mark lies at least this far inside its object's outline [pixel].
-        shares: of the questions by truth; what one kind lacks the next fills, and visible points what all lack.
-        seed: of the choice.
+        shares: shares of the questions by truth; what one kind lacks the next fills, and visible points what all lack.
+        seed: seed of the choice of questions.
     """
 
     count: int = 48

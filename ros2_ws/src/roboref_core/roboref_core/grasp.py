@@ -59,7 +59,7 @@ def grasp_along_normal(
         normal: (3,) of the surface, outwards; of any length but zero.
         distance: from the pre-grasp to the grasp [m].
         tool: from the gripper's frame to its fingertips [m]: the grasp's frame keeps so far off the surface.
-        roll: of the gripper around its approach direction [rad].
+        roll: roll of the gripper around its approach direction [rad].
 
     Raises ValueError for a normal that is zero or not finite, and for a negative distance.
     """

@@ -30,10 +30,10 @@ class Refer(Behaviour):
     ``setup`` takes the node as py_trees_ros hands it on; the program that ticks the tree spins that node.
 
     Args:
-        name: of the behaviour.
+        name: name of the behaviour.
         query: the question.
         server: name of the node that answers, relative to the namespace or absolute.
-        key: of the blackboard, for the ReferAnswer.
+        key: key of the blackboard for the ReferAnswer.
         timeout: after which the question is given up, with FAILURE [s].
     """
 

@@ -31,7 +31,7 @@ class ReferClient:
 
     Args:
         node: gives context and namespace; it may be spun or not.
-        name: of the node that answers, relative to the namespace or absolute.
+        name: name of the node that answers, relative to the namespace or absolute.
     """
 
     def __init__(self, node: Node, name: str = "roboref"):

@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     Backend = str
 else:
     Backend = Literal[tuple(BACKENDS)]
-BACKEND_FLAG = tyro.conf.arg(aliases=("--model",))
+
+
+def backend_flag(description: str) -> Any:
+    """The option that chooses a backend. Its names are in the description: as choices, they would be listed once for
+    each of the option's two names."""
+    return tyro.conf.arg(aliases=("--model",), metavar="NAME", help=description)
 
 
 @dataclass(frozen=True)
 class ModelOptions:
     """A model: the backend that runs it, and what that loads."""
 
-    backend: Annotated[Backend, BACKEND_FLAG] = "reprojection"
-    """Kind of model."""
+    backend: Annotated[Backend, backend_flag(f"Model: {', '.join(BACKENDS)}.")] = "reprojection"
     path: str = ""
     """Checkpoint folder, for backends that have one; nano brings its own."""
     url: tuple[str, ...] = ()

@@ -58,7 +58,7 @@ class BoxMark:
     Attributes:
         view: the view it was marked in.
         box: (u_min, v_min, u_max, v_max) in that view's colour image [pixel].
-        place: of the point on the framed surface that is nearest to its middle, if depth and pose tell.
+        place: place of the point on the framed surface that is nearest to its middle, if depth and pose tell.
         label: how the text calls it.
     """
 
@@ -103,7 +103,7 @@ class PointingRequest:
             can stop raises ReferError(TIMEOUT) then.
         cancellation: set when nobody waits any more; a model that can stop raises ReferError(CANCELED) then.
         surface: what became of the surface around the one mark; None: nobody has looked.
-        earlier: of a pixel of ``view``: what views from before the mark was made showed where it lies, so whether the
+        earlier: pixel of ``view`` -> what views from before the mark was made showed where it lies, so whether the
             surface is new there (GONE: nothing was there) or old (UNCHANGED); None: there is no memory.
     """
 

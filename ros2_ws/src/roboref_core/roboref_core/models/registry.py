@@ -27,7 +27,7 @@ class _Backend:
     Attributes:
         factory: "module:name" of what makes it: called with ``path, device, dtype`` or with ``url``, and its options.
         source: what it is loaded from; "bundled" comes with the library, and a path may replace it.
-        extra: of the package roboref_core, that installs what it needs.
+        extra: extra of the package roboref_core that installs what it needs.
         options_of: "module:name" of those whose signatures list the options, where ``factory`` hands them on.
     """
 

@@ -20,11 +20,12 @@ class Grid:
     """What to draw.
 
     Attributes:
-        rows, columns: cells from top to bottom and from left to right.
+        rows: cells from top to bottom.
+        columns: cells from left to right.
         spacing: side of a cell [pixel], counted from the top left corner, instead of rows and columns.
         label_size: height of the digits as a fraction of the image's shorter side, at least 6 pixels; 0: none.
         color: RGB of lines and labels.
-        opacity: of the lines, in (0, 1]. Labels are opaque.
+        opacity: opacity of the lines, in (0, 1]; labels are opaque.
     """
 
     rows: int = 10

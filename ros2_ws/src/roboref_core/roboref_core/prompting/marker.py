@@ -19,8 +19,8 @@ class Marker:
     Attributes:
         color: RGB.
         color_name: how prompts call that colour.
-        radius: of the ring, as a fraction of the image's diagonal; never under 5 pixels.
-        thickness: of the line, as a fraction of the diagonal; never under 1 pixel.
+        radius: radius of the ring, as a fraction of the image's diagonal; never under 5 pixels.
+        thickness: thickness of the line, as a fraction of the diagonal; never under 1 pixel.
         fine: diagonal, in pixels, from which lines are drawn in whole pixels. On much smaller pictures these are too
             coarse to look alike: the mark is drawn as on a picture so large, which is then made smaller.
     """

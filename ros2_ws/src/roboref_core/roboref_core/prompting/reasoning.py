@@ -50,7 +50,7 @@ class ReasoningStep:
 
     Attributes:
         perception: what is found out.
-        name: of what, in words.
+        name: name of what it is about, in words.
         point: (x, y) in [0, 1] of the picture; POSITION only.
         order: ``NEARER`` or ``FARTHER``; DEPTH_ORDER only.
         distance: [m]; DISTANCE only.

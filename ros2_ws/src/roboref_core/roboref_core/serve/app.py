@@ -35,10 +35,10 @@ class Limits:
     """What one request, and all of them together, may cost.
 
     Attributes:
-        max_body_bytes: of one request.
+        max_body_bytes: largest body of a request [byte].
         max_images: in one request, colour and depth each.
-        max_pixels: of all colour images of one request, and of all depth pictures; read from their headers.
-        max_text_chars: of the prompt.
+        max_pixels: most pixels of all colour images of one request, and of all depth pictures; read from their headers.
+        max_text_chars: longest prompt [character].
         max_in_flight: requests waiting or being answered; one more gets 503. Bodies that still arrive do not count, so
             that slow senders keep nobody else waiting.
         max_readers: requests whose bodies are arriving; for one more, the one that takes longest is given up.

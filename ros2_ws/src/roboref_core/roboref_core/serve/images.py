@@ -24,8 +24,8 @@ def decode_images(texts: Sequence[str], name: str, max_pixels: int, depth: bool 
 
     Args:
         texts: base64, without data-URI prefixes.
-        name: of the field, for messages.
-        max_pixels: of all of them together; checked against their headers, before anything is decoded.
+        name: name of the field, for messages.
+        max_pixels: most pixels of all of them together; checked against their headers, before anything is decoded.
         depth: they are depth pictures and must be 8-bit, grey or RGB.
 
     Raises:

@@ -78,7 +78,7 @@ def sample(view: View) -> Samples:
 class Thing:
     """Attributes:
     mask: (h, w) bool on the grid of ``samples``.
-    samples: of the view that shows it.
+    samples: samples of the view that shows it.
     reason: why there is no mask; empty if there is one.
     """
 

@@ -29,6 +29,10 @@ class DepthTolerance:
 
     The defaults cover pose and mesh error (about 1.6 cm MAD on real Kinect frames, which dominates the
     sensor's own 1.2 mm + 1.9 mm/m^2 (z - 0.4)^2; Nguyen et al. 2012).
+
+    Attributes:
+        a: tolerance at depth 0 [m].
+        b: its growth with depth [m/m].
     """
 
     a: float = 0.03

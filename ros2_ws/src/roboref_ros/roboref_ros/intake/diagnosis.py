@@ -21,7 +21,7 @@ class StreamFacts:
     Attributes:
         topic, info_topic: resolved names.
         count: images received.
-        rate: of the last few [Hz]; NaN before the second.
+        rate: mean rate of the last few [Hz]; NaN before the second.
         silence: time since the last one, steady [s]; None: none has come.
         delay: the node's clock minus the stamp of the last one, when it came [s]; negative: from the future.
         publishers: on the topic now.

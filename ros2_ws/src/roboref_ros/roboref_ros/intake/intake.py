@@ -68,7 +68,7 @@ class Intake:
     without one, which answers what can be answered; without a usable camera info it becomes none.
 
     Args:
-        topics: of colour and depth.
+        topics: topics of colour and depth.
         max_backwards_ns: how far stamps may come out of order; beyond it they are outliers or a clock jump [ns].
         clock: the node's clock [ns].
         next_id: gives the id of the next view.
@@ -79,7 +79,7 @@ class Intake:
         publishers: number of publishers of a topic.
         depth_pose: T_color_depth of two optical frames, without waiting; None: not known (yet).
         timeout: longest wait [s].
-        why_missing: of a stamp [ns] and an optical frame: why there is no pose, for a person; may be empty.
+        why_missing: stamp [ns], optical frame -> why there is no pose, for a person; may be empty.
 
     Attributes:
         problem: why the newest pair became no view; None if it did.

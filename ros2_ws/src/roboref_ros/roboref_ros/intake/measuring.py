@@ -15,7 +15,7 @@ class StreamMeter:
     Attributes:
         count: images received.
         outliers: images whose stamps were outliers.
-        stamps: of the last images [ns], oldest first.
+        stamps: stamps of the last images [ns], oldest first.
     """
 
     def __init__(self) -> None:

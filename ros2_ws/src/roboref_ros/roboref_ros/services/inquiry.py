@@ -36,7 +36,7 @@ class Inquiry:
         on_stage: called when a new stage begins, in whichever thread.
 
     Attributes:
-        future: of the outcome; whatever ends it, its deadline included, stops the model.
+        future: future of the outcome; whatever ends it, its deadline included, stops the model.
         cancellation: what the model looks at.
         stage: where it is.
     """

@@ -29,7 +29,7 @@ def markers(answer: Answer, text: str, poses: TargetPoses | None = None) -> Mark
     """Ellipsoids that hold the targets with 95 %, with the question's text; they replace all earlier ones.
 
     Args:
-        poses: of the best target: an arrow goes into its surface where that is flat.
+        poses: show the pose of the best target: an arrow goes into its surface where that is flat.
     """
     array = MarkerArray(markers=[Marker(action=Marker.DELETEALL)])
     located = [(target, _FOUND) for target in answer.targets]

@@ -42,7 +42,7 @@ class RoboReferBackend:
         decoding: "pointing" constrains answers to points or NOT_VISIBLE; "free" is the reference's
             greedy text, for questions of any kind.
         max_points, candidates: see ``PointingDecoder``.
-        max_new_tokens: of a free answer; None leaves it to the context, as the reference does.
+        max_new_tokens: longest free answer [token]; None leaves it to the context, as the reference does.
         aspect, training_form: see ``Prefiller``.
         cache_bytes: bound of each of the two caches (picture features, prompt prefixes).
         fitted: calibration of p_visible.
@@ -50,7 +50,7 @@ class RoboReferBackend:
         calibrated: False leaves ``fitted`` aside, and a calibration beside the checkpoint unread, to fit another one.
 
     Attributes:
-        passes: of the LLM after the pictures, since loading; a batch shares them.
+        passes: forward passes of the LLM after the pictures, since loading; a batch shares them.
     """
 
     def __init__(
@@ -100,8 +100,8 @@ class RoboReferBackend:
 
         Args:
             path: the checkpoint directory, or one that holds it as ``model/``.
-            dtype: of all weights; None keeps the stored one.
-            options: of the constructor.
+            dtype: dtype of all weights; None keeps the stored one.
+            options: arguments of the constructor.
         Raises:
             CheckpointError: naming part and file.
         """

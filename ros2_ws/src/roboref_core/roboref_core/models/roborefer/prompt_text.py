@@ -161,7 +161,7 @@ def render_chat(
 
     Args:
         messages: (role, content); contents are stripped, None is left out.
-        chat_template: of the root config; None is the tokenizer's own.
+        chat_template: chat template of the root config; None is the tokenizer's own.
     """
     messages = [(role, None if content is None else content.strip()) for role, content in messages]
     if chat_template is None:

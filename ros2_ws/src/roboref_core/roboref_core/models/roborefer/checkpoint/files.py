@@ -36,7 +36,7 @@ class Checkpoint:
 
     Attributes:
         root: the directory that holds config.json.
-        config: of all parts.
+        config: configuration of all parts.
         tensors: per part, by name.
     """
 
@@ -130,7 +130,7 @@ def load_model(
 
     Args:
         path: the checkpoint, or a directory that holds it as ``model/``.
-        dtype: of all weights; None keeps what is stored.
+        dtype: dtype of all weights; None keeps what is stored.
         for_training: adds padding and beginning tokens if the tokenizer lacks them, keeps gradients.
         max_length: replaces the tokenizer's context length. Beyond the LLM's own it stretches the rotary
             embedding linearly, by a whole factor.

@@ -119,7 +119,7 @@ class PointingDecoder:
     """Decodes points and probabilities.
 
     Args:
-        grammar: of the model's tokenizer.
+        grammar: grammar of answers, in tokens of the model's tokenizer.
         max_points: tuples that an answer may have.
         candidates: points wanted; alternatives to the first tuple fill up what the answer lacks.
     """

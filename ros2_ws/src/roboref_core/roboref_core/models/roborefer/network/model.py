@@ -25,7 +25,7 @@ class RoboReferModel(nn.Module):
     state dict carries the names of its file.
 
     Args:
-        config: of the checkpoint.
+        config: configuration of the checkpoint.
         tokenizer: with all media tokens; None for a model of which only the shapes are wanted.
         attention: transformers' name of the LLM's attention implementation in training; the towers use sdpa or eager.
     """

@@ -95,7 +95,7 @@ def cut_tiles(picture: Image.Image, config: ModelConfig, kind: Kind, aspect: str
 
     Args:
         picture: RGB, from ``to_picture``.
-        config: of the checkpoint.
+        config: configuration of the checkpoint.
         kind: which tower's preprocessing.
         aspect: overrides ``image_aspect_ratio`` of the checkpoint.
     """
