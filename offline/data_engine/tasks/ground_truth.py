@@ -55,16 +55,6 @@ def normalised(pixel: tuple[int, int], size: tuple[int, int]) -> tuple[float, fl
     return float(x), float(y)
 
 
-def clear_of_edges(mask: np.ndarray, pixel: tuple[int, int], margin: int) -> bool:
-    """Is every pixel within ``margin`` of ``pixel`` in the mask? Pixels beyond the picture's border do not count.
-
-    Masks are a few pixels off where poses are; a point on the very rim may miss its object.
-    """
-    u, v = pixel
-    window = np.asarray(mask)[max(0, v - margin) : v + margin + 1, max(0, u - margin) : u + margin + 1]
-    return bool((window > 0).all())
-
-
 def innermost_pixel(mask: np.ndarray) -> tuple[int, int]:
     """(u, v) of the pixel farthest from the mask's rim (the first of several). Raises ValueError if it is empty."""
     mask = np.asarray(mask) > 0

@@ -6,37 +6,41 @@ from roboref_core.geometry.pose import look_at
 
 from sim.rooms.renderer import Renderer
 from sim.rooms.test.rooms_for_tests import SMALL, boxes_scene
-from sim.rooms.truth import object_box, object_view
+from sim.rooms.truth import object_box
 
 T = look_at((0.5, 3.0, 0.5), (4.0, 3.0, 0.5))
 TARGET = ((0.4, 1.0, 1.0), (4.0, 3.0, 0.5))
 
 
+def pixels(renderer: Renderer, T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) bool each: where object 1 is seen, and where it would be if it were alone."""
+    seen, alone = (one.render(SMALL, T_world_camera, color=False).ids == 1 for one in (renderer, renderer.alone(1)))
+    return seen, alone
+
+
 def test_an_unhidden_object_is_seen_whole():
-    view = object_view(Renderer(boxes_scene(TARGET)), SMALL, T, 1)
-    assert view.fraction == 1.0 and view.in_frame == 1.0
+    seen, alone = pixels(Renderer(boxes_scene(TARGET)), T)
+    assert (seen == alone).all()
     # A front of 1 x 1 m at 3.3 m: 144 / 3.3 pixels wide.
-    u0, v0, u1, v1 = view.box
-    assert u1 - u0 + 1 == pytest.approx(144 / 3.3, abs=1.5) and v1 - v0 + 1 == pytest.approx(144 / 3.3, abs=1.5)
+    for axis in (0, 1):
+        assert np.count_nonzero(seen.any(axis=axis)) == pytest.approx(144 / 3.3, abs=1.5)
 
 
 def test_a_screen_before_its_left_half_hides_half():
     # Half way to the front the screen needs half the width: y from 3.0 to beyond the box's left edge.
     screen = ((0.02, 0.6, 3.0), (0.5 + 3.3 / 2, 3.3, 1.5))
     renderer = Renderer(boxes_scene(TARGET, screen))
-    view = object_view(renderer, SMALL, T, 1)
-    assert view.fraction == pytest.approx(0.5, abs=0.03)
-    assert view.alone.sum() > view.pixels > 0
-    gone = object_view(Renderer(renderer.scene.without(2)), SMALL, T, 1)
-    assert gone.fraction == 1.0
+    seen, alone = pixels(renderer, T)
+    assert seen.sum() / alone.sum() == pytest.approx(0.5, abs=0.03)
+    seen, alone = pixels(Renderer(renderer.scene.without(2)), T)
+    assert (seen == alone).all()
 
 
 def test_behind_the_camera_and_unknown_ids():
     renderer = Renderer(boxes_scene(TARGET))
-    away = object_view(renderer, SMALL, look_at((0.5, 3.0, 0.5), (-4.0, 3.0, 0.5)), 1)
-    assert (away.pixels, away.fraction, away.in_frame, away.box) == (0, 0.0, 0.0, None)
+    assert not np.any(pixels(renderer, look_at((0.5, 3.0, 0.5), (-4.0, 3.0, 0.5))))
     with pytest.raises(ValueError, match="no object 7"):
-        object_view(renderer, SMALL, T, 7)
+        renderer.alone(7)
 
 
 def test_box_of_a_turned_object():

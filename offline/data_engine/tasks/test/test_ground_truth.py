@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from offline.data_engine.five_frames import mask_box
 from offline.data_engine.tasks.ground_truth import (
-    clear_of_edges,
     ground_truth_pixel,
     innermost_pixel,
     normalised,
@@ -44,19 +43,6 @@ def test_the_random_point_is_uniform_and_depends_on_every_part_of_the_seed():
 def test_pixel_centres():
     assert normalised((0, 0), (10, 4)) == (0.05, 0.125)
     assert normalised((9, 3), (10, 4)) == (0.95, 0.875)
-
-
-@settings(max_examples=50)
-@given(masks, st.integers(1, 3))
-def test_clear_of_edges_means_every_neighbour_is_in(mask, margin):
-    u, v = ground_truth_pixel(mask, 0)
-    h, w = mask.shape
-    expected = all(
-        mask[y, x] > 0
-        for y in range(max(0, v - margin), min(h, v + margin + 1))
-        for x in range(max(0, u - margin), min(w, u + margin + 1))
-    )
-    assert clear_of_edges(mask, (u, v), margin) == expected
 
 
 def test_a_margin_keeps_points_off_the_rim_and_drops_none():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -116,10 +115,6 @@ class ReferClient:
     def _done(self, future: Future, deadline: float) -> bool:
         self._executor.spin_until_future_complete(future, max(0.0, deadline - time.monotonic()))
         return bool(future.done())
-
-    async def refer_async(self, query: Query | ReferQuery, timeout: float = 60.0) -> ReferAnswer:
-        """As ``refer``, for asyncio: waits in a thread, so that the loop goes on."""
-        return await asyncio.to_thread(self.refer, query, timeout)
 
     def _call(self, message: ReferQuery, remaining: float, timeout: float) -> ReferAnswer:
         with self._lock:

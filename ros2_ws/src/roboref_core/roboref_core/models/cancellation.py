@@ -17,10 +17,6 @@ class Cancellation:
         self._cancelled = False
         self._called: list[Callable[[], object]] = []
 
-    @property
-    def cancelled(self) -> bool:
-        return self._cancelled
-
     def cancel(self) -> None:
         """Interrupt what runs under ``calling``; ``check`` raises from now on."""
         with self._lock:

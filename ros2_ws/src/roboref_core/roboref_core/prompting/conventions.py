@@ -182,13 +182,10 @@ def restate(text: str, convention: Family | Convention | str, size: tuple[int, i
     family = family_of(convention)
     if family.suffix == SUFFIX or SUFFIX not in text:
         return text
-    return text.replace(SUFFIX, _filled(family.suffix, size)).rstrip()
-
-
-def _filled(suffix: str, size: tuple[int, int]) -> str:
+    suffix = family.suffix
     if "{{" in suffix or "{width}" in suffix:
-        return suffix.format(width=size[0], height=size[1])
-    return suffix
+        suffix = suffix.format(width=size[0], height=size[1])
+    return text.replace(SUFFIX, suffix).rstrip()
 
 
 _STATED = (
@@ -208,21 +205,3 @@ def stated_scale(text: str) -> Convention | None:
         return None
     found = [scale for scale, pattern in _STATED if pattern.search(text)]
     return found[0] if len(found) == 1 else None
-
-
-def as_markdown() -> str:
-    """The table of families, for docs/reference/conventions.md."""
-    lines = [
-        "| name | models | scale | order | form | example | source |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for family in _TABLE:
-        order = "y, x" if family.y_first else "x, y"
-        example = family.example.replace("\n", " ")
-        cells = (family.name, family.models, family.convention.value, order, family.form.value)
-        lines.append(f"| {' | '.join(cells)} | `` {example} `` | {family.source or '-'} |")
-    lines += ["", "What each is asked, in place of RoboRefer's own words:", ""]
-    for family in _TABLE:
-        asked = _filled(family.suffix, (400, 200)) if family.suffix else "(nothing: its task prompts ask by themselves)"
-        lines.append(f"* {family.name}: {asked}")
-    return "\n".join(lines) + "\n"

@@ -292,24 +292,6 @@ class TestCalibration:
         with pytest.raises(ValueError, match="wrong way"):
             calibration.fit(odds, odds < 0, "m")
 
-    def test_file(self, tmp_path):
-        rng = np.random.default_rng(0)
-        odds = rng.normal(0, 3, 500)
-        labels = rng.random(500) < 1 / (1 + np.exp(-odds / 2))
-        file = tmp_path / "validation.jsonl"
-        lines = [
-            f'{{"p_visible": {1 / (1 + np.exp(-o))}, "visible": {str(bool(v)).lower()}}}'
-            for o, v in zip(odds, labels, strict=True)
-        ]
-        file.write_text("\n".join(lines))
-        assert calibration.fit_file(file, "m").temperature == pytest.approx(
-            calibration.fit(odds, labels, "m").temperature, rel=1e-3
-        )
-        for damage in ("{}", "[1]", "x", '{"p_visible": 2, "visible": true}', '{"p_visible": 0.5, "visible": "yes"}'):
-            file.write_text("\n".join([*lines, damage]))
-            with pytest.raises(ValueError, match=":501:"):
-                calibration.fit_file(file, "m")
-
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_answers_on_any_processor(random_backend, pictures, dtype):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -99,29 +98,6 @@ def fit(log_odds: np.ndarray, visible: np.ndarray, model: str) -> Calibration:
         nll_after=_negative_log_likelihood(design @ weights, visible),
         model=model,
     )
-
-
-def fit_file(file: str | Path, model: str) -> Calibration:
-    """Fits on a validation file: JSON lines with ``p_visible`` (uncalibrated, in [0, 1]) and ``visible`` (bool).
-
-    Raises:
-        ValueError: naming file and line, if a line lacks one of the two.
-    """
-    odds, labels = [], []
-    for number, line in enumerate(Path(file).read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            p, visible = record["p_visible"], record["visible"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file}:{number}: expected JSON with p_visible and visible: {error!r}") from error
-        if not isinstance(visible, bool) or isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
-            raise ValueError(f"{file}:{number}: expected p_visible in [0, 1] and a bool, found {p!r}, {visible!r}")
-        smallest = np.exp(-_MAX_LOG_ODDS)
-        odds.append(np.log(max(p, smallest)) - np.log(max(1 - p, smallest)))
-        labels.append(visible)
-    return fit(np.array(odds), np.array(labels, dtype=bool), model)
 
 
 def save(calibration: Calibration, path: str | Path) -> None:
