@@ -25,6 +25,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 import tyro
+from roboref_core.atomic import write_text
 from roboref_core.models.roborefer import RoboReferBackend
 from roboref_core.models.roborefer.checkpoint.files import load_model, open_checkpoint
 from roboref_core.models.roborefer.checkpoint.random import SHAPES, write_random_checkpoint
@@ -185,11 +186,7 @@ def main(config: GpuLatencyConfig) -> None:
     )
     print(f"\n{table}")
     if config.output:
-        output = Path(config.output)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        work = output.with_suffix(".tmp")
-        work.write_text(table + "\n")
-        work.replace(output)
+        write_text(Path(config.output), table + "\n")
 
 
 if __name__ == "__main__":

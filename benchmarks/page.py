@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -15,8 +14,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
+
+from offline.eval.replay.playing.node_process import cpu_seconds, start, stop
 
 TOPICS = ("/camera/color/image_raw", "/camera/depth/image_raw")
 _LISTENER = f"""
@@ -62,7 +64,7 @@ def main() -> int:
     page = (sys.executable, "-m", "offline.cli", "page", "--port", str(port), "--rate", str(config.rate))
     cores = {}
     with tempfile.TemporaryDirectory() as profile:
-        process = started(*page, "--color", TOPICS[0], "--depth", TOPICS[1])
+        process = start([*page, "--color", TOPICS[0], "--depth", TOPICS[1]], Path(os.devnull))
         browser = opened(chromium, driver, port, profile)
         try:
             published(publish, config.rate, 5.0)
@@ -71,11 +73,11 @@ def main() -> int:
             drawn = (browser.execute_script("return window.drawn") - before) / seconds
         finally:
             browser.quit()
-            stop(process)
-    process = started(sys.executable, "-c", _LISTENER)
+            stop([process])
+    process = start([sys.executable, "-c", _LISTENER], Path(os.devnull))
     published(publish, config.rate, 5.0)
     cores["received only"], _ = watched(process, publish, config)
-    stop(process)
+    stop([process])
     print(
         f"{config.rate:g} views/s published, {drawn:.1f} drawn, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )
@@ -121,16 +123,10 @@ def published(publish: Callable[[int], None], rate: float, seconds: float) -> No
 
 def watched(process: subprocess.Popen, publish: Callable[[int], None], config: PageConfig) -> tuple[float, float]:
     """Cores that a process uses while views are published, and for how long that was [s]."""
-
-    def used() -> float:
-        with open(f"/proc/{process.pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    began, before = time.monotonic(), used()
+    began, before = time.monotonic(), cpu_seconds(process)
     published(publish, config.rate, config.seconds)
     seconds = time.monotonic() - began
-    return (used() - before) / seconds, seconds
+    return (cpu_seconds(process) - before) / seconds, seconds
 
 
 def opened(chromium: str, driver: str, port: int, profile: str):
@@ -153,15 +149,6 @@ def opened(chromium: str, driver: str, port: int, profile: str):
     time.sleep(3)
     browser.execute_script(_COUNT_DRAWN)
     return browser
-
-
-def started(*command: str) -> subprocess.Popen:
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def stop(process: subprocess.Popen) -> None:
-    process.send_signal(signal.SIGINT)
-    process.wait(15)
 
 
 if __name__ == "__main__":

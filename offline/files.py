@@ -12,6 +12,7 @@ import cv2
 import deflate
 import numpy as np
 from isal import isal_zlib
+from PIL import Image
 from roboref_core.atomic import write_bytes
 
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"
@@ -51,17 +52,12 @@ def read_json(path: Path) -> Any:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) [pixel], of a PNG from its header. Raises ValueError naming the file if it is not a picture."""
+    """(width, height) [pixel] from a picture's header. Raises ValueError naming the file if it is not a picture."""
     try:
-        with open(path, "rb") as file:
-            head = file.read(len(_PNG_HEADER) + 8)
+        with Image.open(path) as image:
+            return image.size
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    if head.startswith(_PNG_HEADER) and len(head) == len(_PNG_HEADER) + 8:
-        width, height = struct.unpack_from(">II", head, len(_PNG_HEADER))
-    else:
-        height, width = read_picture(path).shape[:2]
-    return int(width), int(height)
+        raise ValueError(f"{path}: not a picture whose size can be read ({error})") from error
 
 
 def write_picture(path: Path, image: np.ndarray) -> None:

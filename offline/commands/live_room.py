@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,9 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ament_index_python.packages import get_package_prefix
-
-_STOP_SECONDS = 10.0
+from offline.eval.replay.playing.node_process import node_executable, start, stop
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,6 @@ class LiveRoom:
         if self.record is not None and self.record.exists():
             raise ValueError(f"{self.record} exists; choose another name")
         self.logs.mkdir(parents=True, exist_ok=True)
-        node = Path(get_package_prefix("roboref_ros")) / "lib/roboref_ros/roboref_node"
         roboref = [sys.executable, "-m", "offline.cli"]
         camera = [
             part
@@ -60,19 +56,13 @@ class LiveRoom:
         ]
         pose = "odometry" if self.odometry else "exact"
         topics = ["--color", "/camera/color/image_raw", "--depth", "/camera/depth/image_raw"]
-        motion = [
-            "--rate",
-            self.rate,
-            "--speed",
-            self.speed,
-            "--drive.mode",
-            "flying" if self.flying else "differential",
-        ]
+        mode = "flying" if self.flying else "differential"
+        motion = ["--rate", self.rate, "--speed", self.speed, "--drive.mode", mode]
         room = ["--room", self.room, "--triangles", self.triangles]
         commands = {
             "robot": [*roboref, "sim", "robot", *room, *motion, "--pose", pose],
             "node": [
-                *(node, "--ros-args", "-p", "use_sim_time:=true", "-p", "pose.source:=pose"),
+                *(node_executable(), "--ros-args", "-p", "use_sim_time:=true", "-p", "pose.source:=pose"),
                 *("-p", f"model.backend:={self.backend}", "-r", "pose:=/camera_pose", *camera),
             ],
             "page": [*roboref, "page", "--port", self.port, *topics],
@@ -86,7 +76,7 @@ class LiveRoom:
             signal.signal(number, signal.default_int_handler)
         try:
             for name, command in commands.items():
-                running[name] = self._start(name, [str(part) for part in command])
+                running[name] = start(command, self.logs / f"{name}.log")
             print(f"http://127.0.0.1:{self.port}/  (Ctrl-C ends it)", flush=True)
             while True:
                 for name, process in running.items():
@@ -96,28 +86,4 @@ class LiveRoom:
         except KeyboardInterrupt:
             return 0
         finally:
-            _stop(list(running.values()))
-
-    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
-        with open(self.logs / f"{name}.log", "wb") as log:
-            # Sessions of their own: Ctrl-C reaches us first, and we end them in order.
-            return subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
-            )
-
-
-def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-    end = time.monotonic() + _STOP_SECONDS
-    for process in processes:
-        try:
-            process.wait(max(0.1, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            stop(running.values())

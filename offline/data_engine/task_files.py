@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from roboref_core.prompting.answer_text import parse
 
 from offline.files import read_json
+
+_MASK_KINDS = ("mask_dialated", "mask_dilated", "mask")
+_QUERY_KINDS = re.compile(r"(original|inpainted)(?=\.[A-Za-z]+$)")
 
 
 def read_samples(path: Path) -> Iterator[tuple[str, object]]:
@@ -61,11 +65,16 @@ def mask_path(sample: dict, root: Path) -> Path | None:
         return picture_path(str(sample["mask"]), root)
     pictures = pictures_of(sample)
     query = picture_path(str(sample.get("query_original") or (pictures[-1] if pictures else "")), root)
-    for kind in ("original", "inpainted"):
-        if f"_{kind}" in query.name:
-            named = (query.with_name(query.name.replace(f"_{kind}", mask)) for mask in ("_mask_dialated", "_mask"))
-            return next((path for path in named if path.is_file()), None)
-    return None
+    return mask_beside(query)
+
+
+def mask_beside(query: Path) -> Path | None:
+    """The mask beside a picture of a five_frames tree: ``original`` or ``inpainted`` becomes ``mask_dialated`` if
+    there is one, else ``mask``; None if the name is of neither kind or there is no such file."""
+    if not _QUERY_KINDS.search(query.name):
+        return None
+    named = (query.with_name(_QUERY_KINDS.sub(kind, query.name)) for kind in _MASK_KINDS)
+    return next((path for path in named if path.is_file()), None)
 
 
 def turns(sample: dict, who: str) -> list[str]:

@@ -15,7 +15,7 @@ from offline.eval.asking.predictor import ModelConfig, Predictor
 from offline.eval.asking.predictors import load_predictor
 from offline.eval.asking.show import ShowConfig
 from offline.eval.records.predictions import read_predictions
-from offline.eval.records.samples import SampleFile, read_samples, select
+from offline.eval.records.samples import SampleFile, read_samples
 from offline.eval.reporting.report import Section, section, summary, write_report
 from offline.eval.reporting.table import markdown
 from offline.files import write_bytes
@@ -26,7 +26,7 @@ FILES = ("t1_val_multi", "t1_val_concat", "t2a_val_multi", "t2b_val_multi")
 def read_files(folder: Path, names: Sequence[str], limit: int | None) -> list[SampleFile]:
     """The named files of a folder, the first ``limit`` samples of each. Raises ValueError for the first missing one."""
     files = [read_samples(folder / f"{name}.json") for name in names]
-    return [replace(data, samples=select(data.samples, limit)) for data in files]
+    return [replace(data, samples=data.samples[:limit]) for data in files]
 
 
 def run(

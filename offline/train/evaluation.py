@@ -10,7 +10,7 @@ from offline.eval.asking.predict import RunConfig, predict
 from offline.eval.asking.predictor import ModelConfig
 from offline.eval.asking.predictors import load_predictor
 from offline.eval.records.predictions import read_predictions
-from offline.eval.records.samples import read_samples, select
+from offline.eval.records.samples import read_samples
 from offline.eval.scoring.metrics import FIGURES
 from offline.eval.scoring.score import score_file
 from offline.files import read_json, write_json
@@ -40,7 +40,7 @@ class Evaluator:
     def evaluate(self, model: Path, step: int) -> dict[str, float]:
         """Figures of a checkpoint's model, as "eval_<figure>". Step 0 is the base model: never the best checkpoint."""
         data = read_samples(self.config.data)
-        samples = select(data.samples, self.config.samples)
+        samples = data.samples[: self.config.samples]
         config = ModelConfig(self.backend, path=str(model), options=self.options, name=f"step-{step}")
         predictor = load_predictor(config, samples)
         out = self.run / EVALUATIONS / f"step-{step}.jsonl"

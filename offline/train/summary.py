@@ -16,7 +16,7 @@ from roboref_core.geometry.camera import normalised_to_pixel
 from roboref_core.prompting.answer_text import parse
 
 from offline.eval.records.predictions import read_predictions
-from offline.eval.records.samples import Sample, read_samples, select
+from offline.eval.records.samples import Sample, read_samples
 from offline.files import read_picture
 from offline.train.plan import Plan, dump_plan
 from offline.train.run_folder import CURVE, EVALUATIONS, SUMMARY, RunFolder
@@ -99,7 +99,7 @@ def _cases(run: Path, plan: Plan, last: int) -> Iterator[dict[str, str]]:
     """Questions whose answer changed first."""
     if plan.evaluation is None:
         return
-    samples = select(read_samples(plan.evaluation.data).samples, plan.evaluation.samples)
+    samples = read_samples(plan.evaluation.data).samples[: plan.evaluation.samples]
     files = [run / EVALUATIONS / f"step-{step}.jsonl" for step in (0, last)]
     if not all(file.is_file() for file in files):
         return

@@ -73,13 +73,11 @@ def convert_bag(
         ValueError: the folder exists, or a source is no bag, is damaged, or has none of the topics.
         FolderInUse: another process makes the same bag.
     """
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path} exists; choose another name or overwrite it")
     names = ", ".join(map(str, sources))
     for source in sources:
         if not source.is_file() or source.suffix != ".bag":
             raise ValueError(f"{source}: expected a ROS 1 bag, a file that ends in .bag")
-    with new_bag(path, f"roboref sim convert {path}") as folder:
+    with new_bag(path, f"roboref sim convert {path}", overwrite) as folder:
         try:
             convert(
                 srcs=list(sources),

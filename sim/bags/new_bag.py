@@ -14,7 +14,7 @@ _PARTIAL = ".partial"
 
 
 @contextmanager
-def new_bag(path: Path, purpose: str) -> Iterator[Path]:
+def new_bag(path: Path, purpose: str, overwrite: bool = False) -> Iterator[Path]:
     """A folder to make that becomes ``path`` when the block ends without an exception.
 
     It has the name of ``path`` from the beginning, since rosbag2 names the file in a folder after the folder, and is
@@ -23,9 +23,12 @@ def new_bag(path: Path, purpose: str) -> Iterator[Path]:
 
     Args:
         purpose: what is made, for the error message of a second writer.
+        overwrite: replace what has that name.
 
-    Raises FolderInUse if another process makes the same bag.
+    Raises ValueError if there is something of that name, FolderInUse if another process makes the same bag.
     """
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} exists; choose another name or overwrite it")
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path.parent)
     partial = path.with_name(f".{path.name}{_PARTIAL}")

@@ -23,12 +23,14 @@ _ENUMS: Mapping[str, type[QosHistory] | type[QosReliability] | type[QosDurabilit
 _DURATIONS = ("deadline", "lifespan", "liveliness_lease_duration")
 
 
+def offered_qos(latched: bool, depth: int = 10) -> Qos:
+    """Reliable, which serves best-effort subscribers too; latched: kept for subscribers that come late."""
+    return profile(depth=depth, durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE)
+
+
 def played_qos(topic: Topic) -> Qos:
-    """Reliable, which serves best-effort subscribers too; latched topics keep all of their messages."""
-    return profile(
-        depth=max(10, topic.count) if topic.latched else 10,
-        durability=QosDurability.TRANSIENT_LOCAL if topic.latched else QosDurability.VOLATILE,
-    )
+    """As offered; latched topics keep all of their messages."""
+    return offered_qos(topic.latched, max(10, topic.count) if topic.latched else 10)
 
 
 def read_overrides(path: Path) -> dict[str, Qos]:

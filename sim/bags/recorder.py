@@ -15,12 +15,12 @@ import tyro
 from roboref_core.geometry.camera import Camera
 from roboref_core.progress import Progress
 from roboref_core.scene import BadFrame, EncodedImage, Scene
-from rosbags.interfaces import Connection, Qos, QosDurability
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from sim.bags.new_bag import new_bag
 from sim.bags.perturb import Delivery, PoseDrift, PoseNoise
-from sim.bags.qos import profile
+from sim.bags.qos import offered_qos
 from sim.bags.recorder_messages import Frames, Messages, typestore
 
 # Stamps of sequences without usable ones: 30 Hz from a fixed time, well away from 0, which ROS reads as "no time".
@@ -134,11 +134,8 @@ def record(
     """
     options = options or RecordOptions()
     path = Path(path)
-    if path.exists() and not options.overwrite:
-        raise ValueError(f"{path} exists; choose another name or overwrite it")
-    positions = _selected(scene, options)
-    with new_bag(path, f"roboref sim record {path}") as bag:
-        result = _write(scene, bag, positions, options, progress)
+    with new_bag(path, f"roboref sim record {path}", options.overwrite) as bag:
+        result = _write(scene, bag, _selected(scene, options), options, progress)
     return RecordResult(path, *result)
 
 
@@ -245,17 +242,12 @@ class _Topics:
     def write(self, topic: str, message_type: str, stamp: int, data: memoryview) -> None:
         connection = self._connections.get(topic)
         if connection is None:
+            static = topic == "/tf_static"
+            qos = offered_qos(static, depth=1 if static else 10)
             connection = self._connections[topic] = self._writer.add_connection(
-                topic, message_type, typestore=typestore(), offered_qos_profiles=[_qos(topic)]
+                topic, message_type, typestore=typestore(), offered_qos_profiles=[qos]
             )
         self._writer.write(connection, stamp, data)
-
-
-def _qos(topic: str) -> Qos:
-    """Offered QoS: reliable, which serves best-effort subscribers too; static transforms stay for late joiners."""
-    static = topic == "/tf_static"
-    durability = QosDurability.TRANSIENT_LOCAL if static else QosDurability.VOLATILE
-    return profile(depth=1 if static else 10, durability=durability)
 
 
 def _as_jpeg(image: np.ndarray) -> EncodedImage:

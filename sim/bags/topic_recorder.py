@@ -14,11 +14,11 @@ from pathlib import Path
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rosbags.interfaces import Connection, Qos, QosDurability
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from sim.bags.message_types import InstalledTypes
-from sim.bags.qos import profile
+from sim.bags.qos import offered_qos
 
 _DEPTH = 100
 _LOOK_EVERY = 0.5
@@ -93,7 +93,10 @@ class TopicRecorder:
         latched = all(qos.durability == DurabilityPolicy.TRANSIENT_LOCAL for qos in offered)
         reliable = all(qos.reliability == ReliabilityPolicy.RELIABLE for qos in offered)
         self._connections[topic] = self._writer.add_connection(
-            topic, name, typestore=self._types.store, offered_qos_profiles=[_recorded_qos(latched)]
+            topic,
+            name,
+            typestore=self._types.store,
+            offered_qos_profiles=[offered_qos(latched, _DEPTH if latched else 10)],
         )
         qos = QoSProfile(
             depth=_DEPTH,
@@ -133,12 +136,6 @@ class TopicRecorder:
         first = self._slots.get(topic) != slot
         self._slots[topic] = slot
         return first
-
-
-def _recorded_qos(latched: bool) -> Qos:
-    return profile(
-        depth=_DEPTH if latched else 10, durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
-    )
 
 
 def open_writer(path: Path, compression: str) -> Writer:

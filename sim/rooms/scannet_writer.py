@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from roboref_core.atomic import replacing
+from roboref_core.atomic import write_bytes, write_text
 from roboref_core.scene import Mesh
 
 from sim.rooms.labels import LABELS, label_table
@@ -38,29 +38,20 @@ def write_scene(source: SimSource, out_dir: Path | str, *, on_frame: Callable[[i
     folder.mkdir(parents=True, exist_ok=True)
     geometry, mesh = source.scene.geometry, source.mesh()
     segments = segment_ids(geometry)
-    _write_text(out_dir / LABEL_FILE, label_table())
-    _write(folder / f"{scan}_vh_clean_2.ply", ply_bytes(mesh))
+    write_text(out_dir / LABEL_FILE, label_table())
+    write_bytes(folder / f"{scan}_vh_clean_2.ply", ply_bytes(mesh))
     # Things of other asset groups have no row in the table.
     nyu40 = {i: LABELS[label].nyu40id if label in LABELS else _OTHER_PROP for i, label in source.scene.labels.items()}
     nyu40_of_vertex = np.array([nyu40.get(int(i), 0) for i in range(geometry.vertex_object.max() + 1)], dtype=np.uint16)
     labels = nyu40_of_vertex[geometry.vertex_object]
     legend = Mesh(mesh.vertices, mesh.faces, _legend()[labels])
-    _write(folder / f"{scan}_vh_clean_2.labels.ply", ply_bytes(legend, labels))
+    write_bytes(folder / f"{scan}_vh_clean_2.labels.ply", ply_bytes(legend, labels))
     segments_name = f"{scan}_vh_clean_2.0.010000.segs.json"
-    _write_text(folder / segments_name, json.dumps(_segments(scan, segments)))
-    _write_text(folder / f"{scan}.aggregation.json", json.dumps(_aggregation(source, segments, segments_name)))
-    _write_text(folder / f"{scan}.txt", metadata_text(source))
+    write_text(folder / segments_name, json.dumps(_segments(scan, segments)))
+    write_text(folder / f"{scan}.aggregation.json", json.dumps(_aggregation(source, segments, segments_name)))
+    write_text(folder / f"{scan}.txt", metadata_text(source))
     write_sens(source, folder / f"{scan}.sens", on_frame=on_frame)
     return folder
-
-
-def _write(path: Path, data: bytes) -> None:
-    with replacing(path) as file:
-        file.write(data)
-
-
-def _write_text(path: Path, text: str) -> None:
-    _write(path, text.encode())
 
 
 def ply_bytes(mesh: Mesh, labels: np.ndarray | None = None) -> bytes:

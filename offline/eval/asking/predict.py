@@ -25,7 +25,7 @@ from offline.eval.asking.predictors import load_predictor
 from offline.eval.asking.shards import Shard
 from offline.eval.asking.show import ShowConfig, Shower, Shown
 from offline.eval.records.predictions import PredictionLog, digest, prediction_line
-from offline.eval.records.samples import Sample, read_samples, select
+from offline.eval.records.samples import Sample, read_samples
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -96,7 +96,7 @@ def predict(
         Gone: the model failed 20 times in a row; what was answered is kept.
     """
     show, run = show or ShowConfig(), run or RunConfig()
-    samples = select(tuple(samples), run.limit)
+    samples = tuple(samples)[: run.limit]
     shower = Shower(show, predictor)
     facts = {
         "model": predictor.name,
@@ -263,7 +263,7 @@ class Predict:
     def __call__(self) -> ExitStatus:
         shard = Shard.parse(self.shard) if self.shard else None
         data = read_samples(self.data, self.image_root)
-        samples = select(data.samples, self.run.limit)
+        samples = data.samples[: self.run.limit]
         predictor = load_predictor(self.model, samples)
         for kind, count in data.problems.items():
             print(f"{self.data}: {count} samples left out: {kind} ({data.examples[kind]})", file=sys.stderr)

@@ -12,25 +12,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image
 from roboref_core.models.model_answer import Outcome
 from roboref_core.prompting.answer_text import parse
 from roboref_core.prompting.prompt import Form
 from roboref_core.prompting.side_by_side import SideBySide
 
 from offline.data_engine.formats.manipulation import GroundingRecord, LeftOut, grounding_records, is_grounding
+from offline.data_engine.task_files import mask_beside
 from offline.data_engine.tasks.kinds import TASKS
-from offline.files import read_json
+from offline.files import picture_size, read_json
 
 # Tasks between two views; the others have names of their own in other people's files.
 _PAIR_TASKS = {task: forms for task, forms in TASKS.items() if Form.MULTI.value in forms}
-_MASK_KINDS = ("mask_dialated", "mask_dilated", "mask")
-_QUERY_KINDS = re.compile(r"(original|inpainted)(?=\.[A-Za-z]+$)")
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ def parse_sample(entry: dict, folder: Path) -> Sample:
         truth=truth,
         scene=str(entry.get("scene_id", "")),
         query=query,
-        mask=(_path(entry.get("mask"), base) or infer_mask(query)) if visible else None,
+        mask=(_path(entry.get("mask"), base) or mask_beside(query)) if visible else None,
         label=str(entry.get("label", facts.get("label", "")) or ""),
         reason="" if visible else str(facts.get("reason") or entry.get("reason") or "unstated"),
         relation=str(entry.get("relation") or ""),
@@ -206,15 +204,6 @@ def parse_sample(entry: dict, folder: Path) -> Sample:
         gridded=entry.get("grid") is True,
         extra=entry,
     )
-
-
-def infer_mask(query: Path) -> Path | None:
-    """The mask beside a picture of a five_frames tree: ``original`` or ``inpainted`` becomes ``mask_dialated`` if
-    there is one, else ``mask``; None if the name is of neither kind or there is no such file."""
-    if not _QUERY_KINDS.search(query.name):
-        return None
-    named = (query.with_name(_QUERY_KINDS.sub(kind, query.name)) for kind in _MASK_KINDS)
-    return next((path for path in named if path.is_file()), None)
 
 
 def side_by_side(sample: Sample, right: tuple[int, int] | None = None) -> SideBySide:
@@ -233,20 +222,6 @@ def side_by_side(sample: Sample, right: tuple[int, int] | None = None) -> SideBy
             f"{sample.query.name}, has {right[0]}x{right[1]}"
         )
     return SideBySide((width - right[0], height), right)
-
-
-def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) from a picture's header. Raises ValueError naming the file."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise ValueError(f"{path}: size of the picture cannot be read ({error})") from error
-
-
-def select(samples: Sequence[Sample], limit: int | None) -> tuple[Sample, ...]:
-    """The first ``limit`` samples; all with None."""
-    return tuple(samples if limit is None else samples[:limit])
 
 
 @lru_cache

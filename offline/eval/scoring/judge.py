@@ -17,9 +17,9 @@ from roboref_core.prompting.prompt import Form
 from offline.eval.records.answers import Answers, Notes, read_answers
 from offline.eval.records.outcomes import Decisions
 from offline.eval.records.predictions import Predictions
-from offline.eval.records.samples import Sample, picture_size, side_by_side
+from offline.eval.records.samples import Sample, side_by_side
 from offline.eval.scoring.mask_hits import on_mask
-from offline.files import read_mask
+from offline.files import picture_size, read_mask
 
 # Masks per piece of work: handing over one at a time costs as much as decoding a small one.
 _CHUNK = 32

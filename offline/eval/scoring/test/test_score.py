@@ -13,10 +13,11 @@ from roboref_core.prompting.answer_text import format_answer, parse
 from roboref_core.prompting.prompt import Form
 from roboref_core.prompting.side_by_side import SideBySide
 
+from offline.data_engine.task_files import mask_beside
 from offline.eval.cli import main
 from offline.eval.records.answers import Answer, read_answers
 from offline.eval.records.predictions import collect, digest, read_predictions
-from offline.eval.records.samples import infer_mask, read_samples
+from offline.eval.records.samples import read_samples
 from offline.eval.scoring.judge import judge, judge_all
 from offline.eval.scoring.score import score, score_file
 from offline.eval.test.small_data import FILES, SmallData, answer_line
@@ -259,13 +260,13 @@ def test_masks_are_inferred_as_the_tree_names_them(tmp_path):
     for name in ("01_000010_original.png", "01_000010_inpainted.png", "01_000010_mask.png"):
         (tmp_path / name).touch()
     original, inpainted = tmp_path / "01_000010_original.png", tmp_path / "01_000010_inpainted.png"
-    assert infer_mask(original) == infer_mask(inpainted) == tmp_path / "01_000010_mask.png"
+    assert mask_beside(original) == mask_beside(inpainted) == tmp_path / "01_000010_mask.png"
     (tmp_path / "01_000010_mask_dilated.png").touch()
-    assert infer_mask(original).name == "01_000010_mask_dilated.png"
+    assert mask_beside(original).name == "01_000010_mask_dilated.png"
     (tmp_path / "01_000010_mask_dialated.png").touch()
-    assert infer_mask(inpainted).name == "01_000010_mask_dialated.png"
-    assert infer_mask(tmp_path / "02_000020_original.png") is None
-    assert infer_mask(tmp_path / "photo.png") is None
+    assert mask_beside(inpainted).name == "01_000010_mask_dialated.png"
+    assert mask_beside(tmp_path / "02_000020_original.png") is None
+    assert mask_beside(tmp_path / "photo.png") is None
 
 
 def test_bad_samples_are_left_out_and_counted(small, tmp_path):

@@ -102,6 +102,12 @@ def read_json(file: Path, part: str) -> dict[str, Any]:
     return value
 
 
+def write_json(file: Path, value: dict[str, Any]) -> None:
+    """A JSON object with sorted keys; the folder is made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
 def _parse(kind: type[Part], data: dict[str, Any], part: str, file: Path) -> Part:
     try:
         return kind.model_validate(data)

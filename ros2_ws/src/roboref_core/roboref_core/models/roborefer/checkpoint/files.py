@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,15 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
+from roboref_core.atomic import replacing_folder
 from roboref_core.models.roborefer import asking
-from roboref_core.models.roborefer.checkpoint.config import ModelConfig, checkpoint_root, read_config, read_json
+from roboref_core.models.roborefer.checkpoint.config import (
+    ModelConfig,
+    checkpoint_root,
+    read_config,
+    read_json,
+    write_json,
+)
 from roboref_core.models.roborefer.checkpoint.weights import StoredTensor, list_tensors, read_tensors
 from roboref_core.models.roborefer.errors import CheckpointError
 from roboref_core.models.roborefer.network.model import RoboReferModel
@@ -230,22 +234,12 @@ def save_checkpoint(
     source, target = checkpoint_root(source), Path(target)
     if target.exists():
         raise FileExistsError(f"checkpoint {target} exists already")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with replacing_folder(target) as work:
         for part in model.config.parts:
             _save_part(model, part, source / part, work / part)
         _save_root_config(model, source, work, root_updates or {})
         if (source / asking.FILE_NAME).is_file():
             shutil.copyfile(source / asking.FILE_NAME, work / asking.FILE_NAME)
-        for file in work.rglob("*"):
-            _sync(file)
-        work.chmod(0o755)
-        work.rename(target)
-        _sync(target.parent)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
 
 
 def _save_part(model: RoboReferModel, part: str, source: Path, target: Path) -> None:
@@ -264,7 +258,7 @@ def _save_part(model: RoboReferModel, part: str, source: Path, target: Path) -> 
         save_file({key: state[key] for key in members}, target / name, metadata={"format": "pt"})
     if shards.is_sharded:
         index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
-        _write_json(target / "model.safetensors.index.json", index)
+        write_json(target / "model.safetensors.index.json", index)
 
 
 def _save_language(model: RoboReferModel, rows: int, source: Path, target: Path) -> None:
@@ -299,16 +293,4 @@ def _update_json(file: Path, part: str, changes: dict[str, Any], add: bool = Fal
     raw = read_json(file, part)
     wanted = {key: value for key, value in changes.items() if value is not None and (add or key in raw)}
     if any(raw.get(key) != value for key, value in wanted.items()):
-        _write_json(file, {**raw, **wanted})
-
-
-def _write_json(file: Path, value: dict[str, Any]) -> None:
-    file.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        write_json(file, {**raw, **wanted})

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from roboref_core.models.roborefer.checkpoint.config import read_config
+from roboref_core.models.roborefer.checkpoint.config import read_config, write_json
 from roboref_core.models.roborefer.network.model import RoboReferModel
 from roboref_core.models.roborefer.prompt_text import DEPTH, IMAGE, SENTINEL, SYSTEM_PROMPT, VIDEO
 from roboref_core.prompting import prompt
@@ -103,10 +103,10 @@ def write_random_checkpoint(
         for projector in projectors
     }
     for part, config in configs.items():
-        _write_json(path / part / "config.json", config)
+        write_json(path / part / "config.json", config)
     for tower in towers:
-        _write_json(path / tower / "preprocessor_config.json", _processor_config(shape))
-    _write_json(path / "config.json", _root_config(shape, configs, name))
+        write_json(path / tower / "preprocessor_config.json", _processor_config(shape))
+    write_json(path / "config.json", _root_config(shape, configs, name))
     write_tokenizer(path / "llm", shape)
     with torch.device("meta"):
         skeleton = RoboReferModel(read_config(path), tokenizer=None)
@@ -137,7 +137,7 @@ def _write_weights(
         save_file(tensors, folder / file, metadata={"format": "pt"})
         weight_map.update(dict.fromkeys(names, file))
     if len(shards) > 1:
-        _write_json(folder / "model.safetensors.index.json", {"weight_map": weight_map})
+        write_json(folder / "model.safetensors.index.json", {"weight_map": weight_map})
 
 
 def _random(
@@ -185,7 +185,7 @@ def write_tokenizer(folder: Path, shape: Shape) -> None:
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    _write_json(
+    write_json(
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -278,8 +278,3 @@ def _root_config(shape: Shape, configs: dict[str, dict[str, Any]], dtype: str) -
         "chat_template": "qwen2",
         "model_dtype": f"torch.{dtype}",
     }
-
-
-def _write_json(file: Path, value: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
