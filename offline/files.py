@@ -25,9 +25,9 @@ def json_bytes(value: Any, indent: int | None = 1) -> bytes:
     return (json.dumps(value, indent=indent, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+def write_json(path: Path, value: Any) -> None:
     """Write ``json_bytes`` as a whole."""
-    write_bytes(path, json_bytes(value, indent))
+    write_bytes(path, json_bytes(value))
 
 
 def as_json(value: Any) -> str:

@@ -29,10 +29,10 @@ def data_url(image: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(image).decode()
 
 
-def depth_colours(depth: np.ndarray, limit: float = 5.0) -> np.ndarray:
-    """(H, W) depth [m] as (H, W, 3) uint8 RGB: red near, blue at ``limit`` [m]; black where nothing was measured."""
+def depth_colours(depth: np.ndarray) -> np.ndarray:
+    """(H, W) depth [m] as (H, W, 3) uint8 RGB: red near, blue from 5 m on; black where nothing was measured."""
     valid = np.isfinite(depth) & (depth > 0)
-    nearness = np.where(valid, 255 - np.clip(np.nan_to_num(depth) / limit, 0, 1) * 255, 0).astype(np.uint8)
+    nearness = np.where(valid, 255 - np.clip(np.nan_to_num(depth) / 5.0, 0, 1) * 255, 0).astype(np.uint8)
     return cv2.applyColorMap(nearness, cv2.COLORMAP_TURBO)[..., ::-1] * valid[..., None]
 
 

@@ -25,13 +25,13 @@ ROBOT = "#4ade80"
 _MIN_RADIUS = 0.015
 
 
-def view_points(view: ViewPictures, count: int = _POINTS_PER_VIEW) -> tuple[np.ndarray, np.ndarray]:
+def view_points(view: ViewPictures) -> tuple[np.ndarray, np.ndarray]:
     """(N, 3) points [m] in the view's world frame and their (N, 3) colours in [0, 1]; none without depth or pose."""
     T = view.summary.T_world_camera
     if T is None or view.depth is None:
         return np.zeros((0, 3)), np.zeros((0, 3))
     height, width = view.depth.shape
-    step = max(1, int(np.sqrt(height * width / count)))
+    step = max(1, int(np.sqrt(height * width / _POINTS_PER_VIEW)))
     v, u = np.mgrid[step // 2 : height : step, step // 2 : width : step].reshape(2, -1)
     z = view.depth[v, u]
     known = np.isfinite(z) & (z > 0)
@@ -48,10 +48,10 @@ def view_points(view: ViewPictures, count: int = _POINTS_PER_VIEW) -> tuple[np.n
     return points, view.color[inside] / 255.0
 
 
-def frustum(camera: Camera, T_world_camera: np.ndarray, depth: float = _FRUSTUM_DEPTH) -> np.ndarray:
+def frustum(camera: Camera, T_world_camera: np.ndarray) -> np.ndarray:
     """(8, 2, 3) line segments [m] of a camera's pyramid."""
     w, h = camera.width - 1, camera.height - 1
-    corners = transform(T_world_camera, depth * camera.rays(np.array([(0, 0), (w, 0), (w, h), (0, h)], float)))
+    corners = transform(T_world_camera, _FRUSTUM_DEPTH * camera.rays(np.array([(0, 0), (w, 0), (w, h), (0, h)], float)))
     apex = T_world_camera[:3, 3]
     sides = [(apex, corner) for corner in corners]
     return np.array(sides + [(corners[i], corners[(i + 1) % 4]) for i in range(4)])

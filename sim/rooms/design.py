@@ -112,9 +112,9 @@ class Kit:
         """An ellipsoid with half axes ``radii`` centred at ``at``."""
         self.add(ellipsoid(*radii), at, material, rotation)
 
-    def turned(self, profile, at, material: Material, smooth: bool = False) -> None:
+    def turned(self, profile, at, material: Material) -> None:
         """A surface of revolution, see Lathe."""
-        self.add(Lathe(tuple((float(r), float(z)) for r, z in profile), smooth), at, material)
+        self.add(Lathe(tuple((float(r), float(z)) for r, z in profile)), at, material)
 
     def bar(self, path, radius: float, material: Material) -> None:
         """A round bar along a polyline."""

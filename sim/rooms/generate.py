@@ -96,8 +96,9 @@ def generate(config: GenerateConfig) -> list[Path]:
     return folders
 
 
-def contact_sheet(source: SimSource, columns: int = 4, rows: int = 3) -> np.ndarray:
+def contact_sheet(source: SimSource) -> np.ndarray:
     """(H, W, 3) uint8: frames spread over the walk, colour above depth and instances."""
+    columns, rows = 4, 3
     picks = np.linspace(0, len(source) - 1, columns * rows).round().astype(int)
     palette = np.random.default_rng(0).integers(60, 256, (256, 3), dtype=np.uint8)
     palette[0] = 0

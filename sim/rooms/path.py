@@ -19,6 +19,7 @@ _CELL = 0.05
 _WALKING_SPEED = 0.5
 _MAX_TURN = np.radians(65)
 _LOOK_PERIOD = 0.33
+_SMOOTHING_ROUNDS = 300
 _GLANCE = Camera(96, 72, 86.7, 86.7, 47.5, 35.5)
 
 
@@ -146,10 +147,10 @@ def shortest_way(region: np.ndarray, start: tuple[int, int], goal: tuple[int, in
     return way[::-1]
 
 
-def _smoothed(line: np.ndarray, region: np.ndarray, rounds: int = 300) -> np.ndarray:
+def _smoothed(line: np.ndarray, region: np.ndarray) -> np.ndarray:
     """Relax a polyline towards a smooth one, never leaving the free region."""
     line = line.copy()
-    for _ in range(rounds):
+    for _ in range(_SMOOTHING_ROUNDS):
         moved = line.copy()
         moved[1:-1] = line[1:-1] + 0.5 * ((line[:-2] + line[2:]) / 2 - line[1:-1])
         cell = np.clip((moved / _CELL).astype(int), 0, np.array(region.shape) - 1)

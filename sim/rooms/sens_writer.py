@@ -18,16 +18,11 @@ VERSION = 4
 _JPEG, _ZLIB_U16 = 2, 1
 _GRAVITY = 9.80665
 _IMU_RATE_HZ = 100
+_SENSOR_NAME = b"SimulatedStructureSensor"
+_JPEG_QUALITY = 92
 
 
-def write_sens(
-    scene: Scene,
-    path: Path,
-    *,
-    sensor_name: str = "SimulatedStructureSensor",
-    jpeg_quality: int = 92,
-    on_frame: Callable[[int], None] | None = None,
-) -> None:
+def write_sens(scene: Scene, path: Path, *, on_frame: Callable[[int], None] | None = None) -> None:
     """Write a posed RGB-D sequence, one frame at a time; the file appears under its name when it is complete.
 
     Colour keeps its encoded bytes where the source has JPEG. Poses of frames with lost tracking are -inf.
@@ -35,7 +30,6 @@ def write_sens(
     Args:
         scene: undistorted cameras; depth in a unit that divides a metre evenly.
         path: path of the new file.
-        jpeg_quality: 1..100, for raw colour.
         on_frame: called with the number of frames written so far.
 
     Raises ValueError if the format cannot hold the cameras.
@@ -45,11 +39,11 @@ def write_sens(
             raise ValueError(f"{path}: .sens has no field for lens distortion, {what} has {camera.distortion_model!r}")
     unit = scene.depth_raw(0)[1]
     with replacing(path) as file:
-        file.write(_header(scene, sensor_name, round(1.0 / unit)))
+        file.write(_header(scene, round(1.0 / unit)))
         for i in range(len(scene)):
             encoded = scene.color_encoded(i)
             if encoded is None or encoded.format != "jpeg":
-                color = simplejpeg.encode_jpeg(np.ascontiguousarray(scene.color(i)), quality=jpeg_quality)
+                color = simplejpeg.encode_jpeg(np.ascontiguousarray(scene.color(i)), quality=_JPEG_QUALITY)
             else:
                 color = encoded.data
             depth = zlib.compress(scene.depth_raw(i)[0].astype("<u2").tobytes(), 1)
@@ -65,8 +59,8 @@ def write_sens(
         file.write(struct.pack("<Q", len(samples)) + samples.tobytes())
 
 
-def _header(scene: Scene, sensor_name: str, depth_shift: float) -> bytes:
-    name = sensor_name.encode()
+def _header(scene: Scene, depth_shift: float) -> bytes:
+    name = _SENSOR_NAME
     c, d = scene.color_camera, scene.depth_camera
     matrices = [_matrix(c), np.eye(4), _matrix(d), np.eye(4)]
     return b"".join(

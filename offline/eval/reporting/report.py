@@ -46,7 +46,7 @@ class Section:
     scores: dict[str, dict]
 
 
-def section(data: SampleFile, models: Sequence[Predictions], scenes: Path | None = None, seed: int = 0) -> Section:
+def section(data: SampleFile, models: Sequence[Predictions], scenes: Path | None = None) -> Section:
     """Judge and score the models and the baselines on one file.
 
     Args:
@@ -61,8 +61,8 @@ def section(data: SampleFile, models: Sequence[Predictions], scenes: Path | None
     if len(set(names)) != len(names):
         raise ValueError(f"{data.name}: two predictions have the same name: {', '.join(sorted(names))}")
     judged = judge_all(data.samples, [*models, *baselines])
-    scores = {one.name: score(j, seed) for one, j in zip(models, judged, strict=False)}
-    scores |= {one.name: {"overall": overall(j, seed)} for one, j in zip(baselines, judged[len(models) :], strict=True)}
+    scores = {one.name: score(j) for one, j in zip(models, judged, strict=False)}
+    scores |= {one.name: {"overall": overall(j)} for one, j in zip(baselines, judged[len(models) :], strict=True)}
     return Section(data, tuple(models), dict(zip(names, judged, strict=True)), scores)
 
 

@@ -207,13 +207,13 @@ def auroc(p: np.ndarray, positive: np.ndarray) -> float | None:
     return float((ranks[positive].sum() - above * (above + 1) / 2) / (above * below))
 
 
-def calibration(p: np.ndarray, positive: np.ndarray, bins: int = _CALIBRATION_BINS) -> dict:
+def calibration(p: np.ndarray, positive: np.ndarray) -> dict:
     """Expected calibration error and the bins it comes from: [mean p, share of positives, count] each."""
-    index = np.minimum((p * bins).astype(int), bins - 1)
-    count = np.bincount(index, minlength=bins)
+    index = np.minimum((p * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
+    count = np.bincount(index, minlength=_CALIBRATION_BINS)
     used = np.flatnonzero(count)
-    mean_p = np.bincount(index, p, minlength=bins)[used] / count[used]
-    share = np.bincount(index, positive, minlength=bins)[used] / count[used]
+    mean_p = np.bincount(index, p, minlength=_CALIBRATION_BINS)[used] / count[used]
+    share = np.bincount(index, positive, minlength=_CALIBRATION_BINS)[used] / count[used]
     error = float((np.abs(mean_p - share) * count[used]).sum() / len(p))
     return {
         "value": error,

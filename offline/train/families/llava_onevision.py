@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from PIL import Image
+from roboref_core.atomic import replacing_folder
 from roboref_core.models.hugging_face import load_processor, turn
 from roboref_core.models.roborefer.checkpoint.config import checkpoint_root
 from roboref_core.models.roborefer.checkpoint.weights import StoredTensor, list_tensors, read_tensors
@@ -35,7 +35,6 @@ from transformers import (
 )
 
 from offline.files import read_json, write_json
-from offline.train.checkpoints import sync_tree
 from offline.train.families.base import Cost, Counts, Family, Reader
 from offline.train.families.roborefer.examples import IGNORE, ROLES
 from offline.train.plan import Part, Plan
@@ -329,9 +328,7 @@ def _write(source: Path, target: Path, tensors: Mapping[str, torch.Tensor]) -> N
     """A checkpoint of these tensors, with all else that ``source`` has: configuration, processor, tokenizer."""
     if target.exists():
         raise FileExistsError(f"checkpoint {target} exists already")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with replacing_folder(target) as work:
         for file in sorted(source.iterdir()):
             if file.is_file() and not file.name.endswith(_WEIGHT_SUFFIXES):
                 shutil.copyfile(file, work / file.name)
@@ -350,10 +347,3 @@ def _write(source: Path, target: Path, tensors: Mapping[str, torch.Tensor]) -> N
             for part, key in named:
                 part[key] = dtype
             write_json(work / "config.json", config)
-        sync_tree(work)
-        work.chmod(0o755)
-        work.rename(target)
-        sync_tree(target)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise

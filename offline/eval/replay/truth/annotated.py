@@ -27,14 +27,14 @@ class AnnotatedScene:
 
     change_at: int | None = None
 
-    def __init__(self, scene: Scene, config: VisibilityConfig | None = None):
+    def __init__(self, scene: Scene):
         mesh, instances = scene.mesh(), scene.instances()
         if mesh is None or instances is None:
             raise ValueError(
                 f"{scene.scene_id}: no {'mesh' if mesh is None else 'instances'}: nothing tells of objects"
             )
         self._scene = scene
-        self._config = config or VisibilityConfig()
+        self._config = VisibilityConfig()
         self._surface = Surface.build(mesh, instances)
         filters = FilterConfig(keep_immobile=True)
         labels = {

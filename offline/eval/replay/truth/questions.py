@@ -96,9 +96,7 @@ def make_questions(
     return _choose(scene, cases, config)
 
 
-def truth_at(
-    scene: GroundTruthScene, question: Question, query: int, config: QuestionConfig | None = None
-) -> tuple[Truth, Fate]:
+def truth_at(scene: GroundTruthScene, question: Question, query: int) -> tuple[Truth, Fate]:
     """What is true of the mark of a question in the frame at position ``query``, and its object's fate by then."""
     if question.mark is None or question.reference is None:
         raise ValueError(f"question {question.question_id} has no mark")
@@ -107,7 +105,7 @@ def truth_at(
     in_camera = scene.color_camera.unproject(np.array([[u, v]]), depth)
     point = transform(scene.poses[question.reference], in_camera)[0]
     mark = _Mark(question.reference, question.object_id, question.mark, point)
-    (case,) = _cases(scene, query, [mark], config or QuestionConfig())
+    (case,) = _cases(scene, query, [mark], QuestionConfig())
     return case.truth, case.fate
 
 

@@ -26,7 +26,6 @@ def make_word_questions(
     source: GroundTruthScene,
     count: int,
     queries: int = 16,
-    seed: int = 0,
     positions: Sequence[int] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Question]:
@@ -51,7 +50,7 @@ def make_word_questions(
     chosen: list[Question] = []
     for n, query in enumerate(map(int, frames)):
         wanted = round((n + 1) * count / len(frames)) - len(chosen)
-        rng = rng_of("words", seed, source.scene_id, query)
+        rng = rng_of("words", 0, source.scene_id, query)
         rendering = Rendering(None, source.true_color_depth(query), source.ids(query))
         _, frame = seen_objects(source.renderer, facts, source.color_camera, source.true_poses[query], rendering)
         told = [phrase for phrase in phrases(frame, facts, rng) if len(phrase.uids) == 1]
@@ -61,7 +60,7 @@ def make_word_questions(
             uid = phrase.uids[0] if phrase.uids else 0
             truth = Truth(Visibility.OUT_OF_FRUSTUM, True, None, None)
             if uid:
-                truth = named_truth(source, query, uid, seed)
+                truth = named_truth(source, query, uid)
             chosen.append(
                 Question(
                     question_id=f"{source.scene_id}-w{len(chosen):03d}",
@@ -79,10 +78,10 @@ def make_word_questions(
     return chosen
 
 
-def named_truth(scene: GroundTruthScene, query: int, object_id: int, seed: int = 0) -> Truth:
+def named_truth(scene: GroundTruthScene, query: int, object_id: int) -> Truth:
     """The truth about a thing that words name and that the frame at ``query`` shows."""
     mask = scene.ids(query) == object_id
-    u, v = ground_truth_pixel(mask, seed, scene.scene_id, object_id, query)
+    u, v = ground_truth_pixel(mask, 0, scene.scene_id, object_id, query)
     in_camera = scene.color_camera.unproject(np.array([[u, v]], dtype=float), scene.true_color_depth(query)[v, u])[0]
     point = transform(scene.poses[query], in_camera)
     return Truth(Visibility.VISIBLE, True, triple(point), (float(u), float(v)), triple(in_camera))

@@ -9,6 +9,8 @@ import numpy as np
 
 # Few numbers, as a list, a tuple or an array.
 Vector: TypeAlias = Sequence[float] | np.ndarray
+# Largest error of a rotation that rounding explains.
+_ROUNDED = 1e-3
 
 
 def pose(rotation: np.ndarray, translation: Vector) -> np.ndarray:
@@ -30,23 +32,23 @@ def transform(T_a_b: np.ndarray, points_b: np.ndarray) -> np.ndarray:
     return np.asarray(points_b) @ T_a_b[:3, :3].T + T_a_b[:3, 3]
 
 
-def orthonormalise(T: np.ndarray, *, tolerance: float = 1e-3, where: str = "pose") -> np.ndarray:
+def orthonormalise(T: np.ndarray, *, where: str = "pose") -> np.ndarray:
     """The nearest rigid motion to ``T``, whose rotation was rounded to float32 or to printed decimals.
 
-    Raises ValueError naming ``where`` if ``T`` is not finite, not 4x4 or further than ``tolerance``
+    Raises ValueError naming ``where`` if ``T`` is not finite, not 4x4 or further than 1e-3
     (largest entry of R R^T - I) from a rotation: such a matrix is wrong, not rounded.
     """
     T = np.asarray(T, dtype=np.float64)
     if T.shape != (4, 4) or not np.isfinite(T).all():
         raise ValueError(f"{where}: expected a finite 4x4 matrix, found shape {T.shape} with {T.tolist()}")
-    if not np.allclose(T[3], (0, 0, 0, 1), atol=tolerance):
+    if not np.allclose(T[3], (0, 0, 0, 1), atol=_ROUNDED):
         raise ValueError(f"{where}: last row must be 0 0 0 1, found {T[3].tolist()}")
     R = T[:3, :3]
     error = np.abs(R @ R.T - np.eye(3)).max()
-    if error > tolerance or np.linalg.det(R) <= 0:
+    if error > _ROUNDED or np.linalg.det(R) <= 0:
         raise ValueError(
             f"{where}: not a rotation (R R^T differs from I by {error:.3g}, det {np.linalg.det(R):.3g}, "
-            f"expected below {tolerance:g} and 1)"
+            f"expected below {_ROUNDED:g} and 1)"
         )
     u, _, vt = np.linalg.svd(R)
     return pose(u @ vt, T[:3, 3])

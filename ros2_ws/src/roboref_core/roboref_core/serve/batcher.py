@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 
 from roboref_core.models.vision_language_model import Generation, Prompt, VisionLanguageModel
 
+# How long the first prompt of a batch waits for others [s].
+_WINDOW = 0.002
+
 
 @dataclass(frozen=True)
 class _Question:
@@ -25,17 +28,15 @@ class Batcher:
 
     Args:
         max_batch: most prompts answered in one call.
-        window: how long the first prompt of a batch waits for others [s].
         on_batch: told the size and the seconds of each call of the model.
     """
 
     def __init__(
         self,
         max_batch: int = 8,
-        window: float = 0.002,
         on_batch: Callable[[int, float], None] = lambda size, seconds: None,
     ):
-        self._max_batch, self._window, self._on_batch = max_batch, window, on_batch
+        self._max_batch, self._on_batch = max_batch, on_batch
         self._waiting: queue.Queue[_Question | None] = queue.Queue()
         self._lock = threading.Lock()
         self._closed = False
@@ -74,7 +75,7 @@ class Batcher:
         """At least one question, or nothing when it is time to stop."""
         question = self._waiting.get()
         batch = []
-        deadline = time.perf_counter() + self._window
+        deadline = time.perf_counter() + _WINDOW
         while question is not None:
             batch.append(question)
             if len(batch) == self._max_batch:
