@@ -43,10 +43,10 @@ class DriveSettings:
     """Columns of the camera's pictures; rows are three quarters of it."""
     triangles: int = 60_000
     """About how many triangles a room is drawn with."""
-    camera_height: float = 1.1
+    camera_height: float = 1.2
     """Of the camera above the floor [m]."""
-    camera_tilt: float = 0.45
-    """How far the camera looks down [rad]."""
+    camera_tilt: float = 0.58
+    """How far the camera looks down [rad]: it sees the floor from 0.81 m before the robot's centre on."""
     waypoints: int = 4
     """Places of the tour at which the robot turns once around."""
     success_distance: float = 1.0
@@ -59,8 +59,9 @@ class DriveSettings:
     """How odometry drifts where it does; turns as well as wheels and a gyroscope together measure them."""
     pose_sigma: tuple[float, float] = (0.1, 0.035)
     """Error of a camera pose that the robot declares where odometry drifts [m], [rad]."""
-    go_to: GoToConfig = field(default_factory=lambda: GoToConfig(radius=0.2))
-    """How it asks, approaches and gives up: the configuration of go_to."""
+    go_to: GoToConfig = field(default_factory=lambda: GoToConfig(distance=0.65, radius=0.2))
+    """How it asks, approaches and gives up: the configuration of go_to. Its furthest standing place, half as far again
+    as ``distance``, is within the success distance."""
 
     def __post_init__(self) -> None:
         for name in ("waypoints", "success_distance", "in_view", "start_distance"):

@@ -17,6 +17,8 @@ _NEAR, _FAR = 1.25, 1.5
 _BEARINGS = 72
 # Occupied cells this near to the target are the thing itself, and do not hide it [m].
 _OWN_REACH = 0.35
+# Of a thing on something wide, the wide thing's edge counts where nobody can stand nearer, up to so much of it [m].
+_WIDEST = 1.0
 # Least distance of a standing place from those from which the target was not seen [m].
 _ANOTHER = 0.4
 # A target this near to the picture's border may fall out of it where the robot stops [share of the picture's height].
@@ -125,7 +127,8 @@ def approach(
     the target is in the camera's picture; nothing stands between; it is at most a quarter further than ``distance``.
     Among equals it is the nearest to ``start``, with a price on what is too far and on how much of what the target
     rests on (a table) lies between. A map of the floor does not know heights, so a place with something between is
-    better than none: the camera may look over it.
+    better than none: the camera may look over it. Where nobody can stand that near, as before the middle of a bed, the
+    distance is counted from the edge of what the target rests on.
 
     A camera above the target that sees it from one place sees it from any nearer place in the same direction as well,
     because its line of sight is steeper there.
@@ -154,16 +157,16 @@ def approach(
     middle = target[:2]
     if not grid.inside(grid.cell(middle)):
         return Approach(None, Failure.TARGET_OUTSIDE)
-    reachable = _reachable(grid, start, radius)
-    if reachable is None:
+    fitting = reachable(grid, start, radius)
+    if fitting is None:
         return Approach(None, Failure.START_BLOCKED)
-    wide, connected = reachable
-    places = _around(grid, middle, distance)
-    rows, columns = grid.cell(places).T
-    usable = connected[rows, columns]
-    if not usable.any():
-        return Approach(None, Failure.UNREACHABLE if wide[rows, columns].any() else Failure.NO_ROOM)
-    places = places[usable]
+    wide, connected = fitting
+    around = _around(grid, middle, distance, _FAR * distance)
+    places = _those(around, grid, connected)
+    if not len(places):
+        places = _before_the_edge(grid, middle, distance, connected)
+    if not len(places):
+        return Approach(None, Failure.UNREACHABLE if len(_those(around, grid, wide)) else Failure.NO_ROOM)
     places = places[[_is_another(place, tried) for place in places]]
     if not len(places):
         return Approach(None, Failure.HIDDEN)
@@ -178,15 +181,30 @@ def approach(
     return Approach(facing(places[int(cost.argmin())], middle))
 
 
-def _around(grid: OccupancyMap, target: np.ndarray, distance: float) -> np.ndarray:
-    """(N, 2) middles of the map's cells from ``distance`` up to half as much again from the target [m]."""
-    reach = int(np.ceil(_FAR * distance / grid.resolution)) + 1
+def _around(grid: OccupancyMap, target: np.ndarray, near: float, far: float) -> np.ndarray:
+    """(N, 2) middles of the map's cells that are so far from the target [m]."""
+    reach = int(np.ceil(far / grid.resolution)) + 1
     rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
     cells = grid.cell(target) + np.column_stack([rows, columns])
     cells = cells[grid.inside(cells)]
     places = (cells[:, ::-1] + 0.5) * grid.resolution + np.asarray(grid.origin)
     distances = np.linalg.norm(places - target, axis=1)
-    return places[(distances >= distance) & (distances <= _FAR * distance)]
+    return places[(distances >= near) & (distances <= far)]
+
+
+def _those(places: np.ndarray, grid: OccupancyMap, cells: np.ndarray) -> np.ndarray:
+    """Those of (N, 2) places inside the map whose cell is among (rows, columns) bool ``cells``."""
+    rows, columns = grid.cell(places).T
+    return places[cells[rows, columns]]
+
+
+def _before_the_edge(grid: OccupancyMap, target: np.ndarray, distance: float, connected: np.ndarray) -> np.ndarray:
+    """(N, 2) places that are near enough to the edge of what the target rests on [m]."""
+    places = _those(_around(grid, target, distance, _FAR * distance + _WIDEST), grid, connected)
+    if not len(places):
+        return places
+    between = _between(grid, places, target)
+    return places[(between <= _WIDEST) & (np.linalg.norm(places - target, axis=1) - between <= _FAR * distance)]
 
 
 def _in_picture(eye: Eye, distances: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -244,7 +262,7 @@ def facing(place: np.ndarray, target: np.ndarray) -> np.ndarray:
     return pose(np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]), (float(place[0]), float(place[1]), 0.0))
 
 
-def _reachable(grid: OccupancyMap, start: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray] | None:
+def reachable(grid: OccupancyMap, start: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray] | None:
     """Where a robot of ``radius`` fits, and which of that is connected to ``start``; None if that is not free.
 
     The only use of OpenCV here, which roboref_ros depends on anyway.

@@ -9,6 +9,7 @@ import numpy as np
 
 from roboref_core.approach import Approach, Eye, OccupancyMap, approach, too_uncertain
 from roboref_core.geometry.pose import pose
+from roboref_core.lookouts import SeenFloor
 from roboref_core.referring.answer import Answer, Status, Target
 from roboref_core.views.locate import DepthSource
 from roboref_core.views.visibility import Visibility
@@ -38,6 +39,7 @@ class GoToConfig:
         lost_after: questions in a row without the target, after which it is lost.
         sides: how often a place that is hidden is looked at from another side.
         look_around: turns on the spot, evenly spread over the circle, before it is given up; 0: none.
+        searches: looks at floor that was not in sight on this way, after that; 0: none. They need a map and the camera.
         ask_every: time between questions on the way [s].
         timeout: longest way [s].
     """
@@ -49,6 +51,7 @@ class GoToConfig:
     lost_after: int = 5
     sides: int = 3
     look_around: int = 6
+    searches: int = 8
     ask_every: float = 1.0
     timeout: float = 120.0
 
@@ -116,6 +119,10 @@ class Pursuit:
         self._seen_from: list[np.ndarray] = []
         self._missed = 0
         self._turns = 0
+        self._floor = SeenFloor()
+        self._searches = 0
+        self._searching = False
+        self._visited = False
         self._before: np.ndarray | None = None
         self._still = 0
         self._near = 0
@@ -138,9 +145,11 @@ class Pursuit:
             seen = None
         where = seen or self._where_to_look(answer)
         self._follow(T_map_base)
+        if grid is not None and eye is not None:
+            self._floor.look(grid, T_map_base, eye)
         if where is None:
             reason = answer.error_msg or "it is not visible, and was not seen before"
-            return self._without_it(T_map_base, End.LOST, reason)
+            return self._without_it(T_map_base, grid, eye, End.LOST, reason)
         position, covariance = where
         vague = too_uncertain(covariance, self._config.distance)
         uncertain = vague and seen is not None
@@ -149,7 +158,7 @@ class Pursuit:
             covariance, seen = None, None
         moved = self._target is None or bool(np.linalg.norm(position[:2] - self._target[:2]) > self._config.correction)
         if moved and seen is None and not uncertain and self._times_in_vain(position):
-            return self._without_it(T_map_base, End.GONE, "it is not seen where it was seen last")
+            return self._without_it(T_map_base, grid, eye, End.GONE, "it is not seen where it was seen last")
         moved = moved or (seen is not None and self._lookout)
         if moved:
             self._tried, self._seen_from = [], []
@@ -162,20 +171,20 @@ class Pursuit:
             if seen is not None:
                 return self._arrived(T_map_base) if at_rest else Decision(Step.WAIT, text="coming to rest before it")
             # There, but the thing is not: a place from memory is where to look, never where it is.
-            if not at_rest and self._turns == 0 and self._missed + 1 < self._config.lost_after:
+            if not at_rest and not self._visited and self._missed + 1 < self._config.lost_after:
                 self._missed += 1
                 return Decision(Step.WAIT, text="turning to where it was seen last")
             if uncertain:
                 reason = "it is seen, and its place is not known well enough"
-                return self._without_it(T_map_base, End.UNCERTAIN, reason, look_around=False)
+                return self._without_it(T_map_base, None, None, End.UNCERTAIN, reason, look_around=False)
             if self._sighting is None:
                 other = self._other_side(answer, position, covariance, T_map_base, grid, eye)
                 if other is not None:
                     return other
-            if self._turns == 0:
+            if not self._visited:
                 self._in_vain.append(position)
-                self._sighting = None
-            return self._without_it(T_map_base, End.GONE, "it is not seen where it was seen last")
+                self._visited, self._sighting = True, None
+            return self._without_it(T_map_base, grid, eye, End.GONE, "it is not seen where it was seen last")
         if self._goal is not None and not moved:
             if self._still < self._config.lost_after:
                 return Decision(Step.WAIT, text=f"{self._left(T_map_base):.2f} m to go")
@@ -192,10 +201,11 @@ class Pursuit:
             if self._tried:
                 return Decision.failed(End.NOT_DRIVEN, f"the robot does not get to {len(self._tried)} places before it")
             if seen is None:
-                return self._without_it(T_map_base, End.NO_PLACE_TO_STAND, found.failure.value)
+                return self._without_it(T_map_base, grid, eye, End.NO_PLACE_TO_STAND, found.failure.value)
             return Decision.failed(End.NO_PLACE_TO_STAND, found.failure.value)
         self.corrections += self._goal is not None
         self._target, self._goal, self._near, self._lookout = position, found.T_map_base, 0, lookout
+        self._visited = self._searching = False
         if seen is not None and self._at_goal(T_map_base):
             return self._arrived(T_map_base)
         what = "corrected" if self.corrections else "seen" if seen else "seen before"
@@ -277,7 +287,7 @@ class Pursuit:
     ) -> Decision | None:
         """Where something hides its place, or the picture ends before it, it may be seen from another side."""
         hidden = answer.last_known and answer.last_known[0].check.visibility in _UNSEEN
-        if not hidden or self._turns or len(self._tried) >= self._config.sides:
+        if not hidden or self._visited or len(self._tried) >= self._config.sides:
             return None
         self._tried.append(T_map_base[:2, 3])
         found = self._place_before(position, covariance, T_map_base, grid, eye)
@@ -286,11 +296,22 @@ class Pursuit:
         self._goal, self._missed, self._near = found.T_map_base, 0, 0
         return Decision(Step.GO, self._goal, f"hidden from here; looking from another side, {len(self._tried)}")
 
-    def _without_it(self, T_map_base: np.ndarray, end: End, reason: str, look_around: bool = True) -> Decision:
-        """It may come into sight again on the way; then it may be to the side or behind; then it is given up."""
+    def _without_it(
+        self,
+        T_map_base: np.ndarray,
+        grid: OccupancyMap | None,
+        eye: Eye | None,
+        end: End,
+        reason: str,
+        look_around: bool = True,
+    ) -> Decision:
+        """It may come into sight again on the way; then it may be to the side or behind, then where it was not looked
+        yet; then it is given up."""
         self._missed += 1
         under_way = self._goal is not None and self._left(T_map_base) > self._config.arrived
         patient = self._missed < self._config.lost_after
+        if self._searching and self._still < self._config.lost_after and (under_way or not self._at_rest(T_map_base)):
+            return Decision(Step.WAIT, text="on the way to where it was not looked yet")
         if look_around and self._turns < self._config.look_around and not (under_way and patient):
             if under_way:
                 self._goal = self._target = None
@@ -300,6 +321,16 @@ class Pursuit:
             return Decision(Step.GO, T_map_goal, f"not found; looking around, turn {self._turns}")
         if patient:
             return Decision(Step.WAIT, text="not found")
+        if grid is not None and eye is not None and self._searches < self._config.searches:
+            T_map_goal = self._floor.next_look(grid, T_map_base, eye, self._config.radius)
+            if T_map_goal is not None:
+                # Once is enough, whether the robot gets there or not.
+                self._floor.look(grid, T_map_goal, eye)
+                self._searches += 1
+                self._goal, self._target, self._near, self._still, self._searching = T_map_goal, None, 0, 0, True
+                return Decision(
+                    Step.GO, T_map_goal, f"not found; looking where it was not looked yet, {self._searches}"
+                )
         return Decision.failed(end, f"{end.value} after {self._missed} questions: {reason}")
 
 

@@ -43,7 +43,7 @@ def test_whatever_is_given_back_can_be_driven_to(x, y, distance, radius, seed):
         return
     place = found.T_map_base[:2, 3]
     assert heading_error(found, target) < 1e-9
-    assert distance - 1e-9 <= np.linalg.norm(target[:2] - place) <= 1.5 * distance + 1e-9
+    assert distance - 1e-9 <= np.linalg.norm(target[:2] - place) <= 1.5 * distance + 1.0 + 1e-9
     rows, columns = np.nonzero(~grid.free)
     centres = (np.stack([columns, rows], axis=1) + 0.5) * RESOLUTION
     # The place lies in its cell, so up to half a cell's diagonal from where clearance was measured.
@@ -140,3 +140,11 @@ def test_where_it_was_seen_from_a_nearer_place_sees_it_too():
     found = approach(target, None, start, 0.9, 0.2, room(*CAGE), seen_from=seen_from)
     place = found.T_map_base[:2, 3]
     assert place[1] < 2.2 and abs(place[0] - 3.0) < 0.3
+
+
+def test_before_the_middle_of_a_bed_the_distance_counts_from_its_edge():
+    target, bed = np.array([3.0, 3.0, 0.5]), (2.1, 2.2, 3.9, 3.8)
+    found = approach(target, None, np.array([1.0, 1.0]), 0.65, 0.25, room(bed))
+    away = float(np.linalg.norm(found.T_map_base[:2, 3] - target[:2]))
+    assert 0.65 * 1.5 < away < 0.8 + 0.25 + 3 * RESOLUTION, "as near as its shorter side lets it"
+    assert heading_error(found, target) < 1e-9

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from roboref_core.approach import OccupancyMap
-from roboref_core.geometry.pose import pose
+from roboref_core.approach import Eye, OccupancyMap
+from roboref_core.geometry.camera import Camera
+from roboref_core.geometry.pose import look_at, pose
 from roboref_core.pursuit import End, GoToConfig, Pursuit, Step
 from roboref_core.referring.answer import Answer, GeometricCheck, LastKnown, Status, Target
 from roboref_core.views.locate import DepthSource
@@ -33,11 +34,11 @@ def found(x: float, y: float, **options) -> Answer:
 NOTHING = Answer(Status.NOT_VISIBLE)
 
 
-def drive(pursuit: Pursuit, answers, start=(0.0, 0.0), grid=None):
+def drive(pursuit: Pursuit, answers, start=(0.0, 0.0), grid=None, eye=None):
     """Steps of a robot that is at its goal before each next question."""
     T_map_base, steps = at(*start), []
     for answer in answers:
-        decision = pursuit.on_answer(answer, T_map_base, grid)
+        decision = pursuit.on_answer(answer, T_map_base, grid, eye)
         steps.append(decision.step)
         if decision.T_map_goal is not None:
             T_map_base = decision.T_map_goal
@@ -246,3 +247,30 @@ def test_where_nobody_can_stand_before_a_remembered_place_it_is_looked_at_from_f
     assert seen.end is End.NO_PLACE_TO_STAND, "seen from there is not reached"
     moved = pursuit.on_answer(found(5.0, 3.0), decision.T_map_goal, grid)
     assert moved.step is Step.GO
+
+
+EYE = Eye(Camera(320, 240, 290.0, 290.0, 159.5, 119.5), look_at((0, 0, 1.2), (np.cos(0.5), 0, 1.2 - np.sin(0.5))))
+HALL = OccupancyMap(np.zeros((160, 160), np.int8), 0.05, (-4.0, -4.0))
+
+
+def test_what_is_gone_from_its_place_is_looked_for_where_it_was_not_looked_yet():
+    pursuit = Pursuit(GoToConfig(lost_after=3, look_around=0, searches=4))
+    steps, _, decision = drive(pursuit, [remembered(2, 1)] * 30, grid=HALL, eye=EYE)
+    assert steps == [Step.GO, Step.WAIT, Step.WAIT] + [Step.GO] * 4 + [Step.FAILED]
+    assert decision.end is End.GONE and "not seen where it was seen last" in decision.text
+    pursuit = Pursuit(GoToConfig(lost_after=3, look_around=0, searches=4))
+    answers = [remembered(2, 1)] * 5 + [found(-2, -1)] * 2
+    steps, place, decision = drive(pursuit, answers, grid=HALL, eye=EYE)
+    assert decision.end is End.ARRIVED and np.linalg.norm(place - (-2, -1)) < 1.2
+
+
+def test_on_the_way_to_a_look_it_waits_and_one_that_is_not_reached_is_not_tried_again():
+    pursuit, goals = Pursuit(GoToConfig(lost_after=2, look_around=0, searches=3)), []
+    for _ in range(40):
+        decision = pursuit.on_answer(NOTHING, at(0.0, 0.0), HALL, EYE)
+        if decision.T_map_goal is not None:
+            goals.append(decision.T_map_goal)
+        if decision.end is not None:
+            break
+    assert decision.end is End.LOST and len(goals) == 3
+    assert not any(np.allclose(a, b) for i, a in enumerate(goals) for b in goals[:i])
