@@ -254,6 +254,6 @@ def _start(
                 continue
         else:
             state = replace(state, yaw=float(rng.uniform(-np.pi, np.pi)))
-        if settings.start_distance <= place.way((x, y)) < np.inf:
+        if settings.start_distance <= place.way((x, y)) < np.inf and np.isfinite(place.way((tour.end.x, tour.end.y))):
             return state
     return None

@@ -18,7 +18,7 @@ _BEARINGS = 72
 # Occupied cells this near to the target are the thing itself, and do not hide it [m].
 _OWN_REACH = 0.35
 # Of a thing on something wide, the wide thing's edge counts where nobody can stand nearer, up to so much of it [m].
-_WIDEST = 1.0
+_WIDEST = 0.8
 # Least distance of a standing place from those from which the target was not seen [m].
 _ANOTHER = 0.4
 # A target this near to the picture's border may fall out of it where the robot stops [share of the picture's height].
@@ -199,12 +199,22 @@ def _those(places: np.ndarray, grid: OccupancyMap, cells: np.ndarray) -> np.ndar
 
 
 def _before_the_edge(grid: OccupancyMap, target: np.ndarray, distance: float, connected: np.ndarray) -> np.ndarray:
-    """(N, 2) places that are near enough to the edge of what the target rests on [m]."""
+    """(N, 2) places that are near enough to what the target is within, as far as that reaches around it [m]."""
+    import cv2
+
     places = _those(_around(grid, target, distance, _FAR * distance + _WIDEST), grid, connected)
-    if not len(places):
-        return places
-    between = _between(grid, places, target)
-    return places[(between <= _WIDEST) & (np.linalg.norm(places - target, axis=1) - between <= _FAR * distance)]
+    rows, columns = np.ogrid[: grid.free.shape[0], : grid.free.shape[1]]
+    x, y = ((k + 0.5) * grid.resolution + o for k, o in ((columns, grid.origin[0]), (rows, grid.origin[1])))
+    away = np.hypot(x - target[0], y - target[1])
+    occupied = ~grid.free & (away <= _WIDEST)
+    nearest = np.unravel_index(int(np.where(occupied, away, np.inf).argmin()), occupied.shape)
+    if not len(places) or not occupied.any() or away[nearest] > _OWN_REACH:
+        return places[:0]
+    labels = cv2.connectedComponents(occupied.astype(np.uint8), connectivity=8)[1]
+    outside = (labels != labels[nearest]).astype(np.uint8)
+    gaps = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) * grid.resolution
+    rows, columns = grid.cell(places).T
+    return places[gaps[rows, columns] <= _FAR * distance]
 
 
 def _in_picture(eye: Eye, distances: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -265,7 +275,7 @@ def facing(place: np.ndarray, target: np.ndarray) -> np.ndarray:
 def reachable(grid: OccupancyMap, start: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray] | None:
     """Where a robot of ``radius`` fits, and which of that is connected to ``start``; None if that is not free.
 
-    The only use of OpenCV here, which roboref_ros depends on anyway.
+    OpenCV is imported where it is used alone; roboref_ros depends on it anyway.
     """
     import cv2
 
