@@ -236,10 +236,17 @@ def _known_to_see(places: np.ndarray, target: np.ndarray, seen_from: Sequence[np
 
 def too_uncertain(covariance: np.ndarray | None, distance: float) -> bool:
     """Whether a place of (3, 3) ``covariance`` [m^2] is not known well enough to stand ``distance`` before it [m]."""
+    return not 2 * largest_sigma(covariance) <= distance
+
+
+def largest_sigma(covariance: np.ndarray | None) -> float:
+    """Standard deviation over the floor in its worst direction [m]; 0 without a covariance, infinite for none known."""
     if covariance is None:
-        return False
-    spread = float(np.sqrt(np.linalg.eigvalsh(np.asarray(covariance)[:2, :2])[-1]))
-    return not np.isfinite(spread) or 2 * spread > distance
+        return 0.0
+    over_floor = np.asarray(covariance)[:2, :2]
+    if not np.isfinite(over_floor).all():
+        return np.inf
+    return float(np.sqrt(max(np.linalg.eigvalsh(over_floor)[-1], 0.0)))
 
 
 def _in_the_open(

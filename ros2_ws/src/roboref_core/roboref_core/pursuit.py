@@ -7,7 +7,7 @@ from enum import Enum
 
 import numpy as np
 
-from roboref_core.approach import Approach, Eye, OccupancyMap, approach, too_uncertain
+from roboref_core.approach import Approach, Eye, OccupancyMap, approach, largest_sigma, too_uncertain
 from roboref_core.geometry.pose import pose
 from roboref_core.lookouts import SeenFloor
 from roboref_core.referring.answer import Answer, Status, Target
@@ -25,6 +25,8 @@ _STANDING = 0.01
 _LOOKOUTS = (1.5, 2.25)
 # Sightings that came to nothing from near by, after which a sighting at that place is not followed any more.
 _MOST_VAIN = 2
+# Sightings from a goal's place, after which a look at rest that misses it does not count.
+_ENOUGH = 2
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class Pursuit:
         self._before: np.ndarray | None = None
         self._still = 0
         self._near = 0
+        self._seen_near = 0
         self._lookout = False
         self._sighting: np.ndarray | None = None
         self._in_vain: list[np.ndarray] = []
@@ -141,7 +144,7 @@ class Pursuit:
         eye: the camera, so that the target is in its picture from the standing place; None: it is from anywhere.
         """
         seen = _seen(answer)
-        if seen is not None and self._times_in_vain(seen[0]) >= _MOST_VAIN:
+        if seen is not None and self._times_in_vain(*seen) >= _MOST_VAIN:
             seen = None
         where = seen or self._where_to_look(answer)
         self._follow(T_map_base)
@@ -151,25 +154,32 @@ class Pursuit:
             reason = answer.error_msg or "it is not visible, and was not seen before"
             return self._without_it(T_map_base, grid, eye, End.LOST, reason)
         position, covariance = where
+        apart = self._apart(covariance)
         vague = too_uncertain(covariance, self._config.distance)
         uncertain = vague and seen is not None
         if vague:
-            # A nearer look may know it.
+            # A nearer look may know it. Though vague, what was seen now is newer than memory.
+            self._sighting = position if uncertain else self._sighting
             covariance, seen = None, None
-        moved = self._target is None or bool(np.linalg.norm(position[:2] - self._target[:2]) > self._config.correction)
-        if moved and seen is None and not uncertain and self._times_in_vain(position):
+        moved = self._target is None or bool(np.linalg.norm(position[:2] - self._target[:2]) > apart)
+        if moved and seen is None and not uncertain and self._times_in_vain(position, covariance):
             return self._without_it(T_map_base, grid, eye, End.GONE, "it is not seen where it was seen last")
         moved = moved or (seen is not None and self._lookout)
         if moved:
             self._tried, self._seen_from = [], []
         if seen is not None:
-            self._missed = self._turns = 0
+            self._missed = 0
+            if grid is None or eye is None:
+                self._turns = 0  # With both it looks where it has not looked yet, see SeenFloor.
             self._sighting = position
             self._seen_from.append((T_map_base if eye is None else T_map_base @ eye.T_base_camera)[:2, 3])
         if self._goal is not None and not moved and self._left(T_map_base) <= self._config.arrived:
             at_rest = self._at_rest(T_map_base)
+            self._seen_near += seen is not None
+            if at_rest and (seen is not None or self._seen_near >= _ENOUGH):
+                return self._arrived(T_map_base)
             if seen is not None:
-                return self._arrived(T_map_base) if at_rest else Decision(Step.WAIT, text="coming to rest before it")
+                return Decision(Step.WAIT, text="coming to rest before it")
             # There, but the thing is not: a place from memory is where to look, never where it is.
             if not at_rest and not self._visited and self._missed + 1 < self._config.lost_after:
                 self._missed += 1
@@ -205,7 +215,7 @@ class Pursuit:
             return Decision.failed(End.NO_PLACE_TO_STAND, found.failure.value)
         self.corrections += self._goal is not None
         self._target, self._goal, self._near, self._lookout = position, found.T_map_base, 0, lookout
-        self._visited = self._searching = False
+        self._seen_near, self._visited, self._searching = 0, False, False
         if seen is not None and self._at_goal(T_map_base):
             return self._arrived(T_map_base)
         what = "corrected" if self.corrections else "seen" if seen else "seen before"
@@ -225,9 +235,15 @@ class Pursuit:
         elsewhere = np.linalg.norm(place[0][:2] - self._sighting[:2]) > self._config.correction
         return (self._sighting, None) if elsewhere else place
 
-    def _times_in_vain(self, position: np.ndarray) -> int:
+    def _apart(self, covariance: np.ndarray | None) -> float:
+        """How far two places lie apart that are not one [m]: what is pointed at is anywhere on a thing."""
+        config = self._config
+        return max(config.correction, min(largest_sigma(covariance), config.distance / 2))
+
+    def _times_in_vain(self, position: np.ndarray, covariance: np.ndarray | None) -> int:
         """How often the robot stood before this place and did not see it there."""
-        return sum(bool(np.linalg.norm(position[:2] - old[:2]) <= self._config.correction) for old in self._in_vain)
+        apart = self._apart(covariance)
+        return sum(bool(np.linalg.norm(position[:2] - old[:2]) <= apart) for old in self._in_vain)
 
     def _place_before(
         self,

@@ -196,6 +196,25 @@ def test_it_arrives_only_when_it_faces_its_target_unless_it_cannot_turn():
     assert steps == [Step.WAIT, Step.WAIT, Step.ARRIVED]
 
 
+def test_seen_twice_from_its_place_one_miss_at_rest_does_not_count():
+    pursuit, turned = Pursuit(GoToConfig(distance=0.8)), np.diag((-1.0, -1.0, 1.0, 1.0))
+    goal = pursuit.on_answer(found(4, 0), at(0.0, 0.0), None).T_map_goal
+    beside = goal @ turned @ pose(np.eye(3), (0.2, 0.0, 0.0))
+    steps = [
+        pursuit.on_answer(found(4, 0), beside, None).step,
+        pursuit.on_answer(found(4, 0), goal @ turned, None).step,
+    ]
+    assert steps == [Step.WAIT, Step.WAIT]
+    assert pursuit.on_answer(remembered(4, 0), goal, None).end is End.ARRIVED
+
+
+def test_sightings_all_over_a_wide_thing_are_one():
+    pursuit = Pursuit(GoToConfig(correction=0.15))
+    pursuit.on_answer(found(4, 0, sigma=0.3), np.eye(4), None)
+    assert pursuit.on_answer(found(4.25, 0, sigma=0.3), at(1.0, 0.0), None).step is Step.WAIT
+    assert pursuit.on_answer(found(4.25, 0, sigma=0.05), at(1.1, 0.0), None).step is Step.GO, "a better look"
+
+
 def test_a_robot_that_trembles_arrives_as_well():
     pursuit, rng = Pursuit(GoToConfig(distance=0.8, lost_after=4)), np.random.default_rng(0)
     pursuit.on_answer(found(4, 0), at(0.0, 0.0), None)
@@ -211,6 +230,13 @@ def test_what_the_way_has_shown_is_newer_than_memory():
     steps, place, _ = drive(pursuit, [remembered(4, 0), found(0, 4), remembered(4, 0), found(0, 4), found(0, 4)])
     assert steps == [Step.GO, Step.GO, Step.WAIT, Step.ARRIVED]
     assert np.linalg.norm(place - (0, 4)) == pytest.approx(0.8)
+
+
+def test_a_vague_sighting_is_newer_than_memory_as_well():
+    vague = found(0, 4, sigma=0.6)
+    pursuit = Pursuit(GoToConfig(look_around=0))
+    steps, place, _ = drive(pursuit, [remembered(4, 0), vague, remembered(4, 0), found(0, 4), found(0, 4)])
+    assert steps[:2] == [Step.GO, Step.GO] and np.linalg.norm(place - (0, 4)) == pytest.approx(0.8)
 
 
 def test_a_sighting_that_came_to_nothing_is_not_followed_for_ever():
