@@ -53,7 +53,7 @@ class GoToConfig:
     lost_after: int = 5
     sides: int = 3
     look_around: int = 6
-    searches: int = 8
+    searches: int = 6
     ask_every: float = 1.0
     timeout: float = 120.0
 
