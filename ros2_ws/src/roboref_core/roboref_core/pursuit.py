@@ -213,10 +213,13 @@ class Pursuit:
             if seen is None:
                 return self._without_it(T_map_base, grid, eye, End.NO_PLACE_TO_STAND, found.failure.value)
             return Decision.failed(End.NO_PLACE_TO_STAND, found.failure.value)
-        self.corrections += self._goal is not None
+        before = self._goal
+        self.corrections += before is not None
         self._target, self._goal, self._near, self._lookout = position, found.T_map_base, 0, lookout
         self._seen_near, self._visited, self._searching = 0, False, False
-        if seen is not None and self._at_goal(T_map_base):
+        # A robot that is on its way to somewhere else has to be told that this is the place.
+        stays = before is None or np.linalg.norm(before[:2, 3] - self._goal[:2, 3]) <= _AT_GOAL
+        if seen is not None and stays and self._at_goal(T_map_base):
             return self._arrived(T_map_base)
         what = "corrected" if self.corrections else "seen" if seen else "seen before"
         return Decision(Step.GO, self._goal, f"{what} at ({position[0]:.2f}, {position[1]:.2f})")

@@ -189,6 +189,15 @@ def test_it_arrives_only_at_rest_and_on_a_look_from_there():
     assert pursuit.on_answer(found(4, 0), beside, None).end is End.ARRIVED, "it has come to rest a little before"
 
 
+def test_on_its_way_to_somewhere_else_it_is_told_the_place_before_it_arrives():
+    """Where it stands may be right for what it sees now, and its navigation still has the goal before."""
+    pursuit = Pursuit(GoToConfig(distance=0.8))
+    assert pursuit.on_answer(remembered(0, 5), at(0.0, 0.0), None).step is Step.GO
+    told = pursuit.on_answer(found(0.8, 0), at(0.0, 0.0), None)
+    assert told.step is Step.GO and np.allclose(told.T_map_goal, at(0.0, 0.0), atol=1e-6)
+    assert pursuit.on_answer(found(0.8, 0), at(0.0, 0.0), None).end is End.ARRIVED
+
+
 def test_it_arrives_only_when_it_faces_its_target_unless_it_cannot_turn():
     pursuit, turned = Pursuit(GoToConfig(distance=0.8)), np.diag((-1.0, -1.0, 1.0, 1.0))
     goal = pursuit.on_answer(found(4, 0), at(0.0, 0.0), None).T_map_goal
