@@ -43,10 +43,10 @@ class DriveSettings:
     """Columns of the camera's pictures; rows are three quarters of it."""
     triangles: int = 60_000
     """About how many triangles a room is drawn with."""
-    camera_height: float = 1.2
+    camera_height: float = RobotConfig.camera_height
     """Of the camera above the floor [m]."""
-    camera_tilt: float = 0.58
-    """How far the camera looks down [rad]: it sees the floor from 0.81 m before the robot's centre on."""
+    camera_tilt: float = RobotConfig.camera_tilt
+    """How far the camera looks down [rad]."""
     waypoints: int = 4
     """Places of the tour at which the robot turns once around."""
     success_distance: float = 1.0
