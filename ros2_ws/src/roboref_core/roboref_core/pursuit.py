@@ -184,9 +184,6 @@ class Pursuit:
             if not at_rest and not self._visited and self._missed + 1 < self._config.lost_after:
                 self._missed += 1
                 return Decision(Step.WAIT, text="turning to where it was seen last")
-            if uncertain:
-                reason = "it is seen, and its place is not known well enough"
-                return self._without_it(T_map_base, None, None, End.UNCERTAIN, reason, look_around=False)
             if self._sighting is None:
                 other = self._other_side(answer, position, covariance, T_map_base, grid, eye)
                 if other is not None:
@@ -194,6 +191,9 @@ class Pursuit:
             if not self._visited:
                 self._in_vain.append(position)
                 self._visited, self._sighting = True, None
+            if uncertain:
+                reason = "it is seen, and its place is not known well enough"
+                return self._without_it(T_map_base, grid, eye, End.UNCERTAIN, reason, look_around=False)
             return self._without_it(T_map_base, grid, eye, End.GONE, "it is not seen where it was seen last")
         if self._goal is not None and not moved:
             if self._still < self._config.lost_after:
