@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,18 +24,17 @@ class RoomsConfig:
         held_out: further rooms, that are only asked about.
         frames: of each room's walk, 6 a second.
         questions: most held-out ones of each task, and most of each task that are set aside.
-        depth: make depth pictures too.
+        variants: make what the ablations compare, too: grids, both views in one picture, depth pictures.
     """
 
     look: Look = "workshop"
     seed: int = 100
-    rooms: int = 16
+    rooms: int = 12
     aside: int = 2
     held_out: int = 8
     frames: int = 40
-    questions: int = 120
-
-    depth: bool = False
+    questions: int = 100
+    variants: bool = False
 
     @property
     def free_seed(self) -> int:
@@ -50,18 +49,24 @@ class TuningConfig:
     Attributes:
         base: a RoboRefer checkpoint.
         steps: of optimisation.
-        batch: samples of one.
+        replay_steps: after those, with questions about known rooms among the others, at half the rate.
+        batch: samples of a step.
         lr: peak learning rate; it warms up, then falls as a cosine.
         embedding_lr_scale: multiple of it that token embeddings take.
         threads: of torch, and processes that make rooms and questions.
     """
 
     base: Path = CHECKPOINT
-    steps: int = 140
-    batch: int = 16
+    steps: int = 400
+    replay_steps: int = 100
+    batch: int = 8
     lr: float = 3e-4
     embedding_lr_scale: float = 10.0
     threads: int = 2
+
+    def replaying(self, base: Path) -> TuningConfig:
+        """What follows: from a fine-tuned model, with replayed questions."""
+        return replace(self, base=base, steps=self.replay_steps, lr=self.lr / 2)
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,10 @@ class DemoConfig:
     """What fine-tuning is worth where a model has never been: rooms -> questions -> training -> scores -> the node.
 
     The base model knows furnished rooms. It is asked about workshops, whose things, materials, light, words, camera and
-    pictures are all new to it, and about rooms as it knows them. It is fine-tuned on workshops twice, equally long: on
-    these alone, and with questions about known rooms among them, so that it does not forget. Then both are asked the
-    same as before, and through the node while recordings of further workshops are played. Run again, it goes on where
-    it was: what exists is kept.
+    pictures are all new to it, and about rooms as it knows them. It is fine-tuned on workshops alone, then a little
+    longer with questions about known rooms among them, so that it remembers those. Both are asked the same as before,
+    and the last through the node while recordings of further workshops are played. Run again, it goes on where it was:
+    what exists is kept.
 
     Attributes:
         out: everything goes here; report.html and table.md at last.
@@ -86,7 +91,7 @@ class DemoConfig:
     out: Path = Path("out/train-demo")
     data: RoomsConfig = field(default_factory=RoomsConfig)
     known: RoomsConfig = field(
-        default_factory=lambda: RoomsConfig(look="home", seed=500, rooms=4, held_out=6, questions=80)
+        default_factory=lambda: RoomsConfig(look="home", seed=500, rooms=3, aside=1, held_out=4, questions=60)
     )
     tuning: TuningConfig = field(default_factory=TuningConfig)
     replays: int = 2
@@ -100,11 +105,11 @@ class AblationConfig:
 
     Attributes:
         out: rooms, models, answers, ablations.md and ablations.json.
-        data: workshops, with depth pictures.
+        data: workshops, with all variants of pictures.
         only: names of ablations; all if empty.
     """
 
     out: Path = Path("out/train-ablations")
-    data: RoomsConfig = field(default_factory=lambda: RoomsConfig(depth=True))
+    data: RoomsConfig = field(default_factory=lambda: RoomsConfig(variants=True))
     tuning: TuningConfig = field(default_factory=lambda: TuningConfig(steps=100))
     only: tuple[str, ...] = ()

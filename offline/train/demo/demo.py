@@ -21,31 +21,32 @@ from offline.train.demo.questions import HELD_OUT, TRAIN, TUNING, write_question
 from offline.train.demo.rooms import aside, build, make_rooms
 from offline.train.inspection import CURVE
 
-_GRIDS = ("", "_grid")
 KNOWN = "known_"
 """Before the names of data sets about rooms that the base model knows."""
+_COPIES = {TRAIN[2]: "*6"}
+"""T2B's questions are few: an epoch holds each so often."""
 
 
-def mixture(names: Sequence[str] = TRAIN, grids: Sequence[str] = _GRIDS, suffix: str = "", prefix: str = "") -> str:
-    """All tasks; an epoch holds each question of T2B, which are few, twice."""
-    return "+".join(f"{prefix}{name}{grid}{suffix}{'*2' if 't2b' in name else ''}" for name in names for grid in grids)
+def mixture(names: Sequence[str] = TRAIN, grids: Sequence[str] = ("",), suffix: str = "", prefix: str = "") -> str:
+    """All tasks."""
+    return "+".join(f"{prefix}{name}{grid}{suffix}{_COPIES.get(name, '')}" for name in names for grid in grids)
 
 
 def prepare(out: Path, data: RoomsConfig, tuning: TuningConfig) -> Path:
     """Rooms, data, and the demo's questions, whose folder is returned."""
     built = build(out / "rooms", data, tuning.threads)
     questions = out / "questions"
-    write_questions(built, questions, tuning.base, data.questions, data.look == "workshop", aside(data))
+    in_other_words = data.look == "workshop"
+    write_questions(built, questions, tuning.base, data.questions, in_other_words, aside(data), variants=data.variants)
     return questions
 
 
 def write_registry(file: Path, folders: Mapping[str, Path]) -> Path:
     """The registry of all training files of some folders of questions, each with a prefix to its names."""
     entries: dict[str, Any] = {
-        f"{prefix}{name}{grid}": {"json": str((folder / f"{name}{grid}.json").absolute())}
+        f"{prefix}{name}": {"json": str((folder / f"{name}.json").absolute())}
         for prefix, folder in folders.items()
         for name in TRAIN
-        for grid in _GRIDS
     }
     write_bytes(file, yaml.safe_dump(entries).encode())
     return file
@@ -65,7 +66,7 @@ def demo(config: DemoConfig) -> list[Section]:
     models = {BEFORE: tuning.base}
     models[AFTER] = fine_tune(out / "tuned.yaml", tuning, registry, [Lesson(mixture())])
     both = f"{mixture()}+{mixture(prefix=KNOWN)}"
-    models[MIXED] = fine_tune(out / "mixed.yaml", tuning, registry, [Lesson(both)])
+    models[MIXED] = fine_tune(out / "mixed.yaml", tuning.replaying(models[AFTER]), registry, [Lesson(both)])
     for name, prefixes in ((AFTER, ("",)), (MIXED, ("", KNOWN))):
         # Of the kinds of rooms that each has learned from.
         files = [asked[prefix] / f"{task}.json" for prefix in prefixes for task in TUNING]
@@ -73,18 +74,18 @@ def demo(config: DemoConfig) -> list[Section]:
     workshops, known = (judged(out, prefix, questions, models) for prefix, questions in asked.items())
     scans = replay_scans(config)
     replays: list[Run] = [
-        replayed(model, name, out / "replay", scans, config.replay_questions) for name, model in models.items()
+        replayed(models[name], name, out / "replay", scans, config.replay_questions) for name in (BEFORE, MIXED)
     ]
     text = tables(workshops, known, replays)
     used = os.times()
     facts = {
         "base": str(tuning.base),
         "fine-tuned": f"{config.data.rooms} workshops, {tuning.steps} steps of {tuning.batch}",
-        "mixed": f"the same number of steps, with questions about {config.known.rooms} rooms that the base knows",
+        "mixed": f"from there {tuning.replay_steps} steps more, with questions about {config.known.rooms} known rooms",
         "held out": f"{config.data.held_out} workshops, {config.known.held_out} known rooms",
         "replayed": f"{config.replays} workshops, {config.replay_questions} questions each, depth with noise",
         "this call took": f"{time.monotonic() - started:.0f} s, "
-        f"{sum(used[:4]) - sum(cpu[:4]):.0f} s of CPU (without the node's)",
+        f"{sum(used[:4]) - sum(cpu[:4]):.0f} s of CPU (without rooms' and the node's)",
     }
     curves = {name: out / f"{name}_run" / CURVE for name in ("tuned", "mixed")}
     write_bytes(out / "table.md", f"{text}\n".encode())

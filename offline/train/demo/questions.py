@@ -13,7 +13,7 @@ from roboref_core.models.roborefer.prompt_text import load_tokenizer
 from roboref_core.prompting.answer_text import parse
 from roboref_core.seeds import rng_of
 
-from offline.data_engine.task_files import turns
+from offline.data_engine.task_files import pictures_of, turns
 from offline.files import read_json, write_json
 from offline.train.nano.vocabulary import respelled, spelled_coordinates
 
@@ -65,15 +65,17 @@ def write_questions(
     in_other_words: bool,
     aside: Collection[str] = (),
     seed: int = 0,
+    variants: bool = False,
 ) -> None:
     """Task files for the demo, from those of the data engine. What is there is not made again.
 
-    All training files, with their answers spelled in the coordinates of ``base``; at most ``most`` questions of each
-    held-out file, and of each file of ``TUNING``.
+    All training files, with their answers spelled in the coordinates of ``base`` and phrases about one picture in one
+    dialogue; at most ``most`` questions of each held-out file, and of each file of ``TUNING``.
 
     Args:
         in_other_words: see ``reworded``.
         aside: scenes of the training split that are not trained on, but asked about in ``TUNING``.
+        variants: those with grids and with both views in one picture, too.
     Raises:
         ValueError: naming a file that is missing.
     """
@@ -82,21 +84,49 @@ def write_questions(
     coordinates = coordinates_of(base)
     with replacing_folder(target) as part:
 
+        def said(samples: list[dict]) -> list[dict]:
+            return [reworded(sample) if in_other_words else sample for sample in samples]
+
         def write(name: str, samples: list[dict]) -> None:
-            write_json(part / f"{name}.json", [reworded(sample) if in_other_words else sample for sample in samples])
+            write_json(part / f"{name}.json", samples)
 
         def drawn(name: str, samples: list[dict]) -> list[dict]:
             chosen = rng_of("train-demo", seed, name).permutation(len(samples))[:most]
             return [samples[index] for index in sorted(chosen)]
 
-        for name in (f"{name}{grid}" for name in (*TRAIN, CONCAT[0]) for grid in ("", "_grid")):
+        names, forms = ((*TRAIN, CONCAT[0]), ("", "_grid")) if variants else (TRAIN, ("",))
+        for name in (f"{name}{grid}" for name in names for grid in forms):
             found = read_json(source / f"{name}.json")
             learned = [sample for sample in found if not _scenes(sample) & set(aside)]
-            write(name, [_respelled(sample, coordinates) for sample in learned])
+            learned = said([_respelled(sample, coordinates) for sample in learned])
+            write(name, learned if variants else dialogues(learned))
             if (tuning := f"tuning_{name}") in TUNING:
-                write(tuning, drawn(tuning, [sample for sample in found if sample["scene_id"] in aside]))
-        for name in (*HELD_OUT, CONCAT[1]):
-            write(name, drawn(name, read_json(source / f"{name}.json")))
+                write(tuning, said(drawn(tuning, [sample for sample in found if sample["scene_id"] in aside])))
+        for name in (*HELD_OUT, CONCAT[1]) if variants else HELD_OUT:
+            write(name, said(drawn(name, read_json(source / f"{name}.json"))))
+
+
+def dialogues(samples: Sequence[dict]) -> list[dict]:
+    """One sample for all questions about the same pictures, one after the other, in an order of their own each.
+
+    Pictures are what a step spends its time on; they serve every question about them.
+    """
+    together: dict[tuple[str, ...], list[dict]] = {}
+    for sample in samples:
+        together.setdefault(tuple(pictures_of(sample)), []).append(sample)
+    return [_dialogue(members) for members in together.values()]
+
+
+def _dialogue(members: Sequence[dict]) -> dict:
+    first = members[0]
+    order = rng_of("dialogue", first["id"]).permutation(len(members))
+    return {
+        "id": first["id"],
+        "task": first["task"],
+        "scene_id": first["scene_id"],
+        "image": first["image"],
+        "conversations": [turn for index in order for turn in members[index]["conversations"]],
+    }
 
 
 def _scenes(sample: dict) -> set[str]:

@@ -9,10 +9,14 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from roboref_core.geometry.camera import Camera
 from roboref_core.progress import Progress
+from roboref_core.prompting.prompt import Form
 
 from offline.data_engine.build_command import Build
-from offline.data_engine.config import SceneConfig
+from offline.data_engine.config import SceneConfig, TaskConfig
+from offline.data_engine.tasks.referring import ReferringConfig
+from offline.data_engine.tasks.samples import SampleConfig
 from offline.files import read_json, write_bytes, write_json
 from offline.train.demo.config import Look, RoomsConfig
 from offline.train.demo.workshop import workshop_source
@@ -21,13 +25,16 @@ from sim.rooms.path import make_path
 from sim.rooms.renderer import Renderer
 from sim.rooms.rooms import make_scene
 from sim.rooms.scannet_writer import write_scene
-from sim.rooms.sim_source import SimSource
+from sim.rooms.sim_source import CAMERA_640, SimSource
 
 # Few frames that differ much: the data engine leaves out those that show nothing new.
 _RATE_HZ = 6.0
 _OBJECTS, _TRIANGLES = 22, 40_000
-# The x3 tree: a small model sees no more of a picture than this anyway.
-_SCENE = SceneConfig(downsample=3)
+_SCENE = SceneConfig(referring=ReferringConfig(chains_per_frame=0))
+_SAMPLES = SampleConfig(tasks=("t1", "t2a", "t2b", "referring"))
+_PLAIN = {"forms": (Form.MULTI,), "with_grid": False}
+# Of the views that the base model learned from, which sees no more than 160 x 160 pixels of a picture.
+_CAMERA = Camera(320, 240, CAMERA_640.fx / 2, CAMERA_640.fy / 2, 159.5, 119.5)
 
 
 def build(folder: Path, config: RoomsConfig, workers: int) -> Path:
@@ -45,7 +52,8 @@ def build(folder: Path, config: RoomsConfig, workers: int) -> Path:
         scans=folder / "scans",
         out=folder / "data",
         workers=workers,
-        scene=replace(_SCENE, depth_pictures=config.depth),
+        scene=replace(_SCENE, depth_pictures=config.variants),
+        task=TaskConfig(samples=replace(_SAMPLES, **({} if config.variants else _PLAIN))),
         train_list=folder / "train.txt",
         validation_list=folder / "validation.txt",
     )()
@@ -82,7 +90,7 @@ def _make_room(folder: Path, frames: int, look: Look, seed: int) -> None:
     else:
         renderer = Renderer(make_scene(seed, triangles=_TRIANGLES, objects=_OBJECTS))
         path = make_path(renderer, frames, seed=seed, rate_hz=_RATE_HZ)
-        source = SimSource(renderer, path, depth_noise=DepthNoise(), seed=seed)
+        source = SimSource(renderer, path, color_camera=_CAMERA, depth_noise=DepthNoise(), seed=seed)
     write_scene(source, folder)
 
 

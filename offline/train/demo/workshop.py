@@ -24,7 +24,7 @@ from sim.rooms.scene import SimObject, SimScene
 from sim.rooms.shapes import Part
 from sim.rooms.sim_source import SimSource
 
-CAMERA = Camera(640, 480, 410.0, 410.0, 319.5, 239.5)
+CAMERA = Camera(320, 240, 205.0, 205.0, 159.5, 119.5)
 """76 degrees across, where nano knows 58."""
 _LOWERED = 0.75
 """How much lower than a walker's hand the camera is carried [m]."""
@@ -48,7 +48,7 @@ _PAINTS = (
     (0.93, 0.80, 0.10), (0.08, 0.09, 0.10), (0.95, 0.42, 0.05), (0.10, 0.72, 0.68), (0.82, 0.10, 0.42),
     (0.45, 0.80, 0.12), (0.30, 0.12, 0.50), (0.88, 0.88, 0.80), (0.15, 0.20, 0.38),
 )  # fmt: skip
-_NOISE = 9.0
+_NOISE = 4.5
 """Standard deviation of the picture's noise [grey levels]."""
 
 
