@@ -90,7 +90,7 @@ def fine_tune(
         "micro_batch": min(tuning.batch, 4),
         "precision": "fp32",
         "prompt_form": _FORM,
-        "warmup_ratio": 0.05,
+        "warmup_ratio": 0.1,
         "embedding_lr_scale": tuning.embedding_lr_scale,
         "save_every": max(1, steps // 4),
         "keep": 1,

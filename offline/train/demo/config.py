@@ -33,7 +33,7 @@ class RoomsConfig:
     aside: int = 2
     held_out: int = 8
     frames: int = 40
-    questions: int = 100
+    questions: int = 120
     variants: bool = False
 
     @property
@@ -57,8 +57,8 @@ class TuningConfig:
     """
 
     base: Path = CHECKPOINT
-    steps: int = 400
-    replay_steps: int = 100
+    steps: int = 180
+    replay_steps: int = 40
     batch: int = 8
     lr: float = 3e-4
     embedding_lr_scale: float = 10.0
@@ -91,10 +91,10 @@ class DemoConfig:
     out: Path = Path("out/train-demo")
     data: RoomsConfig = field(default_factory=RoomsConfig)
     known: RoomsConfig = field(
-        default_factory=lambda: RoomsConfig(look="home", seed=500, rooms=3, aside=1, held_out=4, questions=60)
+        default_factory=lambda: RoomsConfig(look="home", seed=500, rooms=3, aside=1, held_out=4, questions=50)
     )
     tuning: TuningConfig = field(default_factory=TuningConfig)
-    replays: int = 2
+    replays: int = 1
     replay_frames: int = 60
     replay_questions: int = 40
 

@@ -23,8 +23,8 @@ from offline.train.inspection import CURVE
 
 KNOWN = "known_"
 """Before the names of data sets about rooms that the base model knows."""
-_COPIES = {TRAIN[2]: "*6"}
-"""T2B's questions are few: an epoch holds each so often."""
+_COPIES = {TRAIN[2]: "*6", TRAIN[3]: "*3"}
+"""T2B's questions are few, and so are pictures with phrases: an epoch holds each so often."""
 
 
 def mixture(names: Sequence[str] = TRAIN, grids: Sequence[str] = ("",), suffix: str = "", prefix: str = "") -> str:

@@ -24,6 +24,8 @@ CONCAT = ("t1_train_concat", "t1_val_concat")
 """T1 with both views in one picture."""
 TUNING = tuple(f"tuning_{name}" for name in TRAIN if "t2b" not in name)
 """Questions about rooms set aside, of the tasks that have something to refuse."""
+_NEGATIVES = 0.6
+"""Share of the negatives about marks that is trained on."""
 _AFTER_PHRASE = " If it is not visible"
 _WORDS = (
     ("Point to every ", "Mark each "),
@@ -69,13 +71,13 @@ def write_questions(
 ) -> None:
     """Task files for the demo, from those of the data engine. What is there is not made again.
 
-    All training files, with their answers spelled in the coordinates of ``base`` and phrases about one picture in one
-    dialogue; at most ``most`` questions of each held-out file, and of each file of ``TUNING``.
+    All training files, with their answers spelled in the coordinates of ``base``, fewer negatives, and phrases about
+    one picture in one dialogue; at most ``most`` questions of each held-out file, and of each file of ``TUNING``.
 
     Args:
         in_other_words: see ``reworded``.
         aside: scenes of the training split that are not trained on, but asked about in ``TUNING``.
-        variants: those with grids and with both views in one picture, too.
+        variants: those with grids and with both views in one picture, too; with all negatives, each by itself.
     Raises:
         ValueError: naming a file that is missing.
     """
@@ -99,11 +101,20 @@ def write_questions(
             found = read_json(source / f"{name}.json")
             learned = [sample for sample in found if not _scenes(sample) & set(aside)]
             learned = said([_respelled(sample, coordinates) for sample in learned])
-            write(name, learned if variants else dialogues(learned))
+            write(name, learned if variants else dialogues(fewer_negatives(learned)))
             if (tuning := f"tuning_{name}") in TUNING:
                 write(tuning, said(drawn(tuning, [sample for sample in found if sample["scene_id"] in aside])))
         for name in (*HELD_OUT, CONCAT[1]) if variants else HELD_OUT:
             write(name, said(drawn(name, read_json(source / f"{name}.json"))))
+
+
+def fewer_negatives(samples: Sequence[dict]) -> list[dict]:
+    """All positives, and some of the negatives; all phrases.
+
+    Of marks nearly half are negative, and the first steps of a training teach to refuse nearly all of them.
+    """
+    kept = (s["task"] == "referring" or rng_of("negatives", s["id"]).random() < _NEGATIVES for s in samples)
+    return [s for s, keep in zip(samples, kept, strict=True) if keep or not negative(s)]
 
 
 def dialogues(samples: Sequence[dict]) -> list[dict]:

@@ -31,8 +31,8 @@ from sim.rooms.sim_source import CAMERA_640, SimSource
 _RATE_HZ = 6.0
 _OBJECTS, _TRIANGLES = 22, 40_000
 _SCENE = SceneConfig(referring=ReferringConfig(chains_per_frame=0))
-_SAMPLES = SampleConfig(tasks=("t1", "t2a", "t2b", "referring"))
-_PLAIN = {"forms": (Form.MULTI,), "with_grid": False}
+_VARIANTS = SampleConfig(tasks=("t1", "t2a", "t2b", "referring"))
+_SAMPLES = replace(_VARIANTS, forms=(Form.MULTI,), with_grid=False)
 # Of the views that the base model learned from, which sees no more than 160 x 160 pixels of a picture.
 _CAMERA = Camera(320, 240, CAMERA_640.fx / 2, CAMERA_640.fy / 2, 159.5, 119.5)
 
@@ -53,7 +53,7 @@ def build(folder: Path, config: RoomsConfig, workers: int) -> Path:
         out=folder / "data",
         workers=workers,
         scene=replace(_SCENE, depth_pictures=config.variants),
-        task=TaskConfig(samples=replace(_SAMPLES, **({} if config.variants else _PLAIN))),
+        task=TaskConfig(samples=_VARIANTS if config.variants else _SAMPLES),
         train_list=folder / "train.txt",
         validation_list=folder / "validation.txt",
     )()

@@ -35,6 +35,7 @@ from offline.train.demo.questions import (
     TUNING,
     coordinates_of,
     dialogues,
+    fewer_negatives,
     hard,
     negative,
     reworded,
@@ -128,10 +129,14 @@ def test_questions_about_the_same_pictures_are_one_dialogue(tmp_path):
     write_questions(source, tmp_path / "questions", CHECKPOINT, 5, in_other_words=False)
     for name in TRAIN:
         alone, joined = (json.loads((f / f"{name}.json").read_text()) for f in (source, tmp_path / "questions"))
+        kept = fewer_negatives(alone)
+        marked = [sample for sample in alone if sample["task"] != "referring"]
+        assert sum(map(negative, kept)) < sum(map(negative, alone)) or not any(map(negative, marked))
+        assert [s for s in kept if not negative(s)] == [s for s in alone if not negative(s)]
         pictures = [tuple(pictures_of(sample)) for sample in joined]
         assert len(set(pictures)) == len(pictures)
         for sample in joined:
-            asked = [t for s in alone if pictures_of(s) == pictures_of(sample) for t in turns(s, "human")]
+            asked = [t for s in kept if pictures_of(s) == pictures_of(sample) for t in turns(s, "human")]
             assert sorted(turns(sample, "human")) == sorted(asked) and len(turns(sample, "gpt")) == len(asked)
     assert not (tmp_path / "questions" / f"{TRAIN[0]}_grid.json").exists()
 
@@ -153,7 +158,8 @@ def test_mixtures_name_all_tasks(options):
     names = [f"{name}{grid}{options.get('suffix', '')}" for name in TRAIN for grid in options.get("grids", ("",))]
     terms = parse_mixture(mixture(**options), {name: Entry(json=f"{name}.json") for name in names})
     assert {term.name for term in terms} == set(names)
-    assert all((term.weight == 6) == term.name.startswith("t2b") for term in terms)
+    weights = {"t2b": 6, "referring": 3}
+    assert all(term.weight == weights.get(term.name.partition("_")[0], 1) for term in terms)
 
 
 def test_rooms_of_another_configuration_are_refused(tmp_path, monkeypatch):
