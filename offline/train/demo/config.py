@@ -58,7 +58,7 @@ class TuningConfig:
 
     base: Path = CHECKPOINT
     steps: int = 180
-    replay_steps: int = 40
+    replay_steps: int = 90
     batch: int = 8
     lr: float = 3e-4
     embedding_lr_scale: float = 10.0

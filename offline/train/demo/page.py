@@ -18,7 +18,7 @@ from offline.eval.scoring.metrics import FIGURES
 from offline.files import write_bytes
 
 BEFORE, AFTER, MIXED = "before", "after", "mixed"
-"""The base model; fine-tuned on workshops alone; equally long on workshops and known rooms."""
+"""The base model; fine-tuned on workshops alone; then a little longer on workshops and known rooms."""
 SHOWN = ("correct", "hit_at_mask", "balanced_accuracy", "l2", "unparsable")
 _COMPARED = ("correct", "hit_at_mask", "balanced_accuracy")
 _HEADER = ("data", "answered by", "questions", *(FIGURES[name].title for name in SHOWN))
@@ -48,12 +48,12 @@ def difference_rows(sections: Sequence[Section]) -> list[list[str]]:
     return rows
 
 
-def shift_rows(workshops: Sequence[Section], known: Sequence[Section]) -> list[list[str]]:
-    """What is solved, task by task: how far the base falls among workshops, and how much of that comes back."""
+def shift_rows(workshops: Sequence[Section], known: Sequence[Section], figure: str) -> list[list[str]]:
+    """A figure task by task: how far the base falls among workshops, and how much of that comes back."""
     rows = []
     for part, at_home in zip(workshops, known, strict=True):
-        found = {name: one["overall"]["figures"]["correct"] for name, one in part.scores.items()}
-        home = at_home.scores[BEFORE]["overall"]["figures"]["correct"]
+        found = {name: one["overall"]["figures"][figure] for name, one in part.scores.items()}
+        home = at_home.scores[BEFORE]["overall"]["figures"][figure]
         gap = home["value"] - found[BEFORE]["value"]
         closed = f"{100 * (found[MIXED]['value'] - found[BEFORE]['value']) / gap:.0f} %" if gap > 0 else "-"
         rows.append([part.data.name, cell(home), *(cell(found[name]) for name in (BEFORE, AFTER, MIXED)), closed])
@@ -79,7 +79,10 @@ def tables(workshops: Sequence[Section], known: Sequence[Section], replays: Sequ
 
 def _tables(workshops, known, replays) -> list[tuple[str, Sequence[str], list[list[str]]]]:
     return [
-        ("Solved in workshops that were held out", _SHIFT, shift_rows(workshops, known)),
+        *(
+            (f"{FIGURES[name].title}, in workshops that were held out", _SHIFT, shift_rows(workshops, known, name))
+            for name in ("hit_at_mask", "correct")
+        ),
         ("Workshops that were held out", _HEADER, score_rows(workshops)),
         ("The same, paired, 95 % by room", _AGAINST, difference_rows(workshops)),
         ("What was known before: rooms of the base model's kind, held out", _HEADER, score_rows(known)),

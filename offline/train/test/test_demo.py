@@ -219,7 +219,7 @@ def test_tables_tell_before_from_after_and_from_baselines(part, tmp_path):
     assert re.fullmatch(r"\+0\.500 \(\+0\.500 to \+0\.500\), better", against[BEFORE][3])
     text = tables([part], [part], [Run(BEFORE, "", [], replay_scores(3), tmp_path)])
     assert "30.0 % (3/10" in text
-    shift = shift_rows([part], [part])
+    shift = shift_rows([part], [part], "correct")
     assert shift[0][0] == part.data.name and shift[0][-1] == "-", "where nothing was lost, nothing comes back"
 
 
