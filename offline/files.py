@@ -74,7 +74,7 @@ def encode_picture(suffix: str, image: np.ndarray) -> bytes:
     if suffix == ".png":
         return encode_png(image)
     if suffix == ".jpg":
-        pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
+        pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else np.ascontiguousarray(image)
         return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     raise ValueError(f"pictures are written as .png or .jpg, found {suffix!r}")
 

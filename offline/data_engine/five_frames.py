@@ -55,15 +55,16 @@ class ViewFiles:
 class ViewPictures:
     """One view of one object, to be written: pictures (H, W, 3) uint8 RGB, masks (H, W) bool.
 
-    ``inpainted`` is None where no picture without the object could be made; depth may be None.
+    The original and its depth picture are PNG files: all objects of a frame share them. ``inpainted`` is None where no
+    picture without the object could be made; depth may be None.
     """
 
     frame_id: int
-    original: np.ndarray
+    original: bytes
     inpainted: np.ndarray | None
     mask: np.ndarray
     mask_dilated: np.ndarray
-    original_depth: np.ndarray | None = None
+    original_depth: bytes | None = None
     inpainted_depth: np.ndarray | None = None
 
 
@@ -110,14 +111,15 @@ def write_view(draft: Draft, scene_id: str, uid: int, label: str, number: int, v
     frame_id = f"{view.frame_id:06d}"
     names = {kind: f"{number:02d}_{frame_id}_{kind}.png" for kind in ("original", "inpainted", "mask", "mask_dialated")}
     folder = f"uid_{uid}"
-    draft.picture(f"{folder}/{names['original']}", view.original)
+    draft.write(f"{folder}/{names['original']}", view.original)
     if view.inpainted is not None:
         draft.picture(f"{folder}/{names['inpainted']}", view.inpainted)
     draft.picture(f"{folder}/{names['mask']}", view.mask.astype(np.uint8) * 255)
     draft.picture(f"{folder}/{names['mask_dialated']}", view.mask_dilated.astype(np.uint8) * 255)
-    for kind, depth in (("original", view.original_depth), ("inpainted", view.inpainted_depth)):
-        if depth is not None:
-            draft.picture(f"{folder}/{depth_path(Path(names[kind])).name}", depth)
+    if view.original_depth is not None:
+        draft.write(f"{folder}/{depth_path(Path(names['original'])).name}", view.original_depth)
+    if view.inpainted_depth is not None:
+        draft.picture(f"{folder}/{depth_path(Path(names['inpainted'])).name}", view.inpainted_depth)
     if view.inpainted is None:
         names["inpainted"] = ""
     return entry_of(scene_id, uid, label, frame_id, view.mask, names)

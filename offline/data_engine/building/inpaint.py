@@ -126,8 +126,11 @@ def paint_hole(frame: FrameVisibility, mask: np.ndarray, fraction: float, others
     Things that stand before the object or beside it are not part of it; repainting them only spoils them.
     """
     hole = dilate(mask, fraction)
-    kept = np.isin(frame.zbuffer.ids, np.asarray(others, dtype=np.int32)) & ~mask
-    return hole & ~(kept & ~dilate(mask, min(fraction, _CLEAR)))
+    near = dilate(mask, min(fraction, _CLEAR))
+    u0, v0, u1, v1 = mask_box(hole)
+    part = slice(v0, v1 + 1), slice(u0, u1 + 1)
+    hole[part] &= near[part] | ~np.isin(frame.zbuffer.ids[part], np.asarray(others, dtype=np.int32))
+    return hole
 
 
 def rank_sources(
@@ -239,21 +242,32 @@ def depth_without(frame: FrameVisibility, object_id: int, hole: np.ndarray) -> n
         hole: (H, W) bool on the frame's own grid.
     """
     camera = frame.depth_camera
-    v, u = np.mgrid[: camera.height, : camera.width]
+    out = frame.depth.copy()
+    here = _window_of(hole, frame.camera, camera)
+    if here is None:
+        return out
+    u0, v0, u1, v1 = here
+    v, u = np.mgrid[v0:v1, u0:u1]
     at = np.rint(map_pixels(np.stack([u.ravel(), v.ravel()], axis=1), camera, frame.camera)).astype(np.int64)
     inside = frame.camera.contains(at)
-    in_hole = np.zeros(camera.height * camera.width, dtype=bool)
+    in_hole = np.zeros(len(at), dtype=bool)
     in_hole[inside] = hole[at[inside, 1], at[inside, 0]]
-    hole_here = in_hole.reshape(camera.height, camera.width)
-    out = frame.depth.copy()
-    if hole_here.any():
-        u0, v0, u1, v1 = mask_box(hole_here)
-        part = slice(v0, v1 + 1), slice(u0, u1 + 1)
-        projection = Projection(frame.surface, camera, frame.T_world_camera)
-        faces = frame.surface.object_faces(object_id)
-        background = projection.render_without(faces, (u0, v0, u1 + 1, v1 + 1)).depth
-        out[part] = np.where(hole_here[part], background, out[part])
+    projection = Projection(frame.surface, camera, frame.T_world_camera)
+    background = projection.render_without(frame.surface.object_faces(object_id), here).depth
+    part = slice(v0, v1), slice(u0, u1)
+    out[part] = np.where(in_hole.reshape(v.shape), background, out[part])
     return out
+
+
+def _window_of(mask: np.ndarray, camera: Camera, other: Camera) -> tuple[int, int, int, int] | None:
+    """(u0, v0, u1, v1), end exclusive, of ``other``'s pixels that may lie in a mask of ``camera``; None if none do."""
+    if not mask.any():
+        return None
+    u0, v0, u1, v1 = mask_box(mask)
+    corners = map_pixels(np.array([(u, v) for u in (u0 - 1, u1 + 1) for v in (v0 - 1, v1 + 1)]), camera, other)
+    low = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
+    high = np.minimum(np.ceil(corners.max(axis=0)) + 1, (other.width, other.height)).astype(int)
+    return (*low.tolist(), *high.tolist()) if (low < high).all() else None
 
 
 def _look_up(source: SourceView, points: np.ndarray, frame: FrameVisibility, object_id: int, tolerance: DepthTolerance):

@@ -50,6 +50,7 @@ from offline.data_engine.sources.labels import LabelTable, structural_family
 from offline.data_engine.tasks.ground_truth import normalised
 from offline.data_engine.tasks.reasoning import step_facts
 from offline.data_engine.tasks.referring import Referring, carried_objects, referring_expressions
+from offline.files import encode_png
 
 _CACHED_FRAMES = 12
 """Decoded source views kept at a time. With them a worker stays below 1 GB for 1296x968 pictures and 300,000 faces."""
@@ -217,8 +218,11 @@ class SceneBuilder:
         for uid, view in seen.views.items():
             if view.state == Visibility.VISIBLE:
                 _, masks[uid], confirmed[uid] = frame.observe(uid)
+        factor = self.config.downsample
+        original = encode_png(shrink_picture(source.color, factor))
         depth = self._depth_picture(source, source.depth)
-        picture = self._write_whole(draft, i, source, depth)
+        original_depth = None if depth is None else encode_png(depth)
+        picture = self._write_whole(draft, i, original, original_depth)
         others = {j: bits for j, bits in scan.seen.items() if j != i}
         for uid in uids:
             other_things = [other for other in labels if other != uid]
@@ -231,17 +235,16 @@ class SceneBuilder:
             number = len(entries[uid]) + 1
             reason = why_object_remains(source.color, result.image, masks[uid], hole, extent)
             self._note_inpainted(uid, i, number, result, reason)
-            factor = self.config.downsample
             inpainted_depth = None
             if depth is not None and reason is None:
                 inpainted_depth = self._depth_picture(source, depth_without(frame, uid, hole))
             pictures = ViewPictures(
                 frame_id=int(self.scene.frame_ids[i]),
-                original=shrink_picture(source.color, factor),
+                original=original,
                 inpainted=None if reason else shrink_picture(result.image, factor),
                 mask=shrink_mask(masks[uid], factor),
                 mask_dilated=shrink_mask(dilate(masks[uid], self.config.dilation), factor),
-                original_depth=depth,
+                original_depth=original_depth,
                 inpainted_depth=inpainted_depth,
             )
             label = scan.labels[uid]
@@ -285,17 +288,17 @@ class SceneBuilder:
                 scan.bad[int(self.scene.frame_ids[j])] = str(error)
         return views
 
-    def _write_whole(self, draft: Draft, i: int, source: SourceView, depth: np.ndarray | None) -> str:
-        name, factor = self._frame_name(i), self.config.downsample
-        encoded = self.scene.color_encoded(i) if factor == 1 else None
+    def _write_whole(self, draft: Draft, i: int, png: bytes, depth: bytes | None) -> str:
+        name = self._frame_name(i)
+        encoded = self.scene.color_encoded(i) if self.config.downsample == 1 else None
         if encoded is not None:
             picture = f"frames/{name}.{'jpg' if encoded.format == 'jpeg' else encoded.format}"
             draft.write(picture, encoded.data)
         else:
             picture = f"frames/{name}.png"
-            draft.picture(picture, shrink_picture(source.color, factor))
+            draft.write(picture, png)
         if depth is not None:
-            draft.picture(depth_path(Path(picture)).as_posix(), depth)
+            draft.write(depth_path(Path(picture)).as_posix(), depth)
         return picture
 
     def _write_phrase(self, draft: Draft, frame: str, number: int, phrase: Referring) -> dict | None:
@@ -324,6 +327,7 @@ class SceneBuilder:
         return facts
 
     def _depth_picture(self, source: SourceView, depth: np.ndarray) -> np.ndarray | None:
+        """(H, W, 3) uint8 at the size that is written; None if there is no depth, or none is wanted."""
         if not self.config.depth_pictures:
             return None
         view = View(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,8 @@ _MARGIN = 2.0
 """Of a mask's rim, where a scene does not say how far its colour and depth are apart (at 640 pixels width)."""
 _LEAST_MARGIN = 1.0
 """However well they fit: pixels at the outline hold both colours [pixel]."""
+_CACHED = 16
+"""Decoded pictures kept at a time: the views of an object, and their marked copies, are joined again and again."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class SampleMaker:
         self.dropped = Dropped()
         self._grids = (None, config.grid) if config.with_grid else (None,)
         self._points: dict[tuple[int, str, int], tuple[int, int]] = {}
+        self._read = lru_cache(_CACHED)(read_picture)
 
     def samples(self, pairs: Iterable[Pair]) -> Iterator[dict]:
         """Those of every task, in the order in which they are written."""
@@ -278,7 +282,7 @@ class SampleMaker:
     def _marked(self, view: ViewFiles, pixel: tuple[int, int]) -> str:
         name = f"uid_{view.uid}/{view.original.stem}_marked.jpg"
         if name not in self.pictures:
-            self.pictures.picture(name, self.config.marker.draw(read_picture(view.original), pixel))
+            self.pictures.picture(name, self.config.marker.draw(self._read(view.original), pixel))
         return name
 
     def _gridded(self, picture: Path, grid: Grid | None) -> Path:
@@ -286,12 +290,12 @@ class SampleMaker:
             return picture
         name = f"grid/{_unique_stem(picture)}_grid.jpg"
         if name not in self.pictures:
-            self.pictures.picture(name, grid.draw(read_picture(picture)))
+            self.pictures.picture(name, grid.draw(self._read(picture)))
         return self.folder / name
 
     def _joined(self, pair: Pair, marked: str, grid: Grid | None, depth: list[str] | None):
         """The A | B picture, its layout, and its depth picture (None without depth)."""
-        left, right = read_picture(self.pictures.folder / marked), read_picture(pair.query)
+        left, right = self._read(self.pictures.folder / marked), self._read(pair.query)
         side = SideBySide(left.shape[1::-1], right.shape[1::-1])
         stem = f"uid_{pair.uid}/{Path(marked).stem}_{_unique_stem(pair.query)}"
         name = f"{stem}_concat{'_grid' if grid else ''}.jpg"
@@ -303,7 +307,7 @@ class SampleMaker:
         # One depth picture serves both: the grid is drawn over the colours only.
         depth_name = f"{stem}_concat_depth.png"
         if depth_name not in self.pictures:
-            self.pictures.picture(depth_name, side.compose(*(read_picture(Path(d)) for d in depth)))
+            self.pictures.picture(depth_name, side.compose(*(self._read(Path(d)) for d in depth)))
         return self.folder / name, side, str(self.folder / depth_name)
 
     def _existing(self, *paths: Path) -> list[str] | None:

@@ -15,7 +15,7 @@ from offline.data_engine.five_frames import ViewPictures, write_entries, write_v
 from offline.data_engine.sealed_folder import Draft
 from offline.data_engine.task_files import answer_points
 from offline.data_engine.tree_survey import fingerprint, survey_scene, write_survey
-from offline.files import read_json, read_mask, write_json
+from offline.files import encode_png, read_json, read_mask, write_json
 
 SCENE, UID, W, H = "f3d64c30f8", 129, 96, 72
 JSON = f"{SCENE}_uid_{UID}_five_frames.json"
@@ -31,7 +31,14 @@ def make_scene(tree: Path, split: str, scene: str, uid: int, frames=(8710, 4130,
         shown = picture.copy()
         shown[mask] = (220, 40, 30)
         entries.append(
-            write_view(draft, scene, uid, "bag", number, ViewPictures(frame, shown, picture, mask, mask, None, None))
+            write_view(
+                draft,
+                scene,
+                uid,
+                "bag",
+                number,
+                ViewPictures(frame, encode_png(shown), picture, mask, mask, None, None),
+            )
         )
     write_entries(draft, scene, uid, entries)
 
