@@ -22,7 +22,7 @@ class SelectionConfig:
 
     views: int = 5
     min_views: int = 2
-    min_separation: float = 0.12
+    min_separation: float = 0.08
 
 
 def separation(a: ObjectView, b: ObjectView) -> float:

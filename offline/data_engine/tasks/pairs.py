@@ -27,7 +27,7 @@ class PairConfig:
     """How many pairs of which kind.
 
     Attributes:
-        per_object: most positive pairs of one object (of the ordered pairs of its views).
+        per_object: most positive pairs of one object: by default all ordered pairs of five views.
         negatives: negatives per positive.
         mix: reason -> weight among the negatives; what an object has no case of goes to the other reasons, each up to
             twice its share.
@@ -37,7 +37,7 @@ class PairConfig:
             picture is not used, here and in T2B.
     """
 
-    per_object: int = 12
+    per_object: int = 20
     negatives: float = 1.0
     mix: Mapping[str, float] = field(
         default_factory=lambda: {
