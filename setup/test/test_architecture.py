@@ -31,7 +31,7 @@ CORE_FLOORS = (
     {"views"},
     {"referring.query", "referring.answer", "referring.frames"},
     {"models", "prompting"},
-    {"referring", "approach", "grasp", "pursuit"},
+    {"referring", "approach", "grasp", "pursuit", "lookouts"},
     {"serve"},
 )
 
