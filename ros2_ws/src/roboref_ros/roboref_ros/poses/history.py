@@ -8,14 +8,25 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from roboref_core.views.stamp_order import Sorted, StampOrder
+from roboref_core.views.view_buffer import SECOND
 
 
 class Bracket(NamedTuple):
-    """The two entries around a stamp, and how far it is from the first to the second, in [0, 1]."""
+    """The two entries around a stamp; one entry twice where a single one stands for it.
+
+    Attributes:
+        fraction: how far the stamp is from the first to the second, in [0, 1].
+        gap: time between the two, or from the single one to the stamp [s].
+        neighbour: the entry next to one of them, which tells how things moved there; None: there is none near.
+        step: time from the second entry to ``neighbour``, or, negative, from the first one back to it [s].
+    """
 
     before: Any
     after: Any
     fraction: float
+    gap: float = 0.0
+    neighbour: Any = None
+    step: float = 0.0
 
 
 class PoseHistory:
@@ -77,11 +88,25 @@ class PoseHistory:
                 before, after = (self._stamps[i] for i in near)
                 if after - before <= self.max_gap_ns:
                     fraction = (stamp_ns - before) / (after - before)
-                    return Bracket(self._entries[near[0]], self._entries[near[1]], fraction)
+                    return Bracket(
+                        self._entries[near[0]],
+                        self._entries[near[1]],
+                        fraction,
+                        (after - before) / SECOND,
+                        *self._neighbour(near[0], near[1]),
+                    )
             nearest = min(near, key=lambda i: abs(self._stamps[i] - stamp_ns), default=None)
             if final and nearest is not None and abs(self._stamps[nearest] - stamp_ns) <= self.tolerance_ns:
-                return Bracket(self._entries[nearest], self._entries[nearest], 0.0)
+                entry, away = self._entries[nearest], abs(self._stamps[nearest] - stamp_ns) / SECOND
+                return Bracket(entry, entry, 0.0, away, *self._neighbour(nearest, nearest))
             return None
+
+    def _neighbour(self, first: int, second: int) -> tuple[Any, float]:
+        """The entry before ``first``, or else after ``second``, and the time to it; within ``max_gap_ns``."""
+        for end, other in ((first, first - 1), (second, second + 1)):
+            if 0 <= other < len(self._stamps) and abs(self._stamps[other] - self._stamps[end]) <= self.max_gap_ns:
+                return self._entries[other], (self._stamps[other] - self._stamps[end]) / SECOND
+        return None, 0.0
 
     def describe(self, stamp_ns: int) -> str:
         """What there is around a stamp, for a person."""

@@ -10,13 +10,17 @@ from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from roboref_core.geometry.pose import from_quaternion, interpolate
+from roboref_core.geometry.pose import from_quaternion
 from roboref_core.referring.frames import FrameLookup
 from roboref_core.views.view_buffer import SECOND
 
 from roboref_ros.conversions import pose_from_message, stamp_ns
 from roboref_ros.poses.base import CameraPose, PoseConfig
+from roboref_ros.poses.between import pose_between
 from roboref_ros.poses.history import PoseHistory
+
+_UNSTEADY = 0.02
+"""By how much a pose between messages may put what is seen beside its place [m]; a view further off has no pose."""
 
 
 class TopicPoses:
@@ -57,11 +61,16 @@ class TopicPoses:
         found = self._history.at(stamp_ns, final)
         if found is None:
             return None
-        T_world_body = self._pose(found.before, optical_frame)
-        if found.fraction > 0:
-            if found.before.header.frame_id != found.after.header.frame_id:
+        if found.before.header.frame_id != found.after.header.frame_id:
+            return None
+        T_world_body, off = pose_between(found, lambda message: self._pose(message, optical_frame))
+        if off > _UNSTEADY:
+            if not final:
                 return None
-            T_world_body = interpolate(T_world_body, self._pose(found.after, optical_frame), found.fraction)
+            raise ValueError(
+                f"{self.topic}: the camera moves too unevenly to tell its pose {found.gap:.3f} s from a message of it: "
+                f"up to {100 * off:.0f} cm off, accepted are {100 * _UNSTEADY:.0f} cm"
+            )
         return CameraPose(T_world_body @ self._T_body_camera, found.before.header.frame_id)
 
     def _pose(self, message: Odometry | PoseStamped, optical_frame: str) -> np.ndarray:
