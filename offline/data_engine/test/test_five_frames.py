@@ -18,7 +18,7 @@ from offline.data_engine.five_frames import (
 )
 from offline.data_engine.sealed_folder import Draft
 from offline.data_engine.shrink import shrink_tree
-from offline.files import read_json, read_mask, read_picture, write_json
+from offline.files import encode_png, read_json, read_mask, read_picture, write_json
 
 SCENE, UID = "scene0000_00", 12
 
@@ -32,7 +32,8 @@ def tree(tmp_path):
         mask = np.zeros((60, 91), dtype=bool)
         mask[10:30, 20 + number : 50] = True
         picture = rng.integers(0, 256, (60, 91, 3), dtype=np.uint8)
-        view = ViewPictures(frame, picture, picture // 2, mask, mask, picture, None)
+        png = encode_png(picture)
+        view = ViewPictures(frame, png, picture // 2, mask, mask, png, None)
         entries.append(write_view(draft, SCENE, UID, "bag", number, view))
     write_entries(draft, SCENE, UID, entries)
     return tmp_path

@@ -61,7 +61,7 @@ class DriveSettings:
     """Error of a camera pose that the robot declares where odometry drifts [m], [rad]."""
     go_to: GoToConfig = field(default_factory=lambda: GoToConfig(distance=0.65, radius=0.2))
     """How it asks, approaches and gives up: the configuration of go_to. Its furthest standing place, half as far again
-    as ``distance``, is within the success distance."""
+    as its distance, is within the success distance."""
 
     def __post_init__(self) -> None:
         for name in ("waypoints", "success_distance", "in_view", "start_distance"):

@@ -69,7 +69,7 @@ MIRRORED = (
             "without_poses": set(),
             "via_view_ids": set(),
         },
-        {"T_query_reference", "covariance"},
+        {"T_query_reference", "covariance", "systematic"},
     ),
 )
 

@@ -59,7 +59,7 @@ def test_visibility_constants_name_every_visibility_and_its_absence():
         (
             Registration,
             msg.ViewRegistration,
-            {"T_query_reference", "covariance", "correction"},
+            {"T_query_reference", "covariance", "correction", "systematic"},
             {"without_poses", "via_view_ids", "correction_distance", "correction_angle"},
         ),
         (ChangeEvidence, msg.SurfaceChange, set(), set()),
