@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,7 +20,6 @@ from roboref_core.views.locate import DepthSource
 from roboref_core.views.registration import Change, ChangeEvidence, Registration, Verdict
 from roboref_core.views.view import View
 from roboref_core.views.visibility import Visibility
-from roboref_msgs import msg
 from roboref_msgs.msg import GeometricCheck as CheckMessage
 from roboref_msgs.msg import ReferAnswer, ReferQuery
 from roboref_ros.conversions import (
@@ -41,46 +38,6 @@ from roboref_ros.conversions import (
 )
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
-
-# Fields of a message under another name than in the library, and what the library has beside the message.
-MIRRORED = (
-    (msg.ReferAnswer, Answer, {}, set()),
-    (msg.ReferQuery, Query, {}, set()),
-    (msg.LastKnownTarget, LastKnown, {}, set()),
-    (msg.SurfaceChange, ChangeEvidence, {}, set()),
-    (
-        msg.ReferredTarget,
-        Target,
-        {
-            "header": {"frame_id", "stamp_ns"},
-            "covariance_type": {"covariance"},
-            "position_covariance": {"covariance"},
-        },
-        set(),
-    ),
-    # How two views were linked is said with their registration.
-    (msg.GeometricCheck, GeometricCheck, {"has_expected_pixel": set()}, {"without_poses", "via_view_ids"}),
-    (
-        msg.ViewRegistration,
-        Registration,
-        {
-            "correction_distance": {"correction"},
-            "correction_angle": {"correction"},
-            "without_poses": set(),
-            "via_view_ids": set(),
-        },
-        {"T_query_reference", "covariance", "systematic"},
-    ),
-)
-
-
-@pytest.mark.parametrize(
-    "message, mirrored, renamed, beside", MIRRORED, ids=lambda value: getattr(value, "__name__", "")
-)
-def test_a_message_and_what_it_mirrors_have_the_same_fields(message, mirrored, renamed, beside):
-    names = set().union(*(renamed.get(name, {name}) for name in message.get_fields_and_field_types()))
-    assert names | beside == {field.name for field in fields(mirrored)}
-
 
 numbers = st.floats(-1e6, 1e6)
 texts = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=20)
